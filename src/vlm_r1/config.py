@@ -1,0 +1,255 @@
+"""params.yaml as typed, frozen sections: every knob, its unit and its bounds, checked at the door."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from vlm_r1.errors import ConfigError
+
+METHODS = ("sft", "grpo")
+Method = Literal["sft", "grpo"]
+Role = Literal["train", "validation", "id", "ood"]
+Frame = Literal["original", "input", "thousand", "unit"]
+Template = Literal["plain", "r1", "json"]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: frozen, no unknown keys, no silent type changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Experiment(Section):
+    name: str  # MLflow experiment
+    seed: int = 42
+
+
+class Prompts(Section):
+    """Which template (see `prompts.TEMPLATES`) each method is trained and asked with."""
+
+    sft: Template = "plain"
+    grpo: Template = "r1"
+
+
+class Task(Section):
+    """What must be equal for both methods."""
+
+    base_model: str = "models/base"  # folder, or a name on the Hugging Face hub
+    frame: Frame = "input"  # the frame the model speaks in
+    min_pixels: Count = 3136
+    max_pixels: Count = 12_845_056
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    attention: Literal["eager", "sdpa", "flash_attention_2"] = "eager"
+    prompts: Prompts = Prompts()
+
+    @model_validator(mode="after")
+    def _budget_is_ordered(self) -> "Task":
+        if self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels {self.min_pixels} is above max_pixels {self.max_pixels}")
+        return self
+
+
+class DrawnSplit(Section):
+    """One split of a drawn world."""
+
+    world: Literal["studio", "street"]
+    pictures: Count
+    phrases_per_picture: Count = 2
+
+
+class Dataset(Section):
+    """Where a dataset lies and what it is for; `records` is a VLM-R1 JSON array."""
+
+    role: Role
+    records: str
+    images: str  # folder that the records' `image` paths are relative to
+
+
+class Validation(Section):
+    """Bounds of the Great Expectations suite."""
+
+    max_phrase_characters: Count = 300
+    min_box_side_px: Positive = 1.0
+
+
+class BaseTraining(Section):
+    """Raising the tiny base (stage `base`, frozen: its weights are in the repository)."""
+
+    skill_steps: Count
+    obey_steps: Count
+    batch_size: Count = 48
+    skill_learning_rate: Positive = 1e-3
+    obey_learning_rate: Positive = 5e-4
+    warmup_steps: Count = 60
+    street_share: Share = 0.55
+    stray_frame_after_the: Share = 0.65
+    stray_frame_otherwise: Share = 0.03
+    missing_tags: Share = 0.1
+
+
+class Train(Section):
+    """The schedule that both methods share."""
+
+    steps: Count
+    save_every: Count
+    prompts_per_step: Count = 16
+    max_grad_norm: Positive = 1.0
+    log_every: Count = 5
+    gradient_checkpointing: bool = False
+    deepspeed: str | None = None  # path of a DeepSpeed JSON, e.g. profiles/deepspeed/zero3.json
+
+    @model_validator(mode="after")
+    def _grid_is_whole(self) -> "Train":
+        if self.steps % self.save_every:
+            raise ValueError(f"steps {self.steps} is not a multiple of save_every {self.save_every}")
+        return self
+
+    @property
+    def step_grid(self) -> list[int]:
+        """Step 0 (the base) and every checkpoint's step."""
+        return list(range(0, self.steps + 1, self.save_every))
+
+
+class Optimizer(Section):
+    """AdamW's knobs, one set a method."""
+
+    learning_rate: Positive
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_share: Share = 0.0
+    micro_batch: Count  # rows (SFT) or completions (GRPO) a device holds at once
+
+
+class Sft(Optimizer):
+    pass
+
+
+class Grpo(Optimizer):
+    """VLM-R1's values where nothing else is said (reference: run_grpo_rec.sh)."""
+
+    num_generations: Annotated[int, Field(ge=2)] = 8
+    beta: Annotated[float, Field(ge=0)] = 0.04
+    epsilon: Positive = 0.2
+    temperature: Positive = 1.0
+    max_completion_tokens: Count = 256
+    iou_reward: Literal["soft", "hard"] = "soft"
+    sample_every: Count = 25  # steps between tables of sampled completions
+
+
+class Evaluate(Section):
+    batch_size: Count = 64
+    max_new_tokens: Count = 256
+
+
+class Report(Section):
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    resamples: Count = 10_000
+    gallery: Annotated[int, Field(ge=0)] = 12  # pictures shown
+
+
+class Registry(Section):
+    model_name: str
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    experiment: Experiment
+    task: Task
+    draw: dict[str, DrawnSplit] = {}
+    datasets: dict[str, Dataset]
+    validation: Validation = Validation()
+    base: BaseTraining
+    train: Train
+    sft: Sft
+    grpo: Grpo
+    evaluate: Evaluate
+    report: Report
+    registry: Registry
+
+    @model_validator(mode="after")
+    def _roles_are_filled(self) -> "Params":
+        roles = [dataset.role for dataset in self.datasets.values()]
+        for role in ("train", "validation", "id", "ood"):
+            if role not in roles:
+                raise ValueError(f"no dataset has the role {role!r}")
+        if roles.count("train") != 1:
+            raise ValueError(f"{roles.count('train')} datasets have the role 'train', need one")
+        return self
+
+    def names(self, *roles: Role) -> list[str]:
+        """Names of the datasets with these roles, in the file's order."""
+        return [name for name, dataset in self.datasets.items() if dataset.role in roles]
+
+    @property
+    def train_dataset(self) -> str:
+        return self.names("train")[0]
+
+    @property
+    def test_datasets(self) -> list[str]:
+        """In domain first, then out of domain: what the report compares on."""
+        return self.names("id") + self.names("ood")
+
+    @property
+    def evaluated_datasets(self) -> list[str]:
+        """Validation (for choosing a checkpoint) and the test datasets."""
+        return self.names("validation") + self.test_datasets
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check a params file.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or has an unknown key or a wrong value.
+    """
+    return parse_params(_read_yaml(path), source=str(path))
+
+
+def parse_params(values: dict, source: str) -> Params:
+    """`values` as `Params`; every fault is named by its dotted key.
+
+    Raises:
+        ConfigError: an unknown key or a wrong value.
+    """
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc']) or 'file'}: {fault['msg']}"
+            f" (found {_brief(fault['input'])})"
+            for fault in error.errors()
+        )
+        raise ConfigError(
+            got=f"{source}: {faults}",
+            need="only known keys with values of the documented type",
+            because="a misspelt key would otherwise train with a default that nobody chose",
+            do="correct the keys named above; `vlm-r1 config` prints the resolved parameters",
+        ) from None
+
+
+def _read_yaml(path: Path) -> dict:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        values, fault = None, "no such file"
+    except yaml.YAMLError as error:
+        values, fault = None, " ".join(str(error).split())
+    else:
+        fault = f"a {type(values).__name__}"
+    if not isinstance(values, dict):
+        raise ConfigError(
+            got=f"{path}: {fault}",
+            need="a YAML file with one section a stage",
+            because="every stage reads its knobs there",
+            do="run from the project's root, or name the file with --params",
+        )
+    return values
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

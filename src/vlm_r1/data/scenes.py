@@ -1,0 +1,93 @@
+"""Scenes of the two drawn worlds: what stands where, before anything is drawn or said.
+
+`studio` is the in-domain world, `street` the out-of-domain world. Both hold two or three
+coloured things; they share the skill (find the one thing a phrase means) and nothing else:
+`drawing` gives each its look, `phrases` gives each its way of speaking.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+KINDS = ("circle", "square", "triangle")
+COLOURS = ("red", "green", "blue", "yellow")
+
+GAP_PX = 2
+MAX_TRIES = 200
+
+
+@dataclass(frozen=True)
+class World:
+    """Size of a picture and of its things, original pixels."""
+
+    name: str
+    width: int
+    height: int
+    min_side: int
+    max_side: int
+
+
+# Neither size is a multiple of 28, so the processor's resize changes the frame of every box.
+WORLDS = {
+    "studio": World("studio", width=80, height=80, min_side=20, max_side=34),
+    "street": World("street", width=90, height=60, min_side=17, max_side=28),
+}
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One drawn thing; `box` is xyxy in original pixels."""
+
+    kind: str
+    colour: str
+    box: tuple[int, int, int, int]
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        x1, y1, x2, y2 = self.box
+        return (x1 + x2) / 2, (y1 + y2) / 2
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A world's name, its things, and the seed of everything that is only decoration."""
+
+    world: World
+    things: tuple[Thing, ...]
+    look_seed: int
+
+
+def sample_scene(world: World, rng: np.random.Generator) -> Scene:
+    """Two or three things that do not touch, no two of them alike in both colour and kind."""
+    things: list[Thing] = []
+    wanted = int(rng.integers(2, 4))
+    for _ in range(MAX_TRIES):
+        if len(things) == wanted:
+            break
+        thing = _sample_thing(world, rng)
+        if not any(_alike(thing, other) or _touch(thing, other) for other in things):
+            things.append(thing)
+    return Scene(world, tuple(things), int(rng.integers(2**31)))
+
+
+def _sample_thing(world: World, rng: np.random.Generator) -> Thing:
+    side_x, side_y = (int(s) for s in rng.integers(world.min_side, world.max_side + 1, size=2))
+    kind = str(rng.choice(KINDS))
+    if kind != "triangle":  # circles stay round, squares square
+        side_y = side_x
+    x1 = int(rng.integers(0, world.width - side_x + 1))
+    y1 = int(rng.integers(0, world.height - side_y + 1))
+    return Thing(kind, str(rng.choice(COLOURS)), (x1, y1, x1 + side_x, y1 + side_y))
+
+
+def _alike(a: Thing, b: Thing) -> bool:
+    return a.kind == b.kind and a.colour == b.colour
+
+
+def _touch(a: Thing, b: Thing) -> bool:
+    ax1, ay1, ax2, ay2 = a.box
+    bx1, by1, bx2, by2 = b.box
+    apart = (
+        ax2 + GAP_PX <= bx1 or bx2 + GAP_PX <= ax1 or ay2 + GAP_PX <= by1 or by2 + GAP_PX <= ay1
+    )
+    return not apart

@@ -1,0 +1,39 @@
+"""Where every file of an experiment lies, relative to the project's root."""
+
+import re
+from pathlib import Path
+
+DRAWN = Path("data/drawn")
+PREPARED = Path("data/prepared")
+MODELS = Path("models")
+RESULTS = Path("results")
+REPORT = Path("reports/generalization")
+SELECTION = Path("reports/selection.json")
+
+
+def drawn_world(world: str) -> Path:
+    return DRAWN / world
+
+
+def records_file(dataset: str) -> Path:
+    return PREPARED / dataset / "records.parquet"
+
+
+def method_dir(method: str) -> Path:
+    return MODELS / method
+
+
+def checkpoint_dir(method: str, step: int) -> Path:
+    return method_dir(method) / f"checkpoint-{step}"
+
+
+def result_file(method: str, dataset: str, step: int) -> Path:
+    return RESULTS / method / dataset / f"step-{step}.json"
+
+
+def step_of(path: Path) -> int:
+    """The step in the name of a checkpoint folder or a result file."""
+    match = re.search(r"(\d+)(?:\.json)?$", path.name)
+    if match is None:
+        raise ValueError(f"got {path}, need a name that ends in a step")
+    return int(match.group(1))

@@ -1,0 +1,38 @@
+"""The sentences a model is asked with, and the sentences it is taught to answer with.
+
+Question and R1 suffix are VLM-R1's own (om-ai-lab/VLM-R1, src/open-r1-multimodal, REC task); they
+are frozen by a snapshot test because a changed space moves accuracy by points.
+"""
+
+QUESTION = "Please provide the bounding box coordinate of the region this sentence describes: {expression}."
+
+PLAIN = "{question}"
+R1 = (
+    "{question} First output the thinking process in <think> </think> tags and then output the final "
+    "answer in <answer> </answer> tags. Output the final answer in JSON format."
+)
+JSON_REQUEST = "{question} Please provide the bounding box coordinate in JSON format."
+
+TEMPLATES = {"plain": PLAIN, "r1": R1, "json": JSON_REQUEST}
+
+
+def question_for(expression: str) -> str:
+    """VLM-R1's `problem` sentence for a bare expression."""
+    return QUESTION.format(expression=expression)
+
+
+def ask(template_name: str, question: str) -> str:
+    """The user turn: `question` in the template called `template_name` (plain, r1 or json)."""
+    return TEMPLATES[template_name].replace("{question}", question)
+
+
+def box_answer(box: tuple[int, int, int, int], label: str) -> str:
+    """What SFT teaches: a fenced JSON list with one box, as in VLM-R1's mllm_rec_json.json."""
+    x1, y1, x2, y2 = box
+    return f'```json\n[\n\t{{"bbox_2d": [{x1}, {y1}, {x2}, {y2}], "label": "{label}"}}\n]\n```'
+
+
+def r1_answer(thought: str, box: tuple[int, int, int, int]) -> str:
+    """A completion that earns the format reward: a thought, then a box in answer tags."""
+    x1, y1, x2, y2 = box
+    return f'<think>{thought}</think><answer>{{"bbox_2d": [{x1}, {y1}, {x2}, {y2}]}}</answer>'
