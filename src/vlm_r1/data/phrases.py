@@ -65,8 +65,10 @@ def _sides(thing: Thing, others: list[Thing]) -> list[str]:
 def _street_phrase(scene: Scene, target: int, rng: np.random.Generator) -> str:
     thing = scene.things[target]
     others = [t for i, t in enumerate(scene.things) if i != target]
-    anchor = others[int(rng.integers(len(others)))]
     opening = str(rng.choice(STREET_OPENINGS)).format(_street_name(thing, rng))
+    if not others:
+        return opening
+    anchor = others[int(rng.integers(len(others)))]
     return f"{opening} {_relation(thing, anchor, rng)} the {_street_name(anchor, rng)}"
 
 

@@ -13,7 +13,7 @@ KINDS = ("circle", "square", "triangle")
 COLOURS = ("red", "green", "blue", "yellow")
 
 GAP_PX = 2
-MAX_TRIES = 200
+MAX_TRIES = 60
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class World:
 
 # Neither size is a multiple of 28, so the processor's resize changes the frame of every box.
 WORLDS = {
-    "studio": World("studio", width=80, height=80, min_side=20, max_side=34),
-    "street": World("street", width=90, height=60, min_side=17, max_side=28),
+    "studio": World("studio", width=80, height=80, min_side=24, max_side=38),
+    "street": World("street", width=90, height=60, min_side=20, max_side=32),
 }
 
 
@@ -57,17 +57,24 @@ class Scene:
     look_seed: int
 
 
-def sample_scene(world: World, rng: np.random.Generator) -> Scene:
-    """Two or three things that do not touch, no two of them alike in both colour and kind."""
+def sample_scene(world: World, rng: np.random.Generator, fewest: int = 2, most: int = 3) -> Scene:
+    """`fewest` to `most` things that do not touch, no two alike in both colour and kind."""
+    wanted = int(rng.integers(fewest, most + 1))
     things: list[Thing] = []
-    wanted = int(rng.integers(2, 4))
+    while len(things) < fewest:  # a first big thing can leave no room: then start anew
+        things = _place_things(world, wanted, rng)
+    return Scene(world, tuple(things), int(rng.integers(2**31)))
+
+
+def _place_things(world: World, wanted: int, rng: np.random.Generator) -> list[Thing]:
+    things: list[Thing] = []
     for _ in range(MAX_TRIES):
         if len(things) == wanted:
             break
         thing = _sample_thing(world, rng)
         if not any(_alike(thing, other) or _touch(thing, other) for other in things):
             things.append(thing)
-    return Scene(world, tuple(things), int(rng.integers(2**31)))
+    return things
 
 
 def _sample_thing(world: World, rng: np.random.Generator) -> Thing:

@@ -1,0 +1,94 @@
+"""Records: one row per expression, the only table that training and evaluation read.
+
+The columns and their types are a file contract (data/prepared/<dataset>/records.parquet):
+
+    record_id, image (relative to the dataset's picture folder), width, height (original px),
+    expression, x1, y1, x2, y2 (xyxy, original px), split, dataset, source_id
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vlm_r1.errors import DataError
+
+BOX = ["x1", "y1", "x2", "y2"]
+DTYPES = {
+    "record_id": "str",
+    "image": "str",
+    "width": "int64",
+    "height": "int64",
+    "expression": "str",
+    "x1": "float64",
+    "y1": "float64",
+    "x2": "float64",
+    "y2": "float64",
+    "split": "str",
+    "dataset": "str",
+    "source_id": "str",
+}
+COLUMNS = list(DTYPES)
+DIGEST_DIGITS = 32
+
+_ARROW = {"str": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
+_SCHEMA = pa.schema([(column, _ARROW[dtype]) for column, dtype in DTYPES.items()])
+
+
+def records_frame(rows: list[dict]) -> pd.DataFrame:
+    """Rows with exactly the keys of `COLUMNS` as a table with the contract's types."""
+    return pd.DataFrame(rows, columns=COLUMNS).astype(DTYPES)
+
+
+def read_records(path: Path) -> pd.DataFrame:
+    """The records in a parquet file, in the file's order, indexed from 0.
+
+    Raises:
+        DataError: the file is missing, is not parquet, or lacks a column or its type.
+    """
+    try:
+        frame = pq.read_table(path).to_pandas()
+    except FileNotFoundError:
+        raise _unusable(f"{path}: no such file") from None
+    except (pa.ArrowException, OSError) as error:
+        raise _unusable(f"{path}: not a parquet file ({' '.join(str(error).split())})") from None
+    for column, dtype in DTYPES.items():
+        if column not in frame:
+            raise _unusable(f"{path}: no column {column!r}")
+        if frame[column].dtype != dtype:
+            raise _unusable(f"{path}: column {column!r} of {frame[column].dtype}, not {dtype}")
+    return frame[COLUMNS]
+
+
+def write_records(path: Path, frame: pd.DataFrame) -> None:
+    """Write the contract's columns; the same records give the same bytes under one pyarrow."""
+    # No pandas metadata: it holds the versions of pandas and of the index.
+    table = pa.Table.from_pandas(frame[COLUMNS], schema=_SCHEMA, preserve_index=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    pq.write_table(table.replace_schema_metadata(None), part)
+    part.replace(path)
+
+
+def records_digest(frame: pd.DataFrame) -> str:
+    """First 32 hex digits of the SHA-256 of the records, in order.
+
+    Depends on nothing but the content: not on the index, further columns or library versions.
+    """
+    columns = [frame[column].astype(dtype).tolist() for column, dtype in DTYPES.items()]
+    digest = hashlib.sha256(json.dumps(COLUMNS).encode())
+    for row in zip(*columns, strict=True):
+        digest.update(json.dumps(row).encode() + b"\n")
+    return digest.hexdigest()[:DIGEST_DIGITS]
+
+
+def _unusable(got: str) -> DataError:
+    return DataError(
+        got=got,
+        need=f"a parquet file of records with the columns {', '.join(COLUMNS)}",
+        because="training and evaluation read nothing else",
+        do="run `dvc repro prepare`",
+    )

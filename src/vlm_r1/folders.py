@@ -1,0 +1,25 @@
+"""Folders that are written whole or not at all."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder to write into, which takes `folder`'s place once the block has ended well.
+
+    If the block raises, what it wrote is removed and `folder` stays as it was.
+    """
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+    except BaseException:
+        shutil.rmtree(part)
+        raise
+    if folder.exists():
+        shutil.rmtree(folder)
+    part.rename(folder)

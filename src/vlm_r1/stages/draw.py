@@ -1,0 +1,26 @@
+"""Stage draw: params.draw -> data/drawn/<split>/ with images/*.png and records.json."""
+
+import logging
+from pathlib import Path
+
+from vlm_r1.config import Params
+from vlm_r1.data.worlds import require_no_shared_scene, sample_split, write_split
+from vlm_r1.folders import whole_folder
+from vlm_r1.paths import DRAWN
+
+log = logging.getLogger(__name__)
+
+
+def run(params: Params, root: Path) -> None:
+    """Draw every split anew; the same params give the same bytes.
+
+    Raises:
+        ConfigError: more phrases a picture than a scene has, or two splits share a scene.
+    """
+    seed = params.experiment.seed
+    splits = {split: sample_split(split, drawn, seed) for split, drawn in params.draw.items()}
+    require_no_shared_scene(splits)
+    with whole_folder(root / DRAWN) as folder:
+        for split, pages in splits.items():
+            write_split(folder / split, split, pages)
+            log.info("%s: %d pictures", split, len(pages))

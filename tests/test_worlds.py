@@ -1,0 +1,289 @@
+"""The drawn worlds: one meaning a phrase, tight boxes, nothing shared, nothing won blindly."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vlm_r1.boxes import iou, is_hit
+from vlm_r1.config import DrawnSplit, load_params
+from vlm_r1.data.drawing import draw_scene
+from vlm_r1.data.phrases import RELATIONS, STREET_COLOURS, STREET_KINDS, phrase_for
+from vlm_r1.data.scenes import COLOURS, KINDS, WORLDS, Scene, Thing
+from vlm_r1.data.worlds import normalized, require_no_shared_scene, sample_split
+from vlm_r1.errors import ConfigError
+from vlm_r1.stages import draw
+
+SEED = 42
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+
+
+KEYS = {  # of a record in VLM-R1's rec_jsons_processed
+    *("height", "width", "id", "original_id", "dataset_name", "area", "iscrowd", "image_id"),
+    *("category_id", "bbox_list", "text_type", "image", "problem", "normal_caption"),
+    *("solution", "normalized_solution"),
+}
+
+
+def split_of(world, pictures=40, phrases=2):
+    return DrawnSplit(world=world, pictures=pictures, phrases_per_picture=phrases)
+
+
+def two_circles_and_a_square(world):
+    return Scene(
+        WORLDS[world],
+        (
+            Thing("circle", "red", (0, 0, 20, 20)),
+            Thing("circle", "blue", (50, 4, 70, 24)),
+            Thing("square", "red", (30, 35, 52, 57)),
+        ),
+        look_seed=7,
+    )
+
+
+# --- phrases -------------------------------------------------------------------------------
+
+
+def things_meant(phrase, scene):
+    """A second, independent reading of a phrase: the indices of all things it could mean."""
+    read = {"studio": read_studio, "street": read_street}[scene.world.name]
+    return read(phrase.split(), scene.things)
+
+
+def read_studio(words, things):
+    found = [
+        i
+        for i, thing in enumerate(things)
+        if all(thing.colour == w for w in words if w in COLOURS)
+        and all(thing.kind == w for w in words if w in KINDS)
+    ]
+    reach = {
+        "left": lambda i: -things[i].centre[0],
+        "right": lambda i: things[i].centre[0],
+        "top": lambda i: -things[i].centre[1],
+        "bottom": lambda i: things[i].centre[1],
+    }
+    for side in reach.keys() & set(words):
+        furthest = max(map(reach[side], found))
+        found = [i for i in found if reach[side](i) > furthest - 6]  # as good as level counts
+    assert set(words) <= {"the", "one", *COLOURS, *KINDS, *reach}
+    return found
+
+
+def read_street(words, things):
+    text = " ".join(words)
+    [(side, where)] = [(s, r) for s, group in RELATIONS.items() for r in group if f" {r} " in text]
+    subject, anchor = (named(part.split(), things) for part in text.split(where))
+    (anchor_index,) = anchor
+    ax, ay = things[anchor_index].centre
+    holds = {
+        "left": lambda x, y: x < ax,
+        "right": lambda x, y: x > ax,
+        "above": lambda x, y: y < ay,
+        "below": lambda x, y: y > ay,
+    }[side]
+    return [i for i in subject if holds(*things[i].centre)]
+
+
+def named(words, things):
+    colours = [c for c, synonyms in STREET_COLOURS.items() if set(synonyms) & set(words)]
+    kinds = [k for k, synonyms in STREET_KINDS.items() if set(synonyms) & set(words)]
+    return [i for i, t in enumerate(things) if [t.colour] == colours and [t.kind] == kinds]
+
+
+def all_phrases(scene, target):
+    rng = np.random.default_rng(0)
+    return {phrase_for(scene, target, rng) for _ in range(300)}
+
+
+def test_studio_phrases_of_a_scene_worked_by_hand():
+    scene = two_circles_and_a_square("studio")
+
+    assert all_phrases(scene, 0) == {"red circle", "the red circle", "left circle"}
+    # 4 px lower than the red circle: too level to be the bottom one
+    assert all_phrases(scene, 1) == {"blue circle", "the blue circle", "blue one", "right circle"}
+    assert all_phrases(scene, 2) == {"red square", "the red square", "square"}
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_every_phrase_of_a_hand_made_scene_means_its_thing_only(world):
+    scene = two_circles_and_a_square(world)
+
+    for target in range(3):
+        for phrase in all_phrases(scene, target):
+            assert things_meant(phrase, scene) == [target], phrase
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_every_phrase_of_a_drawn_split_means_its_thing_only(world):
+    pages = sample_split("some", split_of(world, pictures=300), SEED)
+
+    assert len(pages) == 300
+    for page in pages:
+        for phrase, target in page.phrases.items():
+            assert things_meant(phrase, page.scene) == [target], phrase
+
+
+def test_two_phrases_of_a_picture_mean_two_things():
+    for page in sample_split("some", split_of("studio"), SEED):
+        assert len(page.phrases) == 2
+        assert len(set(page.phrases.values())) == 2
+
+
+def test_more_phrases_than_a_scene_has_are_refused():
+    with pytest.raises(ConfigError, match="phrases_per_picture 200 in the world 'studio'"):
+        sample_split("some", split_of("studio", pictures=1, phrases=200), SEED)
+
+
+# --- pictures ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("box", [(11, 7, 31, 27), (20, 30, 53, 63)])
+def test_box_is_tight_around_the_drawn_pixels(kind, box):
+    scene = Scene(WORLDS["studio"], (Thing(kind, "blue", box),), look_seed=3)
+    pixels = np.asarray(draw_scene(scene)).astype(int)
+
+    ys, xs = np.nonzero((pixels != pixels[0, 0]).any(axis=-1))
+
+    assert (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1) == box
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_picture_has_the_worlds_size(world):
+    assert draw_scene(two_circles_and_a_square(world)).size == (
+        WORLDS[world].width,
+        WORLDS[world].height,
+    )
+
+
+@pytest.mark.parametrize("split", ["studio_test", "street_test"])
+def test_no_constant_box_scores_above_15_percent(split):
+    params = load_params(PARAMS)
+    pages = sample_split(split, params.draw[split], params.experiment.seed)
+    truth = np.array([p.scene.things[i].box for p in pages for i in p.phrases.values()])
+    world = pages[0].scene.world
+    sides = np.arange(world.min_side, 1.5 * world.max_side, 4)
+    lefts = np.arange(0, world.width - world.min_side + 1, 4)
+    tops = np.arange(0, world.height - world.min_side + 1, 4)
+    x, y, w, h = (v.ravel() for v in np.meshgrid(lefts, tops, sides, sides))
+    guesses = np.stack([x, y, x + w, y + h], axis=-1)
+
+    accuracy = [is_hit(iou(guess, truth)).mean() for guess in guesses]
+
+    assert len(truth) == 1000
+    assert len(guesses) > 10_000
+    assert 0.02 < max(accuracy) <= 0.15
+
+
+# --- splits --------------------------------------------------------------------------------
+
+
+def test_a_split_depends_on_seed_and_name_only():
+    pages = sample_split("a", split_of("street", pictures=5), SEED)
+
+    assert sample_split("a", split_of("street", pictures=9), SEED)[:5] == pages
+    assert sample_split("b", split_of("street", pictures=5), SEED) != pages
+    assert sample_split("a", split_of("street", pictures=5), SEED + 1) != pages
+
+
+def test_splits_of_the_committed_params_share_no_scene():
+    params = load_params(PARAMS)
+    splits = {s: sample_split(s, drawn, params.experiment.seed) for s, drawn in params.draw.items()}
+
+    require_no_shared_scene(splits)
+
+    layouts = {s: {frozenset(p.scene.things) for p in pages} for s, pages in splits.items()}
+    assert not layouts["studio_train"] & (layouts["studio_val"] | layouts["studio_test"])
+    assert not layouts["studio_val"] & layouts["studio_test"]
+
+
+def test_a_shared_scene_is_named_even_when_decorated_otherwise():
+    pages = sample_split("a", split_of("studio", pictures=3), SEED)
+    scene = pages[2].scene
+    copy = type(pages[2])(Scene(scene.world, scene.things[::-1], scene.look_seed + 1), {})
+
+    with pytest.raises(ConfigError, match=r"one scene in a \(picture 3\) and in b \(picture 1\)"):
+        require_no_shared_scene({"a": pages, "b": [copy]})
+
+
+# --- the stage -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_params():
+    params = load_params(PARAMS)
+    drawn = {"studio_train": split_of("studio", 4), "street_test": split_of("street", 3)}
+    return params.model_copy(update={"draw": drawn})
+
+
+def with_seed(params, seed):
+    return params.model_copy(
+        update={"experiment": params.experiment.model_copy(update={"seed": seed})}
+    )
+
+
+def bytes_under(folder):
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
+
+
+def test_same_seed_draws_the_same_bytes_and_another_seed_other_ones(small_params, tmp_path):
+    draw.run(small_params, tmp_path / "a")
+    draw.run(small_params, tmp_path / "b")
+    draw.run(with_seed(small_params, 7), tmp_path / "c")
+    a, b, c = (bytes_under(tmp_path / name) for name in "abc")
+
+    assert len(a) == 4 + 3 + 2
+    assert a == b
+    assert a.keys() == c.keys()
+    assert all(a[name] != c[name] for name in a)
+
+
+def test_records_are_vlm_r1s_layout(small_params, tmp_path):
+    draw.run(small_params, tmp_path)
+
+    folder = tmp_path / "data/drawn/street_test"
+    records = json.loads((folder / "records.json").read_text())
+    assert len(records) == 6
+    assert [r["id"] for r in records] == [1, 2, 3, 4, 5, 6]
+    first = records[0]
+    assert first.keys() == KEYS
+    assert (first["width"], first["height"]) == (90, 60)
+    assert first["image"] == "images/street_test_000001.png"
+    x1, y1, x2, y2 = first["solution"]
+    assert all(isinstance(v, float) for v in first["solution"])
+    assert first["bbox_list"] == [[x1, y1, x2 - 1, y2 - 1]]
+    assert first["area"] == (x2 - x1) * (y2 - y1)
+    assert first["problem"].endswith(f"describes: {first['normal_caption']}.")
+
+
+def test_drawing_again_leaves_nothing_of_the_old_splits(small_params, tmp_path):
+    draw.run(small_params, tmp_path)
+    draw.run(
+        small_params.model_copy(update={"draw": {"studio_val": split_of("studio", 1)}}), tmp_path
+    )
+
+    assert [p.name for p in (tmp_path / "data/drawn").iterdir()] == ["studio_val"]
+
+
+def test_a_failing_draw_leaves_the_old_splits_whole(small_params, tmp_path, monkeypatch):
+    draw.run(small_params, tmp_path)
+    before = bytes_under(tmp_path)
+
+    def full_disk(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(draw, "write_split", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        draw.run(with_seed(small_params, 7), tmp_path)
+
+    assert bytes_under(tmp_path) == before
+
+
+def test_normalized_solution_of_vlm_r1s_own_example():
+    box = (103.93, 299.99, 238.15, 477.41)
+
+    assert normalized(box, width=427, height=640) == [243, 468, 557, 745]
