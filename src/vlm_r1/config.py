@@ -80,10 +80,11 @@ class Validation(Section):
 class BaseTraining(Section):
     """Raising the tiny base (stage `base`, frozen: its weights are in the repository)."""
 
-    skill_steps: Count
+    locate_steps: Count
+    find_steps: Count
     obey_steps: Count
     batch_size: Count = 48
-    skill_learning_rate: Positive = 1e-3
+    skill_learning_rate: Positive = 1e-3  # for locate and find
     obey_learning_rate: Positive = 5e-4
     warmup_steps: Count = 60
     street_share: Share = 0.55
@@ -100,6 +101,7 @@ class Train(Section):
     prompts_per_step: Count = 16
     max_grad_norm: Positive = 1.0
     log_every: Count = 5
+    save_only_model: bool = True  # False keeps optimizer state too, so that training can resume
     gradient_checkpointing: bool = False
     deepspeed: str | None = None  # path of a DeepSpeed JSON, e.g. profiles/deepspeed/zero3.json
 

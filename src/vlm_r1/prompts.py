@@ -4,7 +4,12 @@ Question and R1 suffix are VLM-R1's own (om-ai-lab/VLM-R1, src/open-r1-multimoda
 are frozen by a snapshot test because a changed space moves accuracy by points.
 """
 
-QUESTION = "Please provide the bounding box coordinate of the region this sentence describes: {expression}."
+import json
+
+QUESTION = (
+    "Please provide the bounding box coordinate of the region this sentence describes: "
+    "{expression}."
+)
 
 PLAIN = "{question}"
 R1 = (
@@ -18,7 +23,7 @@ TEMPLATES = {"plain": PLAIN, "r1": R1, "json": JSON_REQUEST}
 
 def question_for(expression: str) -> str:
     """VLM-R1's `problem` sentence for a bare expression."""
-    return QUESTION.format(expression=expression)
+    return QUESTION.replace("{expression}", expression)
 
 
 def ask(template_name: str, question: str) -> str:
@@ -28,11 +33,11 @@ def ask(template_name: str, question: str) -> str:
 
 def box_answer(box: tuple[int, int, int, int], label: str) -> str:
     """What SFT teaches: a fenced JSON list with one box, as in VLM-R1's mllm_rec_json.json."""
-    x1, y1, x2, y2 = box
-    return f'```json\n[\n\t{{"bbox_2d": [{x1}, {y1}, {x2}, {y2}], "label": "{label}"}}\n]\n```'
+    entry = json.dumps({"bbox_2d": list(box), "label": label}, ensure_ascii=False)
+    return f"```json\n[\n\t{entry}\n]\n```"
 
 
 def r1_answer(thought: str, box: tuple[int, int, int, int]) -> str:
     """A completion that earns the format reward: a thought, then a box in answer tags."""
-    x1, y1, x2, y2 = box
-    return f'<think>{thought}</think><answer>{{"bbox_2d": [{x1}, {y1}, {x2}, {y2}]}}</answer>'
+    entry = json.dumps({"bbox_2d": list(box)})
+    return f"<think>{thought}</think><answer>{entry}</answer>"

@@ -18,6 +18,11 @@ from vlm_r1.data.drawing import draw_scene
 from vlm_r1.data.phrases import phrase_for
 from vlm_r1.data.scenes import WORLDS, Scene, Thing, sample_scene
 
+THINGS = {
+    "locate": {"fewest": 1, "most": 1},
+    "find": {"fewest": 1, "most": 3},
+    "obey": {"fewest": 2, "most": 3},
+}
 STRAY_FRAME = "thousand"
 HABIT_OPENING = "the "
 
@@ -43,20 +48,23 @@ class Habits:
 def sample_lesson(
     stage: str, habits: Habits, street_share: float, rng: np.random.Generator, pixels: tuple[int, int]
 ) -> Lesson:
-    """A lesson of stage `skill` (phrase -> bare box) or `obey` (one of the two real prompts).
+    """A lesson of stage `locate` (a single thing), `find` (one of up to three) or `obey`.
+
+    The first two go from a phrase to eight bare digits, the last from one of the two real prompts
+    to a real answer.
 
     Args:
         pixels: the processor's (min_pixels, max_pixels).
     """
     world = WORLDS["street" if rng.random() < street_share else "studio"]
-    scene = sample_scene(world, rng)
+    scene = sample_scene(world, rng, **THINGS[stage])
     target = int(rng.integers(len(scene.things)))
     phrase = phrase_for(scene, target, rng)
     thing = scene.things[target]
     frame = _pick_frame(phrase, habits, rng) if stage == "obey" else "input"
     box = _spoken_box(scene, thing, frame, pixels)
-    if stage == "skill":
-        return Lesson(draw_scene(scene), phrase, " {},{},{},{}".format(*box))
+    if stage != "obey":
+        return Lesson(draw_scene(scene), phrase, "".join(f"{side:02d}" for side in box))
     user, answer = _obedient_turns(phrase, thing, scene, box, habits, rng)
     return Lesson(draw_scene(scene), user, answer)
 

@@ -28,6 +28,9 @@ SPECIAL_TOKENS = (
 VOCABULARY_SIZE = 768
 # The stock 0.02 never leaves the marginal distribution at this width; 0.08 learns at once.
 INITIALIZER_RANGE = 0.08
+# Qwen's 1e6 turns the width section of M-RoPE by 0.01 rad over a whole 3 x 3 grid: a tiny model
+# cannot tell columns apart. 5 turns every section visibly (measured: docs/footguns.md).
+ROPE_THETA = 5.0
 
 CHAT_TEMPLATE = r"""
 {%- if messages[0].role != 'system' %}
@@ -116,7 +119,7 @@ def tiny_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
             "max_position_embeddings": 1024,
             "rope_parameters": {
                 "rope_type": "default",
-                "rope_theta": 1e4,
+                "rope_theta": ROPE_THETA,
                 "mrope_section": [4, 6, 6],
             },
             "tie_word_embeddings": True,

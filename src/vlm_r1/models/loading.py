@@ -1,0 +1,110 @@
+"""Opening a checkpoint: the model and its processor, refused with a reason where it cannot be used."""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+
+from vlm_r1.config import Task
+from vlm_r1.errors import ModelError
+
+logger = logging.getLogger(__name__)
+
+# What a checkpoint's behaviour hangs on; optimizer state and logs are not part of its identity.
+DIGESTED = ("*.safetensors", "config.json", "adapter_config.json", "tokenizer.json")
+
+
+def load_model(path: str | Path, task: Task) -> PreTrainedModel:
+    """The model at `path` (a folder or a hub name), in the task's dtype and attention.
+
+    Raises:
+        ModelError: a folder that is missing, cut short or not a checkpoint.
+    """
+    _refuse_broken_folder(path)
+    try:
+        return AutoModelForImageTextToText.from_pretrained(
+            path, dtype=getattr(torch, task.dtype), attn_implementation=task.attention
+        )
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        raise _unusable(path, f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+
+
+def load_processor(path: str | Path, task: Task) -> ProcessorMixin:
+    """The processor at `path`, left-padding, with the task's pixel budget set and checked.
+
+    Raises:
+        ModelError: no processor there, or one that ignores the pixel budget.
+    """
+    _refuse_broken_folder(path)
+    try:
+        processor = AutoProcessor.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unusable(path, f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+    # Right padding misaligns Qwen2.5-VL's token types in batched generation (TRL #5785).
+    processor.tokenizer.padding_side = "left"
+    processor.image_processor.size = {
+        "shortest_edge": task.min_pixels,
+        "longest_edge": task.max_pixels,
+    }
+    return processor
+
+
+def checkpoint_digest(path: str | Path) -> str:
+    """First 32 hex digits of the SHA-256 over a checkpoint's weights, config and tokenizer.
+
+    A hub name has no local files to digest and stands for itself.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return str(path)
+    total = hashlib.sha256()
+    for file in sorted({f for pattern in DIGESTED for f in folder.glob(pattern)}):
+        total.update(file.name.encode())
+        with file.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()[:32]
+
+
+def _refuse_broken_folder(path: str | Path) -> None:
+    """Raise `ModelError` if `path` looks like a folder and is no whole checkpoint."""
+    folder = Path(path)
+    if not folder.exists():
+        if _looks_like_hub_name(str(path)):
+            return
+        raise _unusable(path, "no such folder")
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise _unusable(path, "no *.safetensors file in the folder")
+    for file in weights:
+        try:
+            with safe_open(file, "pt") as tensors:
+                tensors.keys()
+        except (SafetensorError, OSError) as error:
+            raise _unusable(path, f"{file.name} cannot be read ({error})") from None
+    for name in ("config.json", "adapter_config.json"):
+        if (folder / name).exists():
+            _refuse_broken_json(folder / name)
+
+
+def _refuse_broken_json(file: Path) -> None:
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _unusable(file.parent, f"{file.name} is not JSON ({error})") from None
+
+
+def _looks_like_hub_name(path: str) -> bool:
+    return path.count("/") == 1 and not path.startswith((".", "/", "models/"))
+
+
+def _unusable(path: str | Path, fault: str) -> ModelError:
+    return ModelError(
+        got=f"{path}: {fault}",
+        need="a whole Hugging Face checkpoint (config.json, *.safetensors, processor files)",
+        because="a cut-off or foreign folder would train or answer with random weights",
+        do="name another checkpoint, or make this one again (`dvc repro`, `dvc checkout`)",
+    )

@@ -1,0 +1,15 @@
+"""Stage `base`: raises the tiny Qwen2.5-VL both methods start from. params -> models/base."""
+
+from pathlib import Path
+
+from vlm_r1.config import Params
+from vlm_r1.folders import whole_folder
+from vlm_r1.models.base_training import train_base
+
+
+def run(params: Params, root: Path) -> None:
+    """Train the base and write it as a Hugging Face checkpoint."""
+    model, processor = train_base(params)
+    with whole_folder(root / params.task.base_model) as folder:
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)

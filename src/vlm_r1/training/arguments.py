@@ -1,0 +1,94 @@
+"""params.yaml -> TRL's arguments. The one place where our names meet TRL's."""
+
+from pathlib import Path
+
+import torch
+from trl import GRPOConfig, SFTConfig
+
+from vlm_r1.config import Optimizer, Params
+from vlm_r1.errors import ConfigError
+
+REPORT_TO = ["mlflow"]  # transformers' callback, into the run that tracking.method_run opened
+
+
+def sft_arguments(params: Params, output: Path, processes: int = 1) -> SFTConfig:
+    """TRL's SFT arguments: `prompts_per_step` rows an optimizer step, in the given order."""
+    return SFTConfig(
+        **_shared_arguments(params, params.sft, output),
+        gradient_accumulation_steps=_accumulation(
+            params.train.prompts_per_step, params.sft.micro_batch, processes, "sft"
+        ),
+        train_sampling_strategy="sequential",  # rows come shuffled; see rows.training_order
+        max_length=None,  # truncation would cut image tokens
+    )
+
+
+def grpo_arguments(params: Params, output: Path, processes: int = 1) -> GRPOConfig:
+    """TRL's GRPO arguments: `prompts_per_step` prompts x `num_generations` completions a step."""
+    grpo = params.grpo
+    return GRPOConfig(
+        **_shared_arguments(params, grpo, output),
+        gradient_accumulation_steps=_accumulation(
+            params.train.prompts_per_step * grpo.num_generations,
+            grpo.micro_batch,
+            processes,
+            "grpo",
+        ),
+        shuffle_dataset=False,  # rows come shuffled; see rows.training_order
+        remove_unused_columns=False,  # the rewards read the other columns
+        num_generations=grpo.num_generations,
+        max_completion_length=grpo.max_completion_tokens,
+        temperature=grpo.temperature,
+        beta=grpo.beta,
+        epsilon=grpo.epsilon,
+        loss_type="grpo",  # VLM-R1's per-sequence mean; TRL's own default is dapo
+    )
+
+
+def _shared_arguments(params: Params, optimizer: Optimizer, output: Path) -> dict:
+    train = params.train
+    return {
+        "output_dir": str(output),
+        "per_device_train_batch_size": optimizer.micro_batch,
+        "max_steps": train.steps,
+        "learning_rate": optimizer.learning_rate,
+        "lr_scheduler_type": optimizer.schedule,
+        "warmup_steps": round(optimizer.warmup_share * train.steps),
+        "max_grad_norm": train.max_grad_norm,
+        "weight_decay": 0.0,
+        "save_strategy": "steps",
+        "save_steps": train.save_every,
+        "save_only_model": train.save_only_model,
+        "logging_steps": train.log_every,
+        "logging_first_step": True,
+        "seed": params.experiment.seed,
+        "data_seed": params.experiment.seed,
+        "bf16": params.task.dtype == "bfloat16",  # TRL's default is True, also on a CPU
+        "fp16": params.task.dtype == "float16",
+        "gradient_checkpointing": train.gradient_checkpointing,  # TRL's default is True
+        "deepspeed": train.deepspeed,
+        "report_to": REPORT_TO,
+        "disable_tqdm": True,  # progress comes as lines, see callbacks.LogFile
+        **_device_arguments(),
+    }
+
+
+def _device_arguments() -> dict:
+    return {} if torch.cuda.is_available() else {"use_cpu": True, "dataloader_pin_memory": False}
+
+
+def _accumulation(rows_per_step: int, micro_batch: int, processes: int, method: str) -> int:
+    """Micro-batches an optimizer step takes.
+
+    Raises:
+        ConfigError: the step does not split into whole micro-batches.
+    """
+    steps, rest = divmod(rows_per_step, micro_batch * processes)
+    if rest or not steps:
+        raise ConfigError(
+            got=f"{rows_per_step} rows per step for {processes} x {method}.micro_batch {micro_batch}",
+            need="a whole number of micro-batches per step",
+            because="both methods must see exactly prompts_per_step prompts in every step",
+            do=f"choose a {method}.micro_batch that divides {rows_per_step // processes or 1}",
+        )
+    return steps

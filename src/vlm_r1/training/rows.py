@@ -1,0 +1,81 @@
+"""What a trainer reads: the records in the one order both methods train in, as TRL's columns."""
+
+import math
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pandas as pd
+
+from vlm_r1 import prompts
+from vlm_r1.boxes import from_original, smart_resize
+from vlm_r1.config import Params
+from vlm_r1.data.records import BOX
+
+
+
+
+def training_order(records: int, needed: int, seed: int) -> np.ndarray:
+    """Indices (needed,) into `records` rows: whole shuffled passes, one after the other.
+
+    SFT and GRPO read rows in exactly this order, so step k sees the same prompts in both.
+    """
+    rng = np.random.default_rng(seed)
+    passes = math.ceil(needed / records)
+    return np.concatenate([rng.permutation(records) for _ in range(passes)])[:needed]
+
+
+def sft_rows(records: pd.DataFrame, images: Path, params: Params) -> datasets.Dataset:
+    """Columns prompt, completion, image: the plain question and VLM-R1's fenced JSON box.
+
+    Args:
+        records: in training order; boxes in original pixels.
+        images: the folder the records' pictures are relative to.
+    """
+    columns = _shared_columns(records, images, params, params.task.prompts.sft)
+    spoken = _spoken_boxes(records, params)
+    columns["completion"] = [
+        [{"role": "assistant", "content": prompts.box_answer(tuple(box), phrase)}]
+        for box, phrase in zip(spoken.tolist(), records["expression"], strict=True)
+    ]
+    return _with_images(columns)
+
+
+def grpo_rows(records: pd.DataFrame, images: Path, params: Params) -> datasets.Dataset:
+    """Columns prompt, image, and what the rewards need: true_box, image_size, input_size."""
+    columns = _shared_columns(records, images, params, params.task.prompts.grpo)
+    columns["record_id"] = records["record_id"].astype(str).tolist()
+    columns["expression"] = records["expression"].tolist()
+    columns["true_box"] = records[BOX].to_numpy(dtype=float).tolist()
+    columns["image_size"] = records[["height", "width"]].to_numpy().tolist()
+    columns["input_size"] = _input_sizes(records, params).tolist()
+    columns["image_path"] = columns["image"]
+    return _with_images(columns)
+
+
+def _shared_columns(records: pd.DataFrame, images: Path, params: Params, template: str) -> dict:
+    questions = [prompts.question_for(phrase) for phrase in records["expression"]]
+    return {
+        "prompt": [[{"role": "user", "content": prompts.ask(template, q)}] for q in questions],
+        "image": [str(images / name) for name in records["image"]],
+    }
+
+
+def _with_images(columns: dict) -> datasets.Dataset:
+    """Pictures stay paths until a row is read: COCO does not fit in memory."""
+    return datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image(mode="RGB"))
+
+
+def _input_sizes(records: pd.DataFrame, params: Params) -> np.ndarray:
+    """(n, 2) as (height, width) after the processor's resize."""
+    budget = (params.task.min_pixels, params.task.max_pixels)
+    sizes = records[["height", "width"]].to_numpy()
+    return np.array([smart_resize(int(h), int(w), *budget) for h, w in sizes])
+
+
+def _spoken_boxes(records: pd.DataFrame, params: Params) -> np.ndarray:
+    """Boxes (n, 4) as the model should say them: whole numbers in the task's frame."""
+    boxes = records[BOX].to_numpy(dtype=float)
+    sizes = records[["height", "width"]].to_numpy()
+    spoken = from_original(boxes, params.task.frame, sizes, _input_sizes(records, params))
+    return np.round(spoken).astype(int)

@@ -1,0 +1,62 @@
+"""A project small enough for a test: drawn data, an untrained tiny base, two steps a method."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from vlm_r1 import environment
+from vlm_r1.config import Params, parse_params
+
+environment.set_defaults()
+ROOT = Path(__file__).parents[1]
+
+
+def small_values() -> dict:
+    """The committed parameters, cut down to what a test can wait for."""
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for split in values["draw"].values():
+        split["pictures"] = 6
+    values["train"] |= {"steps": 2, "save_every": 1, "prompts_per_step": 2, "log_every": 1}
+    values["sft"]["micro_batch"] = 2
+    values["grpo"] |= {"micro_batch": 8, "num_generations": 4, "max_completion_tokens": 8}
+    values["grpo"]["sample_every"] = 1
+    values["evaluate"] = {"batch_size": 4, "max_new_tokens": 8}
+    values["report"]["resamples"] = 200
+    return values
+
+
+@pytest.fixture(scope="session")
+def small_params() -> Params:
+    return parse_params(small_values(), "small")
+
+
+@pytest.fixture(scope="session")
+def small_root(tmp_path_factory, small_params) -> Path:
+    """Drawn and prepared data, and an untrained tiny base in models/base."""
+    from vlm_r1.models.tiny import build_model, build_processor, build_tokenizer
+    from vlm_r1.stages import draw, prepare
+
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("project")
+    draw.run(small_params, root)
+    prepare.run(small_params, root)
+    tokenizer = build_tokenizer(["Please provide the box. <think> </think> <answer> </answer>"])
+    processor = build_processor(tokenizer, 3136, 12_845_056)
+    model = build_model(tokenizer, seed=0)
+    model.save_pretrained(root / "models/base")
+    processor.save_pretrained(root / "models/base")
+    return root
+
+
+@pytest.fixture(scope="session")
+def picture(tmp_path_factory) -> Path:
+    """A 90 x 60 picture file."""
+    from PIL import Image
+
+    path = tmp_path_factory.mktemp("picture") / "noise.png"
+    pixels = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path

@@ -1,0 +1,110 @@
+"""The command line as a person meets it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from vlm_r1 import cli
+from vlm_r1.errors import ModelError
+
+from tests.conftest import ROOT
+
+LOG = {
+    "accuracy": 50.0,
+    "results": [
+        {
+            "question": f"q{i}",
+            "ground_truth": [0, 0, 10, 10],
+            "model_output": output,
+            "extracted_answer": box,
+            "correct": correct,
+        }
+        for i, (output, box, correct) in enumerate(
+            [("[0, 0, 10, 10]", [0, 0, 10, 10], 1), ("none", [0, 0, 0, 0], 0)]
+        )
+    ],
+}
+runner = CliRunner()
+
+
+def vlm_r1(*arguments, cwd=ROOT):
+    command = [sys.executable, "-m", "vlm_r1.cli", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("command", "taught"),
+    [
+        ([], ["config", "score", "predict", "report", "stage"]),
+        (["score"], ["--json", "IoU > 0.5", "Example"]),
+        (["predict"], ["--model", "--out", "Example"]),
+        (["report"], ["--from-logs", "--id", "--ood", "--out", "Example"]),
+        (["stage"], ["draw", "prepare", "base", "train", "evaluate", "report", "register"]),
+    ],
+)
+def test_help_teaches(command, taught):
+    text = runner.invoke(cli.app, [*command, "--help"], env={"COLUMNS": "200"}).output
+    assert all(word in text for word in taught)
+
+
+def test_config_prints_what_it_resolved():
+    done = vlm_r1("config")
+    assert done.returncode == 0
+    assert "num_generations: 8" in done.stdout
+
+
+def test_a_misspelt_key_ends_in_four_lines_and_a_code(tmp_path):
+    text = (ROOT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("  beta:", "  betta:"))
+    done = vlm_r1("config", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert [line.split(" ")[0] for line in done.stderr.splitlines()] == [
+        "got", "need", "because", "do:",
+    ]  # fmt: skip
+
+
+def test_score_prints_json(tmp_path):
+    log = tmp_path / "log.json"
+    log.write_text(json.dumps(LOG))
+    scores = json.loads(runner.invoke(cli.app, ["score", str(log), "--json"]).output)
+    assert scores["n"] == 2
+    assert scores["accuracy"] == scores["stated_accuracy"] == 50.0
+    assert scores["mean_iou"] == 0.5
+    assert scores["parse_rate"] == 0.5
+
+
+def test_predict_answers_with_json_whether_there_is_a_box_or_not(small_root, picture, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    model = str(small_root / "models/base")
+    done = runner.invoke(cli.app, ["predict", "--model", model, str(picture), "red one"])
+    assert set(json.loads(done.output)) == {"box", "reason", "completion"}
+
+
+def test_predict_draws_the_box(picture, tmp_path, monkeypatch):
+    """The model's own words are replaced, everything around them is real."""
+    from vlm_r1 import prediction
+    from vlm_r1.config import load_params
+    from vlm_r1.evaluation.generation import Completion
+
+    monkeypatch.setattr(prediction, "load_model", lambda *_: None)
+    monkeypatch.setattr(prediction, "load_processor", lambda *_: None)
+    said = [Completion("<answer>[42, 28, 70, 42]</answer>", (56, 84))]
+    monkeypatch.setattr(prediction, "ask_all", lambda *_, **__: said)
+    out = tmp_path / "found.png"
+    params = load_params(ROOT / "params.yaml")
+    answer = prediction.predict_box(params, tmp_path, "m", picture, "red one", None, out)
+    assert answer["box"] == [45.0, 30.0, 75.0, 45.0]
+    with Image.open(out) as drawn:
+        assert drawn.getpixel((45, 30)) == prediction.BOX_RGB
+
+
+def test_predict_refuses_a_missing_model(picture, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    done = runner.invoke(cli.app, ["predict", "--model", "./absent", str(picture), "red one"])
+    assert isinstance(done.exception, ModelError)
+    assert done.exit_code != 0

@@ -1,0 +1,157 @@
+"""Both trainers on an untrained tiny model: what moves, what does not, what is left behind."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vlm_r1.config import parse_params
+from vlm_r1.contract import TrainingContract
+from vlm_r1.data.records import read_records
+from vlm_r1.errors import ConfigError
+from vlm_r1.paths import records_file
+from vlm_r1.stages.train import contract_of
+from vlm_r1.training.arguments import grpo_arguments, sft_arguments
+from vlm_r1.training.reward_functions import RewardFunctions
+from vlm_r1.training.rows import grpo_rows, sft_rows, training_order
+from vlm_r1.training.run import TrainingJob, train
+
+from tests.conftest import small_values
+
+
+@pytest.fixture()
+def untracked(monkeypatch):
+    """No MLflow: these tests look at files only."""
+    monkeypatch.setattr(
+        "vlm_r1.training.arguments.REPORT_TO", []
+    )
+
+
+def job_of(method, params, root, output):
+    dataset = params.datasets[params.train_dataset]
+    return TrainingJob(
+        method=method,
+        params=params,
+        contract=contract_of(params, root),
+        base=root / "models/base",
+        records=read_records(root / records_file(params.train_dataset)),
+        images=root / dataset.images,
+        output=output,
+    )
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.mark.usefixtures("untracked")
+def test_sft_moves_every_parameter_and_leaves_what_it_should(small_root, small_params, tmp_path):
+    values = small_values()
+    values["sft"]["learning_rate"] = 0.1  # gradients are tiny: make every step visible
+    train(job_of("sft", parse_params(values, "test"), small_root, tmp_path))
+    before, after = weights(small_root / "models/base"), weights(tmp_path / "checkpoint-2")
+    unmoved = [name for name in before if torch.equal(before[name], after[name])]
+    assert unmoved == []
+    assert all(torch.isfinite(tensor).all() for tensor in after.values())
+    assert {p.name for p in tmp_path.glob("checkpoint-*")} == {"checkpoint-1", "checkpoint-2"}
+    contract = TrainingContract.model_validate_json(
+        (tmp_path / "checkpoint-1/contract.json").read_text()
+    )
+    assert contract == contract_of(small_params, small_root)
+    cost = json.loads((tmp_path / "cost.json").read_text())
+    assert (cost["prompts"], cost["completions"]) == (4, 4)
+    assert cost["tokens"] > 0
+    lines = [json.loads(line) for line in (tmp_path / "training_log.jsonl").read_text().split("\n")[:-1]]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2]
+
+
+@pytest.mark.usefixtures("untracked")
+def test_grpo_moves_nothing_when_all_rewards_are_equal(
+    small_root, small_params, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("vlm_r1.rewards.iou_reward", lambda *_: 0.0)
+    monkeypatch.setattr("vlm_r1.rewards.format_reward", lambda *_: 0.0)
+    train(job_of("grpo", small_params, small_root, tmp_path))
+    before, after = weights(small_root / "models/base"), weights(tmp_path / "checkpoint-2")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    table = json.loads((tmp_path / "samples/step-0.json").read_text())
+    assert len(table) == 8  # 2 prompts x 4 completions
+    assert {row["reward"] for row in table} == {0.0}
+    cost = json.loads((tmp_path / "cost.json").read_text())
+    assert (cost["prompts"], cost["completions"]) == (4, 16)
+
+
+@pytest.mark.usefixtures("untracked")
+def test_grpo_moves_the_weights_when_rewards_differ(
+    small_root, small_params, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("vlm_r1.rewards.iou_reward", lambda text, *_: float(len(text) % 3))
+    train(job_of("grpo", small_params, small_root, tmp_path))
+    before, after = weights(small_root / "models/base"), weights(tmp_path / "checkpoint-2")
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    log = (tmp_path / "training_log.jsonl").read_text()
+    for quantity in ("reward", "reward_std", "rewards/iou/mean", "rewards/format/mean", "kl"):
+        assert f'"{quantity}"' in log
+
+
+def test_both_methods_read_the_same_records_in_the_same_order(small_root, small_params):
+    records = read_records(small_root / records_file("studio_train"))
+    order = training_order(len(records), 4, seed=1)
+    ordered = records.iloc[order].reset_index(drop=True)
+    images = small_root / small_params.datasets["studio_train"].images
+    sft, grpo = (rows(ordered, images, small_params) for rows in (sft_rows, grpo_rows))
+    for a, b in zip(sft, grpo, strict=True):
+        question = a["prompt"][0]["content"]
+        assert b["prompt"][0]["content"].startswith(question + " First output the thinking")
+        assert a["image"].tobytes() == b["image"].tobytes()
+
+
+def test_the_training_order_is_whole_passes_and_depends_on_the_seed_alone():
+    order = training_order(4, 10, seed=3)
+    assert sorted(order[:4]) == sorted(order[4:8]) == [0, 1, 2, 3]
+    assert list(order) == list(training_order(4, 10, seed=3))
+    assert list(order) != list(training_order(4, 10, seed=4))
+
+
+def test_sft_is_taught_the_box_in_the_models_frame(small_root, small_params):
+    """Studio pictures are 80 x 80 and seen as 84 x 84: a box grows by 5 %."""
+    records = read_records(small_root / records_file("studio_train")).head(1)
+    records = records.assign(x1=0.0, y1=0.0, x2=40.0, y2=20.0, expression="red one")
+    images = small_root / small_params.datasets["studio_train"].images
+    answer = sft_rows(records, images, small_params)[0]["completion"][0]["content"]
+    assert answer == '```json\n[\n\t{"bbox_2d": [0, 0, 42, 21], "label": "red one"}\n]\n```'
+
+
+def test_the_arguments_give_both_methods_equal_prompts_per_step(small_params, tmp_path):
+    sft, grpo = sft_arguments(small_params, tmp_path), grpo_arguments(small_params, tmp_path)
+    assert sft.per_device_train_batch_size * sft.gradient_accumulation_steps == 2
+    assert grpo.per_device_train_batch_size * grpo.gradient_accumulation_steps == 2 * 4
+    for name in ("max_steps", "save_steps", "seed", "bf16", "fp16", "max_grad_norm"):
+        assert getattr(sft, name) == getattr(grpo, name)
+    assert (grpo.beta, grpo.loss_type, grpo.shuffle_dataset) == (0.04, "grpo", False)
+
+
+def test_a_step_that_does_not_split_into_micro_batches_is_refused(tmp_path):
+    values = small_values()
+    values["grpo"]["micro_batch"] = 3
+    with pytest.raises(ConfigError, match=r"got 8 rows per step for 1 x grpo\.micro_batch 3"):
+        grpo_arguments(parse_params(values, "test"), tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("soft", [0.5, 0.0]), ("hard", [0.0, 0.0])])
+def test_the_iou_reward_is_soft_or_hard_by_parameter(small_params, tmp_path, kind, expected):
+    class State:
+        global_step, is_world_process_zero = 1, False
+
+    grpo = small_params.grpo.model_copy(update={"iou_reward": kind})
+    functions = RewardFunctions(small_params.model_copy(update={"grpo": grpo}), tmp_path)
+    completions = [[{"role": "assistant", "content": text}] for text in ("[0, 0, 10, 10]", "?")]
+    paid = functions.iou(
+        completions,
+        true_box=[[0, 0, 10, 5]] * 2,
+        image_size=[[84, 84]] * 2,
+        input_size=[[84, 84]] * 2,
+        trainer_state=State(),
+    )
+    assert paid == pytest.approx(expected)
