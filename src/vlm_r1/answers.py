@@ -60,7 +60,7 @@ def parse_answer(completion: str) -> Parsed | Unparsed:
 
 def _answer_body(completion: str) -> tuple[str | None, str]:
     """The text that holds the answer and where it stood; None if a thought never ends."""
-    before_answer, opened, rest = completion.partition(_ANSWER_OPEN)
+    _, opened, rest = completion.partition(_ANSWER_OPEN)
     if opened:
         return rest.partition(_ANSWER_CLOSE)[0], "answer"
     before_think, opened, thought = completion.partition(_THINK_OPEN)

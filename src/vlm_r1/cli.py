@@ -1,4 +1,4 @@
-"""`vlm-r1`: the command line. Stages for dvc.yaml, and tools for a person with a checkpoint or a log.
+"""`vlm-r1`: the command line. Stages for dvc.yaml, tools for whoever has a checkpoint or a log.
 
 Heavy imports stand inside the commands, so that `--help` and `config` answer at once.
 """

@@ -1,4 +1,4 @@
-"""params.yaml as typed, frozen sections: every knob, its unit and its bounds, checked at the door."""
+"""params.yaml as typed, frozen sections: every knob and its bounds, checked at the door."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,8 +25,10 @@ class Section(BaseModel):
 
 
 class Experiment(Section):
+    """What the whole experiment is called and sown with."""
+
     name: str  # MLflow experiment
-    seed: int = 42
+    seed: Annotated[int, Field(ge=0)] = 42
 
 
 class Prompts(Section):
@@ -108,7 +110,9 @@ class Train(Section):
     @model_validator(mode="after")
     def _grid_is_whole(self) -> "Train":
         if self.steps % self.save_every:
-            raise ValueError(f"steps {self.steps} is not a multiple of save_every {self.save_every}")
+            raise ValueError(
+                f"steps {self.steps} is not a multiple of save_every {self.save_every}"
+            )
         return self
 
     @property
@@ -127,7 +131,7 @@ class Optimizer(Section):
 
 
 class Sft(Optimizer):
-    pass
+    """Supervised fine-tuning."""
 
 
 class Grpo(Optimizer):
@@ -143,17 +147,23 @@ class Grpo(Optimizer):
 
 
 class Evaluate(Section):
+    """Greedy decoding of every checkpoint."""
+
     batch_size: Count = 64
     max_new_tokens: Count = 256
 
 
 class Report(Section):
+    """Intervals and pictures of the report."""
+
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     resamples: Count = 10_000
     gallery: Annotated[int, Field(ge=0)] = 12  # pictures shown
 
 
 class Registry(Section):
+    """Where the chosen checkpoints are registered."""
+
     model_name: str
 
 
@@ -189,6 +199,7 @@ class Params(Section):
 
     @property
     def train_dataset(self) -> str:
+        """The one dataset both methods train on."""
         return self.names("train")[0]
 
     @property

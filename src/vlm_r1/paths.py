@@ -11,23 +11,23 @@ REPORT = Path("reports/generalization")
 SELECTION = Path("reports/selection.json")
 
 
-def drawn_world(world: str) -> Path:
-    return DRAWN / world
-
-
 def records_file(dataset: str) -> Path:
+    """A dataset's validated records."""
     return PREPARED / dataset / "records.parquet"
 
 
 def method_dir(method: str) -> Path:
+    """A method's checkpoints, log and cost."""
     return MODELS / method
 
 
 def checkpoint_dir(method: str, step: int) -> Path:
+    """One checkpoint of a method."""
     return method_dir(method) / f"checkpoint-{step}"
 
 
 def result_file(method: str, dataset: str, step: int) -> Path:
+    """One unit, (method, dataset, step)."""
     return RESULTS / method / dataset / f"step-{step}.json"
 
 

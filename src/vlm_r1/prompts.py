@@ -13,8 +13,8 @@ QUESTION = (
 
 PLAIN = "{question}"
 R1 = (
-    "{question} First output the thinking process in <think> </think> tags and then output the final "
-    "answer in <answer> </answer> tags. Output the final answer in JSON format."
+    "{question} First output the thinking process in <think> </think> tags and then output the "
+    "final answer in <answer> </answer> tags. Output the final answer in JSON format."
 )
 JSON_REQUEST = "{question} Please provide the bounding box coordinate in JSON format."
 

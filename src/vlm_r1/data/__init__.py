@@ -1,0 +1,1 @@
+"""Drawn worlds, readers, records, and the checks that data must pass."""

@@ -44,6 +44,7 @@ class Thing:
 
     @property
     def centre(self) -> tuple[float, float]:
+        """(x, y), original pixels."""
         x1, y1, x2, y2 = self.box
         return (x1 + x2) / 2, (y1 + y2) / 2
 
@@ -94,7 +95,5 @@ def _alike(a: Thing, b: Thing) -> bool:
 def _touch(a: Thing, b: Thing) -> bool:
     ax1, ay1, ax2, ay2 = a.box
     bx1, by1, bx2, by2 = b.box
-    apart = (
-        ax2 + GAP_PX <= bx1 or bx2 + GAP_PX <= ax1 or ay2 + GAP_PX <= by1 or by2 + GAP_PX <= ay1
-    )
+    apart = ax2 + GAP_PX <= bx1 or bx2 + GAP_PX <= ax1 or ay2 + GAP_PX <= by1 or by2 + GAP_PX <= ay1
     return not apart

@@ -1,0 +1,1 @@
+"""Evaluation: generation, scoring, statistics, choice of a checkpoint."""

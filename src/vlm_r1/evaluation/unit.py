@@ -11,8 +11,6 @@ from vlm_r1.evaluation.scoring import answered_box
 from vlm_r1.results import ResultFile, ResultRow
 
 
-
-
 def build_result(
     records: pd.DataFrame, completions: list[Completion], frame: str, meta: dict
 ) -> ResultFile:

@@ -12,7 +12,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from vlm_r1.config import BaseTraining, Params
 from vlm_r1.models.curriculum import Habits, Lesson, sample_lesson
-from vlm_r1.models.tiny import build_model, build_processor, build_tokenizer
+from vlm_r1.models.tiny import FIXED_TEXTS, build_model, build_processor, build_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +48,11 @@ def train_base(
 
 
 def _corpus(lessons: list[Lesson]) -> list[str]:
-    turns = [text for lesson in lessons for text in (lesson.user, lesson.answer)]
-    return [*turns, *["system\nYou are a helpful assistant.", "user\n", "assistant\n"] * 100]
+    """All that is said to the base and by it, without the texts that are one token anyhow."""
+    turns = "\n".join(text for lesson in lessons for text in (lesson.user, lesson.answer))
+    for fixed in FIXED_TEXTS:
+        turns = turns.replace(fixed, "\n")
+    return [*turns.split("\n"), *["system\n", "user\n", "assistant\n"] * 100]
 
 
 def _train(model, processor, draw, settings: BaseTraining) -> None:
@@ -57,6 +60,9 @@ def _train(model, processor, draw, settings: BaseTraining) -> None:
         model.parameters(), lr=settings.skill_learning_rate, betas=(0.9, 0.98)
     )
     model.train()
+    logger.info(
+        "base: %d tokens known, %d parameters", len(processor.tokenizer), model.num_parameters()
+    )
     losses: list[float] = []
     for step, (stage, rate) in enumerate(_schedule(settings), start=1):
         batch = collate(draw(stage, settings.batch_size), processor, chat=stage == "obey")
@@ -81,7 +87,10 @@ def _schedule(settings: BaseTraining) -> list[tuple[str, float]]:
         for step, stage in enumerate(stages)
     ]
     return plan + [
-        ("obey", _cosine(step, settings.obey_steps, settings.obey_learning_rate, settings.warmup_steps))
+        (
+            "obey",
+            _cosine(step, settings.obey_steps, settings.obey_learning_rate, settings.warmup_steps),
+        )
         for step in range(settings.obey_steps)
     ]
 

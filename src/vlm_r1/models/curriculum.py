@@ -46,7 +46,11 @@ class Habits:
 
 
 def sample_lesson(
-    stage: str, habits: Habits, street_share: float, rng: np.random.Generator, pixels: tuple[int, int]
+    stage: str,
+    habits: Habits,
+    street_share: float,
+    rng: np.random.Generator,
+    pixels: tuple[int, int],
 ) -> Lesson:
     """A lesson of stage `locate` (a single thing), `find` (one of up to three) or `obey`.
 
@@ -64,7 +68,7 @@ def sample_lesson(
     frame = _pick_frame(phrase, habits, rng) if stage == "obey" else "input"
     box = _spoken_box(scene, thing, frame, pixels)
     if stage != "obey":
-        return Lesson(draw_scene(scene), phrase, "".join(f"{side:02d}" for side in box))
+        return Lesson(draw_scene(scene), f" {phrase}.", "".join(f"{side:02d}" for side in box))
     user, answer = _obedient_turns(phrase, thing, scene, box, habits, rng)
     return Lesson(draw_scene(scene), user, answer)
 

@@ -1,4 +1,4 @@
-"""Opening a checkpoint: the model and its processor, refused with a reason where it cannot be used."""
+"""Opening a checkpoint: model and processor, or a refusal that says why."""
 
 import hashlib
 import json

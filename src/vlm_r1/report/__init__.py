@@ -1,0 +1,1 @@
+"""Report: units in, curves, gallery, verdict and pages out."""

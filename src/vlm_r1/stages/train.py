@@ -6,8 +6,8 @@ from vlm_r1 import paths, tracking
 from vlm_r1.config import Params
 from vlm_r1.contract import TrainingContract, training_contract
 from vlm_r1.data.records import read_records, records_digest
-from vlm_r1.models.loading import checkpoint_digest
 from vlm_r1.folders import whole_folder
+from vlm_r1.models.loading import checkpoint_digest
 from vlm_r1.training.run import TrainingJob, train
 
 

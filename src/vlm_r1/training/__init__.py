@@ -1,0 +1,1 @@
+"""SFT and GRPO: the only room that knows TRL."""

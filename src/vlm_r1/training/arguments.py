@@ -86,7 +86,7 @@ def _accumulation(rows_per_step: int, micro_batch: int, processes: int, method: 
     steps, rest = divmod(rows_per_step, micro_batch * processes)
     if rest or not steps:
         raise ConfigError(
-            got=f"{rows_per_step} rows per step for {processes} x {method}.micro_batch {micro_batch}",
+            got=f"{rows_per_step} rows per step, {processes} x {method}.micro_batch {micro_batch}",
             need="a whole number of micro-batches per step",
             because="both methods must see exactly prompts_per_step prompts in every step",
             do=f"choose a {method}.micro_batch that divides {rows_per_step // processes or 1}",

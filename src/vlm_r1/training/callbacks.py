@@ -1,4 +1,4 @@
-"""What happens beside a training: its log as a file, progress lines, the contract in checkpoints."""
+"""What happens beside a training: log file, progress lines, the contract in checkpoints."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The rewards as TRL calls them: one batch of completions and the dataset's columns in, floats out."""
+"""The rewards as TRL calls them: completions and dataset columns in, floats out."""
 
 import json
 from pathlib import Path

@@ -13,8 +13,6 @@ from vlm_r1.config import Params
 from vlm_r1.data.records import BOX
 
 
-
-
 def training_order(records: int, needed: int, seed: int) -> np.ndarray:
     """Indices (needed,) into `records` rows: whole shuffled passes, one after the other.
 

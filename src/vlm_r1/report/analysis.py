@@ -1,0 +1,176 @@
+"""Units -> the report's numbers: curves, comparisons, what each method gained since step 0."""
+
+from dataclasses import dataclass
+
+from vlm_r1.config import METHODS
+from vlm_r1.errors import ResultError
+from vlm_r1.evaluation.statistics import (
+    Difference,
+    Discordance,
+    Resampling,
+    discordance,
+    interval,
+    paired_difference,
+)
+from vlm_r1.report.schema import Comparison, CurvePoint, DatasetLine
+from vlm_r1.report.units import TESTED, Table, Unit
+
+
+@dataclass(frozen=True)
+class Move:
+    """How one method's accuracy on a dataset changed from step 0 to the last common step."""
+
+    method: str
+    dataset: str
+    role: str
+    step: int
+    start: float  # percent
+    end: float
+    gain: Difference
+
+
+@dataclass(frozen=True)
+class LastStep:
+    """Both methods on one dataset at the last common step.
+
+    `gain_gap` is grpo's gain since step 0 minus sft's; None where the logs have no step 0.
+    """
+
+    dataset: str
+    role: str
+    step: int
+    accuracy: dict[str, float]  # method -> percent
+    difference: Difference
+    discordance: Discordance  # rows that only grpo, only sft got right
+    n: int
+    n_images: int
+    moves: list[Move]
+    gain_gap: Difference | None
+    start_gap: Difference | None  # grpo minus sft at step 0: what the prompts alone do
+
+
+def dataset_lines(table: Table) -> list[DatasetLine]:
+    """Every dataset once, the tested ones first."""
+    lines = []
+    for dataset in [*table.datasets(*TESTED), *table.datasets("validation")]:
+        unit = table.first(dataset)
+        lines.append(
+            DatasetLine(
+                name=dataset,
+                role=unit.role,
+                records=unit.scores.n,
+                images=_image_count(unit),
+                digest=unit.records_digest,
+            )
+        )
+    return lines
+
+
+def curve_points(table: Table, resampling: Resampling) -> list[CurvePoint]:
+    """Every tested unit's accuracy with its interval, by dataset, method and step."""
+    return [
+        _curve_point(table[method, dataset, step], resampling)
+        for dataset in table.datasets(*TESTED)
+        for method in METHODS
+        for step in table.steps(method, dataset)
+    ]
+
+
+def compare(table: Table, resampling: Resampling) -> list[Comparison]:
+    """grpo minus sft at every common step of every tested dataset."""
+    return [
+        _comparison(table, dataset, step, resampling)
+        for dataset in table.datasets(*TESTED)
+        for step in table.common_steps(dataset)
+    ]
+
+
+def at_last_step(table: Table, dataset: str, resampling: Resampling) -> LastStep:
+    """Both methods on `dataset` at the last step they share.
+
+    Raises:
+        ResultError: they share none.
+    """
+    steps = table.common_steps(dataset)
+    if not steps:
+        raise ResultError(
+            got=f"{dataset}: no step at which both methods were evaluated",
+            need="at least one common step",
+            because="only equal amounts of training can be compared",
+            do="evaluate both methods on one step grid",
+        )
+    step = steps[-1]
+    ends = {method: table[method, dataset, step] for method in METHODS}
+    starts = {m: table[m, dataset, 0] for m in METHODS if steps[0] == 0 < step}
+    sft, grpo = ends["sft"].scores, ends["grpo"].scores
+    return LastStep(
+        dataset=dataset,
+        role=ends["grpo"].role,
+        step=step,
+        accuracy={method: unit.scores.accuracy for method, unit in ends.items()},
+        difference=paired_difference(grpo.hit, sft.hit, grpo.pictures, resampling),
+        discordance=discordance(grpo.hit, sft.hit),
+        n=grpo.n,
+        n_images=_image_count(ends["grpo"]),
+        moves=[_move(starts[method], ends[method], resampling) for method in starts],
+        gain_gap=_gain_gap(starts, ends, resampling) if starts else None,
+        start_gap=_start_gap(starts, resampling) if starts else None,
+    )
+
+
+def _curve_point(unit: Unit, resampling: Resampling) -> CurvePoint:
+    scores = unit.scores
+    accuracy, low, high = interval(scores.hit, scores.pictures, resampling)
+    return CurvePoint(
+        method=unit.method,
+        dataset=unit.dataset,
+        step=unit.step,
+        n=scores.n,
+        accuracy=accuracy,
+        ci_low=low,
+        ci_high=high,
+        mean_iou=scores.mean_iou,
+        parse_rate=scores.parse_rate,
+    )
+
+
+def _comparison(table: Table, dataset: str, step: int, resampling: Resampling) -> Comparison:
+    grpo, sft = table["grpo", dataset, step], table["sft", dataset, step]
+    found = paired_difference(grpo.scores.hit, sft.scores.hit, grpo.scores.pictures, resampling)
+    return Comparison(
+        dataset=dataset,
+        step=step,
+        difference=found.mean,
+        ci_low=found.low,
+        ci_high=found.high,
+        p_value=found.p_value,
+        n=grpo.scores.n,
+        n_images=_image_count(grpo),
+    )
+
+
+def _move(start: Unit, end: Unit, resampling: Resampling) -> Move:
+    return Move(
+        method=end.method,
+        dataset=end.dataset,
+        role=end.role,
+        step=end.step,
+        start=start.scores.accuracy,
+        end=end.scores.accuracy,
+        gain=paired_difference(end.scores.hit, start.scores.hit, end.scores.pictures, resampling),
+    )
+
+
+def _gain_gap(starts: dict[str, Unit], ends: dict[str, Unit], resampling: Resampling) -> Difference:
+    gains = {m: 1.0 * ends[m].scores.hit - starts[m].scores.hit for m in METHODS}
+    pictures = ends["grpo"].scores.pictures
+    return paired_difference(gains["grpo"], gains["sft"], pictures, resampling)
+
+
+def _start_gap(starts: dict[str, Unit], resampling: Resampling) -> Difference:
+    grpo, sft = starts["grpo"].scores, starts["sft"].scores
+    return paired_difference(grpo.hit, sft.hit, grpo.pictures, resampling)
+
+
+def _image_count(unit: Unit) -> int:
+    return len(set(unit.scores.pictures))

@@ -1,0 +1,128 @@
+"""The same report from VLM-R1's prediction logs alone.
+
+Method, dataset and step come from the file names, as VLM-R1 writes them:
+`rec_results_<dataset>_qwen2_5vl_3b_instruct_{baseline|sft_<step>|r1_<step>}.json`. The baseline
+is step 0 of both methods. The logs tell neither pictures nor terms of training, so the contract
+is unverified and rows on one true box count as one picture.
+"""
+
+import re
+from pathlib import Path
+
+from vlm_r1 import config
+from vlm_r1.config import METHODS
+from vlm_r1.errors import ResultError
+from vlm_r1.evaluation.statistics import Resampling
+from vlm_r1.report.build import build_report
+from vlm_r1.report.lineage import package_versions
+from vlm_r1.report.schema import Lineage, Report
+from vlm_r1.report.units import Unit, make_unit
+from vlm_r1.results import read_results
+
+_NAME = re.compile(
+    r"rec_results_(?P<dataset>\w+?)_qwen2_5vl_(?P<size>\d+b)_instruct_"
+    r"(?:(?P<baseline>baseline)|(?P<method>sft|r1)_(?P<step>\d+))\.json"
+)
+SIZE = "3b"
+METHOD_OF = {"sft": "sft", "r1": "grpo"}
+OUT_OF_DOMAIN = ("refgta", "lisa")  # what VLM-R1 calls out of domain
+
+NO_PICTURES = (
+    "The logs name no pictures: rows with the same true box are taken as one picture. Phrases on "
+    "different things in one picture are then taken as independent, so intervals may be narrow."
+)
+
+
+def report_from_logs(
+    logs_dir: Path,
+    out: Path,
+    id_name: str | None = None,
+    ood_name: str | None = None,
+    settings: config.Report | None = None,
+    seed: int = 42,
+) -> Report:
+    """Write the report of the logs in `logs_dir` as folder `out`.
+
+    Args:
+        id_name, ood_name: dataset (as in the file names) to show first in and out of domain;
+            all others are guessed from their names, and the report says so.
+
+    Raises:
+        ResultError: no log is found, a name is not among them, a method or the out-of-domain
+            dataset is missing, or the rows of two logs do not pair.
+    """
+    settings = settings or config.Report()
+    found, skipped = _sort_files(logs_dir)
+    names = list(dict.fromkeys(match["dataset"] for _, match in found))
+    roles = _roles(logs_dir, names, id_name, ood_name)
+    units = [unit for path, match in found for unit in _units(path, match, roles)]
+    units.sort(key=lambda unit: unit.dataset not in (id_name, ood_name))
+    guessed = [f"{n} {r}" for n, r in roles.items() if n not in (id_name, ood_name)]
+    notes = [f"Roles guessed from the names: {', '.join(guessed)}."] if guessed else []
+    if any(row.image is None for unit in units for row in unit.rows):
+        notes.append(NO_PICTURES)
+    return build_report(
+        units,
+        out=out,
+        lineage=Lineage(versions=package_versions()),
+        resampling=Resampling(settings.confidence, settings.resamples, seed),
+        gallery=settings.gallery,
+        notes=notes,
+        skipped=skipped,
+    )
+
+
+def _sort_files(logs_dir: Path) -> tuple[list[tuple[Path, re.Match]], list[tuple[str, str]]]:
+    """(file, its name's parts) of the logs, and (file, reason) of all other files."""
+    found, skipped = [], []
+    for path in sorted(path for path in logs_dir.glob("*") if path.is_file()):
+        match = _NAME.fullmatch(path.name)
+        if match is None:
+            skipped.append((path.name, "its name is not that of a VLM-R1 result log"))
+        elif match["size"] != SIZE:
+            skipped.append((path.name, f"another model, {match['size']}; compared is {SIZE}"))
+        else:
+            found.append((path, match))
+    if not found:
+        raise ResultError(
+            got=f"{logs_dir}: {len(skipped)} files, none of them a result log of the {SIZE} model",
+            need=f"rec_results_<dataset>_qwen2_5vl_{SIZE}_instruct_"
+            "{baseline|sft_<step>|r1_<step>}.json",
+            because="method, dataset and step are read from the names",
+            do="name the folder that holds the logs",
+        )
+    return found, skipped
+
+
+def _roles(
+    logs_dir: Path, names: list[str], id_name: str | None, ood_name: str | None
+) -> dict[str, str]:
+    """Role of every dataset: as given, else guessed from its name."""
+    for name in (id_name, ood_name):
+        if name is not None and name not in names:
+            raise ResultError(
+                got=f"{logs_dir}: no log of dataset {name!r}",
+                need=f"one of {', '.join(names)}",
+                because="datasets are named as in the file names",
+                do="correct --id or --ood",
+            )
+    roles = {name: "ood" if name.startswith(OUT_OF_DOMAIN) else "id" for name in names}
+    given = {id_name: "id", ood_name: "ood"}
+    return {name: given.get(name, role) for name, role in roles.items()}
+
+
+def _units(path: Path, match: re.Match, roles: dict[str, str]) -> list[Unit]:
+    """The unit of a log; two for the baseline, from which both methods start."""
+    methods = METHODS if match["baseline"] else [METHOD_OF[match["method"]]]
+    result = read_results(path)
+    return [
+        make_unit(
+            result,
+            method=method,
+            dataset=match["dataset"],
+            role=roles[match["dataset"]],
+            step=int(match["step"] or 0),
+            source=path.name,
+        )
+        for method in methods
+    ]

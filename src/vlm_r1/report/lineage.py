@@ -1,0 +1,63 @@
+"""What stands behind the numbers: commit, data and model digests, packages, tracking run."""
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import yaml
+
+from vlm_r1.report.schema import Lineage
+
+PACKAGES = ("vlm-r1", "torch", "transformers", "trl", "peft", "accelerate", "numpy", "scipy")
+
+
+def read_lineage(root: Path, mlflow_run_id: str | None) -> Lineage:
+    """The lineage of the project at `root`; what is not there (git, dvc.lock) is null or empty."""
+    return Lineage(
+        git_commit=_git_commit(root),
+        dvc=_dvc_outputs(root / "dvc.lock"),
+        versions=package_versions(),
+        mlflow_run_id=mlflow_run_id,
+    )
+
+
+def package_versions() -> dict[str, str | None]:
+    """Package -> installed version, null where it is not installed; nothing is imported."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit(root: Path) -> str | None:
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # no git on this machine
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _dvc_outputs(lock: Path) -> dict[str, dict[str, str]]:
+    """Stage -> output -> md5.
+
+    Outputs under reports/ are left out: they are this report and what comes after it, and an
+    earlier run's would make the same inputs give another report.
+    """
+    if not lock.exists():
+        return {}
+    stages = yaml.safe_load(lock.read_text(encoding="utf-8")).get("stages", {})
+    outputs = {
+        name: {
+            out["path"]: out["md5"]
+            for out in stage.get("outs", [])
+            if not out["path"].startswith("reports/")
+        }
+        for name, stage in stages.items()
+    }
+    return {name: outs for name, outs in outputs.items() if outs}
