@@ -8,10 +8,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.conftest import ROOT
 from vlm_r1 import cli
 from vlm_r1.errors import ModelError
-
-from tests.conftest import ROOT
 
 LOG = {
     "accuracy": 50.0,

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PROFILES = [ROOT / "params.yaml", *sorted((ROOT / "profiles").glob("*.yaml"))]
 
 
-@pytest.fixture()
+@pytest.fixture
 def values():
     return yaml.safe_load((ROOT / "params.yaml").read_text())
 
@@ -63,5 +63,5 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
 
 
 def test_a_missing_file_says_what_to_do(tmp_path):
-    with pytest.raises(ConfigError, match="no such file(.|\n)*run from the project's root"):
+    with pytest.raises(ConfigError, match=r"no such file(.|\n)*run from the project's root"):
         load_params(tmp_path / "absent.yaml")

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from tests.conftest import small_values
 from vlm_r1.config import parse_params
+from vlm_r1.contract import evaluation_contract
 from vlm_r1.data.records import read_records
 from vlm_r1.errors import ContractError, DataError, ModelError
 from vlm_r1.evaluation.generation import Completion, ask_all, chat_text, question_about
@@ -13,10 +15,7 @@ from vlm_r1.evaluation.unit import build_result
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.paths import records_file
 from vlm_r1.stages.evaluate import checkpoint_path
-from vlm_r1.stages.train import contract_of
-from vlm_r1.contract import evaluation_contract
-
-from tests.conftest import small_values
+from vlm_r1.stages.terms import contract_of
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,13 @@ from vlm_r1.data.scenes import WORLDS, Scene, Thing
 from vlm_r1.errors import ModelError
 from vlm_r1.models.base_training import END_OF_TURN, IGNORED_LABEL, collate
 from vlm_r1.models.curriculum import Habits, sample_lesson, thought_about
-from vlm_r1.models.loading import checkpoint_digest, load_model, load_processor
+from vlm_r1.models.digest import checkpoint_digest
+from vlm_r1.models.loading import load_model, load_processor
 
 PIXELS = (3136, 12_845_056)
 
 
-@pytest.fixture()
+@pytest.fixture
 def checkpoint(small_root, tmp_path):
     """A copy of the small base that a test may break."""
     import shutil

@@ -6,26 +6,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.conftest import small_values
 from vlm_r1.config import parse_params
 from vlm_r1.contract import TrainingContract
 from vlm_r1.data.records import read_records
 from vlm_r1.errors import ConfigError
 from vlm_r1.paths import records_file
-from vlm_r1.stages.train import contract_of
+from vlm_r1.stages.terms import contract_of
 from vlm_r1.training.arguments import grpo_arguments, sft_arguments
 from vlm_r1.training.reward_functions import RewardFunctions
 from vlm_r1.training.rows import grpo_rows, sft_rows, training_order
 from vlm_r1.training.run import TrainingJob, train
 
-from tests.conftest import small_values
 
-
-@pytest.fixture()
+@pytest.fixture
 def untracked(monkeypatch):
     """No MLflow: these tests look at files only."""
-    monkeypatch.setattr(
-        "vlm_r1.training.arguments.REPORT_TO", []
-    )
+    monkeypatch.setattr("vlm_r1.training.arguments.REPORT_TO", [])
 
 
 def job_of(method, params, root, output):
@@ -62,7 +59,9 @@ def test_sft_moves_every_parameter_and_leaves_what_it_should(small_root, small_p
     cost = json.loads((tmp_path / "cost.json").read_text())
     assert (cost["prompts"], cost["completions"]) == (4, 4)
     assert cost["tokens"] > 0
-    lines = [json.loads(line) for line in (tmp_path / "training_log.jsonl").read_text().split("\n")[:-1]]
+    lines = [
+        json.loads(line) for line in (tmp_path / "training_log.jsonl").read_text().split("\n")[:-1]
+    ]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2]
 
 
@@ -135,7 +134,7 @@ def test_the_arguments_give_both_methods_equal_prompts_per_step(small_params, tm
 def test_a_step_that_does_not_split_into_micro_batches_is_refused(tmp_path):
     values = small_values()
     values["grpo"]["micro_batch"] = 3
-    with pytest.raises(ConfigError, match=r"got 8 rows per step for 1 x grpo\.micro_batch 3"):
+    with pytest.raises(ConfigError, match=r"got 8 rows per step, 1 x grpo\.micro_batch 3"):
         grpo_arguments(parse_params(values, "test"), tmp_path)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from vlm_r1 import paths, tracking
 from vlm_r1.config import METHODS, Params, parse_params
 from vlm_r1.contract import TrainingContract, evaluation_contract, training_contract
-from vlm_r1.models.loading import checkpoint_digest
+from vlm_r1.models.digest import checkpoint_digest
 from vlm_r1.results import ResultFile, write_results
 
 TRUE_BOX = (0.0, 0.0, 28.0, 28.0)

@@ -162,7 +162,7 @@ def stage_report(
     """Compare the methods and write reports/generalization."""
     from vlm_r1 import tracking
     from vlm_r1.stages import report as report_stage
-    from vlm_r1.stages.train import contract_of
+    from vlm_r1.stages.terms import contract_of
 
     settings, root = load_params(params), Path.cwd()
     contract = contract_of(settings, root)

@@ -11,6 +11,7 @@ from vlm_r1 import tracking
 from vlm_r1.config import Params
 from vlm_r1.errors import ModelError
 from vlm_r1.evaluation.selection import Choice, Selection
+from vlm_r1.models.digest import checkpoint_digest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,8 +44,6 @@ def resolve(root: Path, uri: str) -> Path:
     folder = root / version.tags["checkpoint"]
     if not folder.is_dir():
         raise _unusable(uri, f"its checkpoint {version.tags['checkpoint']} is gone")
-    from vlm_r1.models.loading import checkpoint_digest  # torch comes with it
-
     if checkpoint_digest(folder) != version.tags["digest"]:
         raise _unusable(uri, f"{version.tags['checkpoint']} now holds other weights")
     return folder

@@ -28,6 +28,7 @@ from vlm_r1.config import METHODS, Params
 from vlm_r1.contract import TrainingContract, require_equal
 from vlm_r1.errors import ModelError
 from vlm_r1.evaluation.scoring import score_results
+from vlm_r1.models.digest import checkpoint_digest
 from vlm_r1.results import read_results
 
 if TYPE_CHECKING:
@@ -312,8 +313,6 @@ def _search_runs(client: "MlflowClient", experiment_id: str, tags: dict[str, str
 
 
 def _checkpoint_digests(root: Path, contract: TrainingContract, method: str) -> dict[int, str]:
-    from vlm_r1.models.loading import checkpoint_digest  # torch comes with it
-
     digests = {0: contract.base_digest}
     for step in contract.step_grid[1:]:
         folder = paths.checkpoint_dir(method, step)

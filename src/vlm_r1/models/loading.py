@@ -1,6 +1,5 @@
 """Opening a checkpoint: model and processor, or a refusal that says why."""
 
-import hashlib
 import json
 import logging
 from pathlib import Path
@@ -13,9 +12,6 @@ from vlm_r1.config import Task
 from vlm_r1.errors import ModelError
 
 logger = logging.getLogger(__name__)
-
-# What a checkpoint's behaviour hangs on; optimizer state and logs are not part of its identity.
-DIGESTED = ("*.safetensors", "config.json", "adapter_config.json", "tokenizer.json")
 
 
 def load_model(path: str | Path, task: Task) -> PreTrainedModel:
@@ -51,22 +47,6 @@ def load_processor(path: str | Path, task: Task) -> ProcessorMixin:
         "longest_edge": task.max_pixels,
     }
     return processor
-
-
-def checkpoint_digest(path: str | Path) -> str:
-    """First 32 hex digits of the SHA-256 over a checkpoint's weights, config and tokenizer.
-
-    A hub name has no local files to digest and stands for itself.
-    """
-    folder = Path(path)
-    if not folder.is_dir():
-        return str(path)
-    total = hashlib.sha256()
-    for file in sorted({f for pattern in DIGESTED for f in folder.glob(pattern)}):
-        total.update(file.name.encode())
-        with file.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
-    return total.hexdigest()[:32]
 
 
 def _refuse_broken_folder(path: str | Path) -> None:

@@ -14,9 +14,10 @@ from vlm_r1.errors import ModelError
 from vlm_r1.evaluation.generation import ask_all, question_about
 from vlm_r1.evaluation.unit import build_result
 from vlm_r1.folders import whole_folder
-from vlm_r1.models.loading import checkpoint_digest, load_model, load_processor
+from vlm_r1.models.digest import checkpoint_digest
+from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.results import write_results
-from vlm_r1.stages.train import base_path, contract_of
+from vlm_r1.stages.terms import base_path, contract_of
 
 logger = logging.getLogger(__name__)
 

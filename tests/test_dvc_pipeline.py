@@ -1,0 +1,156 @@
+"""dvc.yaml: what it lists, and what it runs again (with commands that only write their outputs)."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.generalization import CHAPTERS
+from tests.house import ROOT, closure, modules
+
+# Code that shapes no output: MLflow is a view of the files, an error writes none.
+VIEWS = frozenset({"vlm_r1.tracking", "vlm_r1.errors"})
+STAGE_MODULES = {"sft": "train", "grpo": "train"}  # the others are named like their stage
+DVC = str(Path(sys.executable).with_name("dvc"))
+STAND_IN = """
+import pathlib, sys, yaml
+name, *item = sys.argv[1:]
+name, item = (item[0], []) if name == "train" else (name, item)
+stages = yaml.safe_load(pathlib.Path("dvc.yaml").read_text())["stages"]
+(out,) = stages[name].get("do", stages[name])["outs"]
+out = pathlib.Path(out.replace("${item}", "".join(item)))
+out.parent.mkdir(parents=True, exist_ok=True)
+if out.suffix:
+    out.write_text(name)
+else:
+    out.mkdir()
+    (out / "cost.json").write_text(name)
+"""
+
+
+def stages() -> dict[str, dict]:
+    """Stage -> its definition, the body of a `foreach` for one."""
+    listed = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    return {name: stage.get("do", stage) for name, stage in listed.items()}
+
+
+@pytest.mark.parametrize("stage", stages())
+def test_a_stage_depends_on_the_code_that_it_imports_and_on_no_other(stage):
+    module = f"vlm_r1.stages.{STAGE_MODULES.get(stage, stage)}"
+    files = {modules()[name] for name in closure(module, without=VIEWS)}
+    needed = {str(file.relative_to(ROOT)) for file in files if file.name != "__init__.py"}
+    listed = {dep for dep in stages()[stage]["deps"] if dep.startswith("src/")}
+    assert f"src/{module.replace('.', '/')}.py" in needed
+    missing = [file for file in sorted(needed) if not is_covered(file, listed)]
+    assert missing == [], "imported, yet not in deps"
+    code = {dep for dep in listed if not dep.endswith(("templates", "tracking.py"))}
+    idle = [dep for dep in sorted(code) if not any(is_covered(file, {dep}) for file in needed)]
+    assert idle == [], "in deps, yet not imported"
+
+
+def is_covered(file: str, deps: set[str]) -> bool:
+    return any(file == dep or file.startswith(dep + "/") for dep in deps)
+
+
+def test_templates_are_dependencies_of_the_stage_that_renders_them():
+    for folder in (ROOT / "src").rglob("templates"):
+        name = str(folder.relative_to(ROOT))
+        assert any(is_covered(name, set(stage["deps"])) for stage in stages().values()), name
+
+
+def test_every_section_of_params_is_listed_by_a_stage():
+    sections = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    listed = {key.split(".")[0] for stage in stages().values() for key in stage["params"]}
+    assert listed == set(sections)
+
+
+def test_the_flow_names_every_stage_once_and_in_an_order_that_dvc_allows():
+    dot = dvc(ROOT, "dag", "--dot").stdout.replace('"', "").replace(";", "")
+    edges = [line.split(" -> ") for line in dot.splitlines() if "->" in line]
+    assert len(edges) > 10
+    assert sorted(CHAPTERS) == sorted({name for edge in edges for name in edge})
+    backwards = [(a, b) for a, b in edges if CHAPTERS.index(a) > CHAPTERS.index(b)]
+    assert backwards == []
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory) -> Path:
+    """A clone whose stages write a word, after `dvc repro`."""
+    root = tmp_path_factory.mktemp("clone")
+    for name in ("params.yaml", "dvc.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, root / name)
+    shutil.copytree(ROOT / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "models/base").mkdir(parents=True)
+    (root / "models/base/weights").write_text("from git")
+    (root / "stand_in.py").write_text(STAND_IN)
+    edit(root / "dvc.yaml", 'PATH="$PATH:.venv/bin" vlm-r1 stage', f"{sys.executable} stand_in.py")
+    subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+    dvc(root, "init", "--quiet")
+    shutil.copy(ROOT / ".dvc/config", root / ".dvc/config")
+    ran = dvc(root, "repro").stdout
+    assert [line for line in ran.splitlines() if line.startswith("Running")] == [
+        f"Running stage '{chapter}':" for chapter in CHAPTERS if chapter != "base"
+    ]
+    return root
+
+
+@pytest.fixture
+def clone(reproduced, tmp_path) -> Path:
+    return Path(shutil.copytree(reproduced, tmp_path / "clone", symlinks=True))
+
+
+def dvc(root: Path, *arguments: str) -> subprocess.CompletedProcess:
+    done = subprocess.run(
+        [DVC, *arguments], cwd=root, env=os.environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{path.name}: {old!r}"
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def stale(root: Path) -> set[str]:
+    return set(json.loads(dvc(root, "status", "--json").stdout))
+
+
+def test_with_nothing_changed_repro_runs_nothing_and_is_quick(reproduced):
+    started_s = time.monotonic()
+    ran = dvc(reproduced, "repro").stdout
+    assert "Running" not in ran
+    assert "up to date" in ran
+    assert time.monotonic() - started_s < 15  # 2 on an idle machine
+
+
+def test_the_base_of_a_clone_is_taken_as_it_is(reproduced):
+    assert (reproduced / "models/base/weights").read_text() == "from git"
+    assert stale(reproduced) == set()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("max_new_tokens: 72", "max_new_tokens: 70", {"evaluate@sft", "evaluate@grpo"}),
+        ("resamples: 10000", "resamples: 999", {"report"}),
+        ("beta: 0.04", "beta: 0.05", {"grpo"}),
+        ("model_name: vlm-r1-rec", "model_name: other", {"register"}),
+        ("find_steps: ", "find_steps: 1", set()),  # frozen
+    ],
+)
+def test_a_changed_knob_makes_only_its_readers_stale(clone, old, new, expected):
+    edit(clone / "params.yaml", old, new)
+    assert stale(clone) == expected
+
+
+def test_no_stage_asks_for_telemetry_or_updates():
+    shown = dvc(ROOT, "config", "--list", "--project").stdout.split()
+    assert {"core.analytics=false", "core.check_update=false"} <= set(shown)

@@ -1,0 +1,431 @@
+"""The report room: report.json's frozen schema, its numbers, the verdict's words, safe pages."""
+
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.report_files import (
+    CONTRACT,
+    HIT,
+    MISS,
+    TRUTH,
+    result_file,
+    rows,
+    tiny_params,
+    write_experiment,
+)
+from vlm_r1 import paths
+from vlm_r1.errors import ContractError, DataError, ResultError
+from vlm_r1.evaluation.scoring import score_results
+from vlm_r1.evaluation.statistics import Difference, Discordance, Resampling
+from vlm_r1.report.analysis import LastStep, Move
+from vlm_r1.report.gallery import choose_cases, draw_boxes, phrase_of
+from vlm_r1.report.lineage import package_versions, read_lineage
+from vlm_r1.report.page import markdown_text
+from vlm_r1.report.schema import Report
+from vlm_r1.report.units import Table, Unit, check_fairness, make_unit
+from vlm_r1.report.verdict import judge, points
+from vlm_r1.results import ResultFile, read_results
+from vlm_r1.stages import report as stage
+
+PARAMS = tiny_params()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("project")
+    write_experiment(root, PARAMS)
+    stage.run(PARAMS, root, mlflow_run_id="run-1")
+    return root
+
+
+@pytest.fixture(scope="module")
+def report(project) -> dict:
+    return json.loads((project / paths.REPORT / "report.json").read_text("utf-8"))
+
+
+def unit(method: str, dataset: str, step: int, lines: list, role: str = "ood") -> Unit:
+    result = result_file(method, dataset, step, lines)
+    return make_unit(
+        result, method=method, dataset=dataset, role=role, step=step, source=f"{method}-{step}.json"
+    )
+
+
+# --- schema and numbers
+
+
+def test_schema_is_frozen():
+    """Tracking, flows and readers rely on it: a change here needs a new SCHEMA_VERSION."""
+    schema = Report.model_json_schema()
+    fields = {name: list(part["properties"]) for name, part in schema["$defs"].items()}
+    assert (list(schema["properties"]), fields) == (
+        [
+            "schema_version", "verdict", "contract", "datasets", "curves", "comparisons", "cost",
+            "lineage", "unfair",
+        ],
+        {
+            "Verdict": [
+                "text", "ood_dataset", "step", "difference", "ci_low", "ci_high", "p_value",
+            ],
+            "DatasetLine": ["name", "role", "records", "images", "digest"],
+            "CurvePoint": [
+                "method", "dataset", "step", "n", "accuracy", "ci_low", "ci_high", "mean_iou",
+                "parse_rate",
+            ],
+            "Comparison": [
+                "dataset", "step", "difference", "ci_low", "ci_high", "p_value", "n", "n_images",
+            ],
+            "Cost": ["method", "seconds", "prompts", "completions", "tokens"],
+            "Lineage": ["git_commit", "dvc", "versions", "mlflow_run_id"],
+        },
+    )  # fmt: skip
+    assert schema["properties"]["schema_version"]["default"] == "1"
+
+
+def test_report_json_follows_the_schema_and_leaves_out_unfair(report):
+    assert "unfair" not in report
+    Report.model_validate(report)
+
+
+def test_difference_is_grpo_minus_sft_at_every_common_step(report):
+    found = {(c["dataset"], c["step"]): c["difference"] for c in report["comparisons"]}
+    assert found == {
+        ("studio_test", 0): 0,
+        ("studio_test", 1): pytest.approx(100 * -2 / 12),
+        ("studio_test", 2): pytest.approx(100 * -1 / 12),
+        ("street_test", 0): 0,
+        ("street_test", 1): pytest.approx(100 * 5 / 12),
+        ("street_test", 2): pytest.approx(100 * 9 / 12),
+    }
+    assert {(c["n"], c["n_images"]) for c in report["comparisons"]} == {(12, 6)}
+
+
+def test_validation_is_listed_but_never_compared(report):
+    roles = {d["name"]: d["role"] for d in report["datasets"]}
+    assert roles == {"studio_test": "id", "street_test": "ood", "studio_val": "validation"}
+    compared = {c["dataset"] for c in report["curves"] + report["comparisons"]}
+    assert compared == {"studio_test", "street_test"}
+
+
+def test_every_point_can_be_recomputed_from_its_result_file(project, report):
+    assert len(report["curves"]) == 2 * 2 * 3
+    resampling = Resampling(0.95, 400, PARAMS.experiment.seed)
+    for point in report["curves"]:
+        file = paths.result_file(point["method"], point["dataset"], point["step"])
+        scores = score_results(read_results(project / file)).to_json_dict(str(file), resampling)
+        for field in ("n", "accuracy", "ci_low", "ci_high", "mean_iou", "parse_rate"):
+            assert point[field] == scores[field]
+
+
+def test_verdict_is_about_the_last_step_out_of_domain(report):
+    verdict, last = report["verdict"], report["comparisons"][-1]
+    assert (verdict["ood_dataset"], verdict["step"]) == ("street_test", 2)
+    for field in ("difference", "ci_low", "ci_high", "p_value"):
+        assert verdict[field] == last[field]
+
+
+def test_same_inputs_give_the_same_bytes(project, tmp_path):
+    again = tmp_path / "again"
+    write_experiment(again, PARAMS)
+    stage.run(PARAMS, again, mlflow_run_id="run-1")
+    first, second = (root / paths.REPORT for root in (project, again))
+    files = sorted(f.relative_to(first) for f in first.rglob("*") if f.is_file())
+    assert len(files) == 4 + 6  # json, md, html, png and the gallery
+    for file in files:
+        if file.suffix == ".png":
+            assert (first / file).read_bytes() == (second / file).read_bytes(), file
+    texts = [json.loads((folder / "report.json").read_text("utf-8")) for folder in (first, second)]
+    assert texts[0] == texts[1]
+
+
+def test_rows_pair_by_key_whatever_their_order():
+    lines = rows(3)
+    forward = Table([unit("sft", "d", 0, lines), unit("grpo", "d", 0, lines)])
+    turned = Table([unit("sft", "d", 0, lines), unit("grpo", "d", 0, lines[::-1])])
+    assert (turned["grpo", "d", 0].scores.hit == forward["grpo", "d", 0].scores.hit).all()
+    assert turned["grpo", "d", 0].rows == lines
+
+
+def test_rows_with_equal_keys_pair_by_occurrence():
+    lines = rows(2, text="the same cup")
+    table = Table([unit("sft", "d", 0, lines), unit("grpo", "d", 0, lines[::-1])])
+    assert table["grpo", "d", 0].scores.n == len(lines)
+
+
+def test_other_rows_are_refused():
+    other = rows(3)[:-1]
+    with pytest.raises(ResultError, match=r"grpo-0\.json: 11 rows, 1 of the 12 rows of sft-0"):
+        Table([unit("sft", "d", 0, rows(3)), unit("grpo", "d", 0, other)])
+
+
+# --- the stage's inputs
+
+
+def test_missing_result_is_named_and_nothing_is_written(tmp_path):
+    write_experiment(tmp_path, PARAMS)
+    (tmp_path / "results/grpo/street_test/step-1.json").unlink()
+    with pytest.raises(ResultError, match=r"grpo/street_test/step-1\.json: no such file"):
+        stage.run(PARAMS, tmp_path)
+    assert not (tmp_path / "reports").exists()
+
+
+def test_missing_cost_is_named(tmp_path):
+    write_experiment(tmp_path, PARAMS)
+    (tmp_path / "models/grpo/cost.json").unlink()
+    with pytest.raises(ResultError, match=r"models/grpo/cost\.json: no such file"):
+        stage.run(PARAMS, tmp_path)
+
+
+def test_missing_picture_is_named_and_the_old_report_stays(tmp_path):
+    write_experiment(tmp_path, PARAMS)
+    old = tmp_path / paths.REPORT / "report.md"
+    old.parent.mkdir(parents=True)
+    old.write_text("old")
+    for picture in (tmp_path / PARAMS.datasets["street_test"].images).glob("*.png"):
+        picture.unlink()
+    with pytest.raises(DataError, match="no such file"):
+        stage.run(PARAMS, tmp_path)
+    assert old.read_text() == "old"
+
+
+def test_file_under_another_name_is_refused(tmp_path):
+    write_experiment(tmp_path, PARAMS)
+    results = tmp_path / "results/grpo/street_test"
+    shutil.copy(results / "step-1.json", results / "step-2.json")
+    with pytest.raises(ResultError, match="meta says"):
+        stage.run(PARAMS, tmp_path)
+
+
+# --- fairness
+
+
+def other_terms(result: ResultFile) -> ResultFile:
+    """As in the withdrawn comparison: SFT with a smaller pixel budget."""
+    if result.meta["method"] == "grpo":
+        return result
+    meta = {**result.meta, "contract": {**CONTRACT, "max_pixels": 500}}
+    return result.model_copy(update={"meta": meta})
+
+
+def test_unequal_contracts_are_refused_or_stamped_everywhere(tmp_path, project):
+    write_experiment(tmp_path, PARAMS, other_terms)
+    with pytest.raises(ContractError, match="max_pixels: 500 != 1000"):
+        stage.run(PARAMS, tmp_path)
+    folder = stage.run(PARAMS, tmp_path, allow_unfair=True)
+    report = json.loads((folder / "report.json").read_text("utf-8"))
+    assert report["unfair"] == ["max_pixels: 500 != 1000"]
+    assert report["verdict"]["text"].startswith("UNFAIR COMPARISON: the contracts differ in max_p")
+    assert "stays open" in report["verdict"]["text"]
+    for page in ("report.md", "report.html"):
+        assert "max_pixels: 500 != 1000" in (folder / page).read_text("utf-8")
+    fair = (project / paths.REPORT / "curves.png").read_bytes()
+    assert (folder / "curves.png").read_bytes() != fair
+
+
+def test_other_records_under_one_name_are_a_difference_of_terms():
+    a, b = unit("sft", "d", 0, rows(1)), unit("grpo", "d", 0, rows(1))
+    object.__setattr__(b, "records_digest", "another")
+    with pytest.raises(ContractError, match="d: 'd-d' != 'another'"):
+        check_fairness([a, b], allow_unfair=False)
+    assert check_fairness([a, b], allow_unfair=True) == ["d: 'd-d' != 'another'"]
+
+
+# --- the verdict
+
+
+def last_step(
+    difference: tuple, gain_gap: tuple | None = None, start_gap: tuple = (0.0, -1.0, 1.0, 1.0)
+) -> LastStep:
+    moves = [
+        Move(m, "gta", "ood", 500, 70.0, 70.0 + gain, Difference(gain, gain - 2, gain + 2, 0.5))
+        for m, gain in (("sft", -3.0), ("grpo", 1.0))
+    ]
+    return LastStep(
+        dataset="gta",
+        role="ood",
+        step=500,
+        accuracy={"sft": 67.0, "grpo": 67.0 + difference[0]},
+        difference=Difference(*difference),
+        discordance=Discordance(5, 1, 0.2),
+        n=1000,
+        n_images=500,
+        moves=moves,
+        gain_gap=Difference(*(gain_gap or difference)),
+        start_gap=Difference(*start_gap),
+    )
+
+
+def text_of(last: LastStep) -> str:
+    return judge(last, None, confidence=0.95, unfair=[], verified=True).verdict.text
+
+
+def test_verdict_when_grpo_is_better():
+    text = text_of(last_step((4.0, 1.0, 7.0, 0.009)))
+    assert text.startswith(
+        "Out of domain (gta) at step 500, GRPO is better than SFT: GRPO 71.0 %, SFT 67.0 %, "
+        "difference +4.0 points (95 % interval +1.0 to +7.0, p = 0.009, n = 1000 phrases on 500 "
+        "pictures)."
+    )
+    assert "SFT moved -3.0 points (-5.0 to -1.0) out of domain (gta)." in text
+    assert "supports the claim that reinforcement learning generalises better" in text
+
+
+def test_verdict_when_sft_is_better():
+    text = text_of(last_step((-4.0, -7.0, -1.0, 0.009)))
+    assert "SFT is better than GRPO" in text
+    assert "contradicts the claim that reinforcement learning generalises better" in text
+
+
+def test_verdict_when_the_interval_includes_zero():
+    text = text_of(last_step((4.0, -0.1, 8.1, 0.056)))
+    assert "no difference between GRPO and SFT is shown" in text
+    assert "does not show that reinforcement learning generalises better" in text
+    assert "leaves room for -0.1 as well as for +8.1 points" in text
+
+
+def test_a_lead_that_the_prompts_gave_is_no_generalisation():
+    """GRPO ends ahead, but as far ahead as its prompt had put the base."""
+    text = text_of(
+        last_step((4.0, 1.0, 7.0, 0.01), gain_gap=(0.0, -3, 3, 1), start_gap=(4.0, 1, 7, 0.01))
+    )
+    assert "GRPO is better than SFT" in text
+    assert "asked with GRPO's prompt, stood +4.0 points (+1.0 to +7.0)" in text
+    assert "does not show that reinforcement learning generalises better" in text
+    assert "supports" not in text
+
+
+def test_points_that_round_to_zero_have_no_sign():
+    assert [points(v) for v in (-0.04, 0.0, 0.04, 0.06, -1.25)] == ["0.0"] * 3 + ["+0.1", "-1.2"]
+
+
+# --- gallery
+
+
+def test_gallery_shows_disagreements_first_and_both_winners_alike():
+    """24 rows on 12 pictures: grpo alone right on pictures 0-3, sft alone on picture 4."""
+    base = [r for r in rows(0) for _ in range(2)]
+    lines = [
+        r.model_copy(update={"question": f"q{i}", "image": f"{i // 2}.png"})
+        for i, r in enumerate(base)
+    ]
+    right = {"grpo": range(8), "sft": range(8, 10)}
+    units = [
+        unit(m, "d", 1, [
+            r.model_copy(update={"model_output": HIT if i in right[m] else MISS})
+            for i, r in enumerate(lines)
+        ])
+        for m in ("sft", "grpo")
+    ]  # fmt: skip
+    table = Table(units)
+    assert [c.right for c in choose_cases(table, 2, 0, None)] == ["grpo", "sft"]
+    cases = choose_cases(table, 7, 0, None)
+    assert [c.right for c in cases] == ["grpo"] * 4 + ["sft"] + ["neither"] * 2
+    assert all(c.png is None for c in cases)
+    assert choose_cases(table, 0, 0, None) == []
+
+
+def test_no_picture_is_shown_twice(project):
+    page = (project / paths.REPORT / "report.html").read_text("utf-8")
+    assert page.count('<article class="case">') == PARAMS.report.gallery == 6
+    pictures = re.findall(r'both answers" src="([^"]+)"', page)
+    assert len(set(pictures)) == 6
+
+
+def test_small_pictures_grow_and_boxes_are_drawn_at_their_scale():
+    png = draw_boxes(Image.new("RGB", (80, 60), "black"), TRUTH, {"grpo": None, "sft": None})
+    shown = np.array(Image.open(io.BytesIO(png)))
+    assert shown.shape == (300, 400, 3)  # 5 times
+    assert (shown[50, 100] == 255).all()  # the true box's upper edge: y = 10 * 5
+    assert (shown[100, 100] == 0).all()
+
+
+def test_absurd_boxes_are_drawn_along_the_edge():
+    far = (-1e7, 5.0, 1e7, 20.0)
+    png = draw_boxes(Image.new("RGB", (800, 60)), TRUTH, {"grpo": far, "sft": far})
+    assert Image.open(io.BytesIO(png)).size == (640, 48)
+
+
+def test_phrase_is_taken_out_of_the_question(project):
+    assert phrase_of(rows(0)[3].question) == "the 3 cup"
+    assert phrase_of("where is it?") == "where is it?"
+
+
+# --- pages
+
+EVIL = "<script>alert(1)</script> | `x` **b** [l](http://e.org)\n# h\n\n![p](q)"
+
+
+def test_text_of_models_and_data_is_inert(tmp_path):
+    def poison(result: ResultFile) -> ResultFile:
+        lines = [
+            line.model_copy(
+                update={
+                    "question": f"{EVIL} {i}",
+                    "model_output": f"{EVIL} {line.model_output}",
+                }
+            )
+            for i, line in enumerate(result.results)
+        ]
+        return result.model_copy(update={"results": lines})
+
+    write_experiment(tmp_path, PARAMS, poison)
+    folder = stage.run(PARAMS, tmp_path)
+    html = (folder / "report.html").read_text("utf-8")
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; | `x`" in html
+    markdown = (folder / "report.md").read_text("utf-8")
+    assert "<script" not in markdown
+    assert "&#60;script&#62;alert(1)&#60;/script&#62; &#124; &#96;x&#96; &#42;&#42;b" in markdown
+    assert "](http" not in markdown
+    assert "\n# h" not in markdown
+    answers = [line for line in markdown.splitlines() if line.startswith("| GRPO | (")]
+    assert [line.count("|") for line in answers] == [5] * PARAMS.report.gallery
+
+
+def test_markdown_text_keeps_plain_names_readable():
+    assert markdown_text("refcoco_val: p = 0.1\nnext") == "refcoco_val: p = 0.1 next"
+    assert markdown_text("_a_ __b__") == "&#95;a&#95; &#95;&#95;b&#95;&#95;"
+
+
+def test_html_is_one_file_that_fetches_nothing(project):
+    html = (project / paths.REPORT / "report.html").read_text("utf-8")
+    assert "http" not in html
+    sources = re.findall(r'(?:src|href)="([^"]{0,22})', html)
+    assert len(sources) == 1 + PARAMS.report.gallery
+    assert set(sources) == {"data:image/png;base64,"}
+    assert "prefers-color-scheme: dark" in html
+
+
+def test_pictures_of_the_markdown_lie_beside_it(project):
+    folder = project / paths.REPORT
+    linked = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", (folder / "report.md").read_text("utf-8"))
+    assert len(linked) == 1 + PARAMS.report.gallery
+    assert all((folder / name).is_file() for name in linked)
+
+
+# --- lineage
+
+
+def test_lineage_reads_dvc_lock_but_not_what_comes_after_the_results(tmp_path):
+    outs = "outs: [{path: models/sft, hash: md5, md5: aa.dir}]"
+    after = "outs: [{path: reports/generalization, hash: md5, md5: bb.dir}]"
+    lock = f"schema: '2.0'\nstages:\n  sft: {{cmd: x, {outs}}}\n  report: {{cmd: y, {after}}}\n"
+    (tmp_path / "dvc.lock").write_text(lock)
+    lineage = read_lineage(tmp_path, mlflow_run_id=None)
+    assert lineage.dvc == {"sft": {"models/sft": "aa.dir"}}
+    assert lineage.mlflow_run_id is None
+
+
+def test_lineage_without_git_and_dvc_is_empty(tmp_path):
+    lineage = read_lineage(tmp_path, mlflow_run_id="run-1")
+    assert (lineage.git_commit, lineage.dvc, lineage.mlflow_run_id) == (None, {}, "run-1")
+
+
+def test_versions_are_read_without_importing():
+    assert {"python", "vlm-r1", "torch", "trl"} <= set(package_versions())
