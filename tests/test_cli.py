@@ -81,7 +81,7 @@ def test_predict_answers_with_json_whether_there_is_a_box_or_not(small_root, pic
     monkeypatch.chdir(ROOT)
     model = str(small_root / "models/base")
     done = runner.invoke(cli.app, ["predict", "--model", model, str(picture), "red one"])
-    assert set(json.loads(done.output)) == {"box", "reason", "completion"}
+    assert set(json.loads(done.stdout)) == {"box", "reason", "completion"}
 
 
 def test_predict_draws_the_box(picture, tmp_path, monkeypatch):

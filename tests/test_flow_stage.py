@@ -40,6 +40,13 @@ def project(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def no_sleeper_outlives_its_test():
+    yield
+    for sleeper in sleepers():
+        sleeper.kill()
+
+
 class Reactions(logging.Handler):
     """Calls back on a line; keeps all lines."""
 
@@ -79,7 +86,7 @@ def test_a_progress_bar_is_logged_in_its_last_state(project, listen):
     lines = listen()
     run_stage.fn("redraws")
     assert "100%" in lines
-    assert not any("10%" in line for line in lines)
+    assert not any(line.startswith("10%") for line in lines)
 
 
 def test_a_failed_command_names_the_stage_and_its_last_lines(project):
@@ -122,7 +129,7 @@ stage.run_stage.fn("sleeps")
         text=True,
     )
     assert any(line == "asleep\n" for line in flow.stdout)
-    assert len(sleepers()) == 2
+    await_sleepers(2)
     flow.send_signal(signal.SIGTERM)
     assert flow.wait(timeout=60) == 7
     assert sleepers() == []

@@ -47,7 +47,9 @@ def grpo_rows(records: pd.DataFrame, images: Path, params: Params) -> datasets.D
     columns["true_box"] = records[BOX].to_numpy(dtype=float).tolist()
     columns["image_size"] = records[["height", "width"]].to_numpy().tolist()
     columns["input_size"] = _input_sizes(records, params).tolist()
-    columns["image_path"] = columns["image"]
+    # relative to the project, so that the tables of samples are the same on every machine
+    folder = params.datasets[params.train_dataset].images
+    columns["image_path"] = [f"{folder}/{name}" for name in records["image"]]
     return _with_images(columns)
 
 

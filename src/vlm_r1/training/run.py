@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from transformers import Trainer
+from transformers import PrinterCallback, Trainer
 from trl import GRPOTrainer, SFTTrainer
 
 from vlm_r1.config import Params
@@ -44,6 +44,7 @@ def train(job: TrainingJob) -> None:
     """Train to the last step; leaves checkpoints, training_log.jsonl and cost.json."""
     started = time.monotonic()
     trainer = _build_trainer(job)
+    trainer.remove_callback(PrinterCallback)  # LogFile shows the main quantities as one line
     trainer.add_callback(LogFile(job.output / "training_log.jsonl"))
     trainer.add_callback(WriteContract(job.contract))
     trainer.train()

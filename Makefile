@@ -1,0 +1,66 @@
+# Everything a person types. `make help` lists it; a bare machine needs Python 3.11, git and make.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+# Telemetry off, for tools started here and for whatever they start (see vlm_r1/environment.py).
+export DO_NOT_TRACK ?= 1
+export DVC_NO_ANALYTICS ?= 1
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export GX_ANALYTICS_ENABLED ?= false
+export HF_HUB_DISABLE_TELEMETRY ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+export PREFECT_PORT ?= 4200
+export MLFLOW_PORT ?= 5000
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo repro test lint server retrain stop mlflow base lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' Makefile
+
+install: $(INSTALLED) ## the environment in .venv, as requirements.lock says
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "need Python 3.11: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $@
+
+demo: install ## the whole experiment and its report; runs only what is stale
+	@PREFECT_PROFILE=ephemeral $(BIN)/python -m flows.generalization
+
+repro: install ## the same without Prefect
+	@$(BIN)/dvc repro
+
+test: install ## every test
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: install ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+server: install ## Prefect server, MLflow server and a worker on loopback; makes the deployments
+	@$(BIN)/python -m tasks.servers start
+
+retrain: server ## run the deployment generalization/laptop and watch it
+	@$(BIN)/prefect deployment run generalization/laptop --watch
+
+stop: install ## end what `make server` started, and nothing else
+	@$(BIN)/python -m tasks.servers stop
+
+mlflow: install ## MLflow's pages alone, until Ctrl-C
+	@$(BIN)/python -m tasks.servers mlflow
+
+base: install ## train the base model anew (stage `base` is frozen: its weights are in git)
+	@$(BIN)/vlm-r1 stage base
+	@$(BIN)/dvc commit --force base
+
+lock: install ## write requirements.lock anew from pyproject.toml; keeps the pins that still fit
+	@CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --extra dev --strip-extras \
+		--no-emit-options --annotation-style line --output-file requirements.lock pyproject.toml
+
+clean: ## remove what the pipeline made: data, models, results, reports, runs, caches; keeps .venv
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m tasks.servers stop; fi
+	rm -rf data/drawn data/prepared models/sft models/grpo results reports
+	rm -rf .dvc/cache .dvc/tmp .prefect .mlflow .run .pytest_cache .ruff_cache .hypothesis

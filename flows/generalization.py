@@ -1,0 +1,58 @@
+"""Does GRPO generalise better than SFT? From drawn worlds to the report, stage by stage.
+
+Run it from the project's root: `make demo`, or `python -m flows.generalization`, or through one
+of the deployments in prefect.yaml. What is stale is DVC's business (dvc.yaml), so is the order:
+a test holds that this table of contents agrees with it.
+"""
+
+import sys
+
+import typer
+from prefect import flow, get_run_logger
+
+from tasks.artifact import publish_report
+from tasks.stage import StageFailedError, is_up_to_date, run_stage
+from vlm_r1.paths import REPORT
+
+CHAPTERS = (
+    "draw",  # the pictures and records of both worlds
+    "prepare",  # one reader, the data's expectations, leakage
+    "base",  # the model both methods start from
+    "sft",
+    "grpo",  # after sft: one training at a time on one machine
+    "evaluate@sft",  # every checkpoint on every dataset
+    "evaluate@grpo",
+    "report",  # statistics, curves, gallery, verdict
+    "register",  # the best on validation becomes the champion
+)
+WHERE = f"""report: {REPORT}/report.html
+runs:   make mlflow, then http://127.0.0.1:5000"""
+
+
+@flow(name="generalization")
+def generalization() -> None:
+    """Bring every stage up to date, one after the other, and publish the report."""
+    seconds = {chapter: run_stage(chapter) for chapter in CHAPTERS}
+    publish_report()
+    get_run_logger().info("done\n%s\n%s", seconds_table(seconds), WHERE)
+
+
+def seconds_table(seconds: dict[str, float]) -> str:
+    """Seconds per stage, one a line, and their sum."""
+    rows = [*seconds.items(), ("all", sum(seconds.values()))]
+    return "\n".join(f"{name:<14}{value:>8.1f} s" for name, value in rows)
+
+
+def main() -> None:
+    """Run the flow unless nothing has changed; a failed stage is told without a traceback."""
+    if is_up_to_date():
+        typer.echo(f"Nothing has changed since the last run.\n{WHERE}")
+        return
+    try:
+        generalization()
+    except StageFailedError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Processes that end as a whole: started in a session of their own, ended with all descendants."""
+
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psutil
+
+GRACE_S = 10.0  # between SIGTERM and SIGKILL
+
+
+@contextmanager
+def process_group(command: list[str], **options: Any) -> Iterator[subprocess.Popen]:
+    """The command as leader of a new session; nothing of it is left when the block ends.
+
+    The rest of the group also ends as soon as the leader does: a child that outlives it would
+    hold the leader's output open, and whoever reads it would wait for ever.
+
+    Args:
+        options: passed on to `subprocess.Popen`.
+    """
+    with subprocess.Popen(command, start_new_session=True, **options) as leader:
+        threading.Thread(target=_follow, args=(leader,), daemon=True).start()
+        try:
+            yield leader
+        finally:
+            end_group(leader.pid)
+
+
+def end_group(leader_pid: int, grace_s: float = GRACE_S) -> None:
+    """SIGTERM to every process of the leader's group and to its descendants, SIGKILL to the rest.
+
+    torchrun puts its workers in groups of their own; they are found as descendants. Parents go
+    first: a DVC that sees its command die would be hit while it writes its lock file.
+    """
+    members = _members(leader_pid)
+    for member in members:
+        _send(member.terminate)
+    _, left = psutil.wait_procs(members, timeout=grace_s)
+    for member in {*left, *_members(leader_pid)}:
+        _send(member.kill)
+
+
+def _follow(leader: subprocess.Popen) -> None:
+    leader.wait()
+    end_group(leader.pid)
+
+
+def _members(leader_pid: int) -> list[psutil.Process]:
+    """Running processes of the group and their descendants, parents before children."""
+    group = [process for process in psutil.process_iter() if _group_of(process) == leader_pid]
+    family = dict.fromkeys(member for process in group for member in _with_children(process))
+    return [process for process in family if _is_running(process)]
+
+
+def _group_of(process: psutil.Process) -> int | None:
+    try:
+        return os.getpgid(process.pid)
+    except ProcessLookupError:
+        return None
+
+
+def _with_children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _is_running(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _send(signal: Callable[[], None]) -> None:
+    with suppress(psutil.NoSuchProcess):  # it ended first
+        signal()

@@ -1,0 +1,91 @@
+"""One stage of dvc.yaml as a Prefect task: DVC decides whether it runs, Prefect shows how it went.
+
+Nothing is cached by Prefect: a cached state would hide a stale stage.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.processes import process_group
+from vlm_r1.environment import DEFAULTS
+from vlm_r1.errors import ConfigError
+
+BIN = Path(sys.executable).parent  # unresolved: the programs of the environment we run in
+TAIL_LINES = 20  # of a failed stage's output, repeated in the error
+
+
+class StageFailedError(RuntimeError):
+    """A stage's command did not succeed; the message names the stage and its last lines."""
+
+
+@task(cache_policy=NO_CACHE, task_run_name="{stage}")
+def run_stage(stage: str) -> float:
+    """Bring one stage up to date and log its lines as they come.
+
+    DVC calls of one checkout must follow each other: wait for one run before starting the next.
+
+    Args:
+        stage: a stage's name in dvc.yaml, as `evaluate@sft`.
+
+    Returns:
+        Seconds it took.
+
+    Raises:
+        ConfigError: called from within a DVC stage.
+        StageFailedError: DVC or the stage's command ended with another code than 0.
+    """
+    _refuse_circle(stage)
+    logger = get_run_logger()
+    started_s = time.monotonic()
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    command = [str(BIN / "dvc"), "--wait-for-lock", "repro", "--single-item", stage]
+    with process_group(
+        command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        for line in _lines(process):
+            logger.info(line)
+            tail.append(line)
+        code = process.wait()
+    if code != 0:
+        last = "\n".join(tail)
+        raise StageFailedError(f"stage {stage} ended with code {code}; its last lines:\n{last}")
+    return time.monotonic() - started_s
+
+
+def is_up_to_date() -> bool:
+    """Whether no stage is stale, in about a second."""
+    command = [str(BIN / "dvc"), "status", "--quiet"]
+    return subprocess.run(command, env=_environment(), check=False).returncode == 0
+
+
+def _refuse_circle(stage: str) -> None:
+    outer = os.environ.get("DVC_STAGE")
+    if outer is not None:
+        raise ConfigError(
+            got=f"stage {stage} started from within DVC's stage {outer}",
+            need="a flow that starts DVC, not the other way round",
+            because=f"DVC holds the locks of {outer} until its command ends, so both would wait",
+            do="call the library in the stage's command, or unset DVC_STAGE",
+        )
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with defaults, and with the programs of this Python's environment found first."""
+    path = os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)])
+    return {**DEFAULTS, **os.environ, "PATH": path}
+
+
+def _lines(process: subprocess.Popen) -> Iterator[str]:
+    """Lines as they come; of a progress bar that redraws itself, its last state."""
+    for raw in process.stdout:
+        line = raw.decode("utf-8", errors="replace").rstrip().rsplit("\r", 1)[-1]
+        if line:
+            yield line
