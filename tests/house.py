@@ -1,12 +1,15 @@
 """The project's own imports, read from its source: what tests of rooms and of dvc.yaml stand on."""
 
 import ast
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Dotted name -> file of every module in the house."""
     library = {_dotted(file, SOURCE): file for file in SOURCE.rglob("*.py")}
@@ -14,6 +17,7 @@ def modules() -> dict[str, Path]:
     return library | {_dotted(file, ROOT): file for file in shells}
 
 
+@cache
 def imports_of(file: Path) -> set[str]:
     """Dotted names that a file imports, also inside functions, but not for type checkers alone."""
     found: set[str] = set()
@@ -50,7 +54,7 @@ def _imported(package: str, name: str) -> str:
     return f"{package}.{name}" if f"{package}.{name}" in modules() else package
 
 
-def _walk_runtime(node: ast.AST):
+def _walk_runtime(node: ast.AST) -> Iterator[ast.AST]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             continue

@@ -107,7 +107,12 @@ def clone(reproduced, tmp_path) -> Path:
 
 def dvc(root: Path, *arguments: str) -> subprocess.CompletedProcess:
     done = subprocess.run(
-        [DVC, *arguments], cwd=root, env=os.environ, capture_output=True, text=True, check=False
+        [DVC, "--wait-for-lock", *arguments],
+        cwd=root,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done

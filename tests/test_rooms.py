@@ -4,7 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
-from importlib.metadata import packages_distributions
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -131,6 +131,11 @@ def test_the_folder_mlflow_holds_no_python():
     assert list((ROOT / "mlflow").rglob("*.py")) == []
 
 
+def test_the_shared_server_has_the_version_of_the_client():
+    pin = f"mlflow=={metadata.version('mlflow')} "
+    assert pin in (ROOT / "mlflow/docker-compose.yaml").read_text(encoding="utf-8")
+
+
 def test_import_mlflow_finds_the_installed_package():
     found = importlib.util.find_spec("mlflow")
     assert "site-packages" in found.origin
@@ -139,7 +144,7 @@ def test_import_mlflow_finds_the_installed_package():
 @pytest.mark.parametrize("folder", ["flows", "tasks"])
 def test_no_file_is_named_like_something_importable(folder):
     """Prefect puts a flow's folder at the front of sys.path, where its files hide packages."""
-    taken = {*packages_distributions(), *sys.stdlib_module_names} - {"tasks", "flows"}
+    taken = {*metadata.packages_distributions(), *sys.stdlib_module_names} - {"tasks", "flows"}
     names = {file.stem for file in (ROOT / folder).glob("*.py")}
     assert names
     assert names & taken == set()
