@@ -173,7 +173,7 @@ def test_no_constant_box_scores_above_15_percent(split):
     accuracy = [is_hit(iou(guess, truth)).mean() for guess in guesses]
 
     assert len(truth) == 1000
-    assert len(guesses) > 10_000
+    assert len(guesses) > 9_000
     assert 0.02 < max(accuracy) <= 0.15
 
 
