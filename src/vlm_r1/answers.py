@@ -1,4 +1,4 @@
-"""One parser for every method: completion -> `Parsed` box or `Unparsed` reason. Text only.
+"""One parser for every method: completion -> `Parsed` box or `Unparsed` reason. No torch.
 
 The same rules read a plain SFT answer and an R1 completion, because two parsers for two methods
 was one of the reasons why published comparisons could not be trusted.
@@ -6,6 +6,10 @@ was one of the reasons why published comparisons could not be trusted.
 
 import re
 from dataclasses import dataclass
+
+import numpy as np
+
+from vlm_r1.boxes import to_original
 
 PARSER_VERSION = "1"
 
@@ -68,3 +72,23 @@ def _answer_body(completion: str) -> tuple[str | None, str]:
         return completion, "text"
     _, closed, after = thought.partition(_THINK_CLOSE)
     return (before_think + after, "text") if closed else (None, "text")
+
+
+def box_in_original(
+    answer: Parsed | Unparsed,
+    frame: str,
+    image_size: tuple[int, int] | None,
+    input_size: tuple[int, int] | None,
+) -> np.ndarray:
+    """The answer's box (4,) in original pixels; NaN where there is none.
+
+    Args:
+        frame: the frame the model speaks in.
+        image_size, input_size: (height, width) before and after the processor's resize; None will
+            do where the frame is `original`.
+    """
+    if not isinstance(answer, Parsed):
+        return np.full(4, np.nan)
+    if frame == "original":
+        return np.array(answer.box)
+    return to_original(np.array(answer.box), frame, image_size, input_size)

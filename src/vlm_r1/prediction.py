@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vlm_r1.answers import Parsed, parse_answer
-from vlm_r1.boxes import to_original
+from vlm_r1.answers import Unparsed, box_in_original, parse_answer
 from vlm_r1.config import METHODS, Params
 from vlm_r1.data.images import open_picture
 from vlm_r1.evaluation.generation import Completion, ask_all, question_about
@@ -71,9 +70,9 @@ def _own_template(params: Params, checkpoint: str | Path) -> str:
 
 def _answer(completion: Completion, frame: str, image_size: tuple[int, int]) -> dict:
     parsed = parse_answer(completion.text)
-    if not isinstance(parsed, Parsed):
+    if isinstance(parsed, Unparsed):
         return {"box": None, "reason": parsed.reason, "completion": completion.text}
-    box = to_original(np.array(parsed.box), frame, image_size, completion.input_size)
+    box = box_in_original(parsed, frame, image_size, completion.input_size)
     return {"box": np.round(box, 2).tolist(), "reason": None, "completion": completion.text}
 
 

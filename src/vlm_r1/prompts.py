@@ -26,6 +26,14 @@ def question_for(expression: str) -> str:
     return QUESTION.replace("{expression}", expression)
 
 
+def expression_in(question: str) -> str | None:
+    """The bare expression in a `problem` sentence; None if it is another sentence."""
+    before, after = QUESTION.split("{expression}")
+    if question.startswith(before) and question.endswith(after):
+        return question.removeprefix(before).removesuffix(after)
+    return None
+
+
 def ask(template_name: str, question: str) -> str:
     """The user turn: `question` in the template called `template_name` (plain, r1 or json)."""
     return TEMPLATES[template_name].replace("{question}", question)

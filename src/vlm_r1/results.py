@@ -54,7 +54,7 @@ def read_results(path: Path) -> ResultFile:
     except UnicodeDecodeError as error:
         fault = f"not UTF-8 text ({error.reason})"
     except ValidationError as error:
-        fault = _first_fault(error)
+        fault = first_fault(error)
     raise ResultError(
         got=f"{path}: {fault}",
         need='an object {"accuracy": percent, "results": [rows]} as VLM-R1 writes it',
@@ -63,7 +63,8 @@ def read_results(path: Path) -> ResultFile:
     )
 
 
-def _first_fault(error: ValidationError) -> str:
+def first_fault(error: ValidationError) -> str:
+    """Where a file's first fault is (row from 1, key) and what it is."""
     first = error.errors()[0]
     where = first["loc"]
     if len(where) > 1 and where[0] == "results":

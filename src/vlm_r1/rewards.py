@@ -8,8 +8,8 @@ import re
 
 import numpy as np
 
-from vlm_r1.answers import Parsed, parse_answer
-from vlm_r1.boxes import IOU_THRESHOLD, iou, to_original
+from vlm_r1.answers import box_in_original, parse_answer
+from vlm_r1.boxes import IOU_THRESHOLD, iou
 
 # A thought, then answer tags around a JSON object with four integers (VLM-R1, REC task).
 _R1_FORMAT = re.compile(
@@ -44,10 +44,7 @@ def iou_reward(
 
     Example: answer [0, 0, 10, 10], truth (0, 0, 10, 5), no resize -> 0.5
     """
-    parsed = parse_answer(completion)
-    if not isinstance(parsed, Parsed):
-        return 0.0
-    box = to_original(np.array(parsed.box), frame, image_size, input_size)
+    box = box_in_original(parse_answer(completion), frame, image_size, input_size)
     return float(iou(box, np.array(true_box)))
 
 

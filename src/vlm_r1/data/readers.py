@@ -21,9 +21,7 @@ from pydantic import (
 
 from vlm_r1.data.records import BOX, records_frame
 from vlm_r1.errors import DataError
-from vlm_r1.prompts import QUESTION
-
-_BEFORE, _AFTER = QUESTION.split("{expression}")
+from vlm_r1.prompts import QUESTION, expression_in
 
 
 def _inside_the_folder(image: str) -> str:
@@ -105,9 +103,10 @@ def bare_expression(problem: str) -> str:
     Raises:
         ValueError: the sentence is not VLM-R1's question.
     """
-    if not (problem.startswith(_BEFORE) and problem.endswith(_AFTER)):
+    expression = expression_in(problem)
+    if expression is None:
         raise ValueError(f"problem is not the sentence {QUESTION!r}")
-    return problem.removeprefix(_BEFORE).removesuffix(_AFTER)
+    return expression
 
 
 def _read_rows(path: Path) -> list[_VlmR1Row]:

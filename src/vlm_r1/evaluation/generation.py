@@ -1,6 +1,5 @@
 """Greedy answers of one checkpoint to many questions: batched, left-padded, shortest first."""
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,6 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from vlm_r1 import prompts
 from vlm_r1.data.images import open_picture
-
-logger = logging.getLogger(__name__)
 
 PATCH_PX = 14  # of the processor's grid, before merging
 

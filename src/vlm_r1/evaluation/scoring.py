@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from vlm_r1.answers import Parsed, Unparsed, parse_answer
-from vlm_r1.boxes import iou, is_hit, to_original
+from vlm_r1.answers import Parsed, Unparsed, box_in_original, parse_answer
+from vlm_r1.boxes import iou, is_hit
 from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.statistics import Resampling, interval
 from vlm_r1.results import ResultFile, ResultRow
@@ -129,19 +129,15 @@ def score_results(result: ResultFile) -> Scores:
     return replace(parsed, note=note)
 
 
-def answered_box(answer: Parsed | Unparsed, frame: str, row: ResultRow) -> np.ndarray:
-    """The answer's box (4,) in original pixels; NaN where there is none."""
-    if not isinstance(answer, Parsed):
-        return np.full(4, np.nan)
-    if frame == "original":
-        return np.array(answer.box)
-    return to_original(np.array(answer.box), frame, row.image_size, row.input_size)
-
-
 def _scores(result: ResultFile, answers: list[Parsed | Unparsed], reading: str) -> Scores:
     rows = result.results
     frame = _frame(result)
-    boxes = np.array([answered_box(a, frame, row) for a, row in zip(answers, rows, strict=True)])
+    boxes = np.array(
+        [
+            box_in_original(answer, frame, row.image_size, row.input_size)
+            for answer, row in zip(answers, rows, strict=True)
+        ]
+    )
     overlap = iou(boxes, np.array([row.ground_truth for row in rows]))
     return Scores(
         keys=[(row.question, row.ground_truth, row.image) for row in rows],

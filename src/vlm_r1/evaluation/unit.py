@@ -3,11 +3,10 @@
 import pandas as pd
 
 from vlm_r1 import prompts
-from vlm_r1.answers import parse_answer
+from vlm_r1.answers import box_in_original, parse_answer
 from vlm_r1.boxes import iou, is_hit
 from vlm_r1.data.records import BOX
 from vlm_r1.evaluation.generation import Completion
-from vlm_r1.evaluation.scoring import answered_box
 from vlm_r1.results import ResultFile, ResultRow
 
 
@@ -40,7 +39,8 @@ def _row(record: dict, completion: Completion, frame: str) -> ResultRow:
         input_size=completion.input_size,
         image_size=(record["height"], record["width"]),
     )
-    box = answered_box(parse_answer(completion.text), frame, row)
+    answer = parse_answer(completion.text)
+    box = box_in_original(answer, frame, row.image_size, row.input_size)
     if pd.isna(box).any():
         return row
     hit = int(is_hit(iou(box, truth)))

@@ -1,7 +1,6 @@
 """Opening a checkpoint: model and processor, or a refusal that says why."""
 
 import json
-import logging
 from pathlib import Path
 
 import torch
@@ -10,8 +9,6 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 
 from vlm_r1.config import Task
 from vlm_r1.errors import ModelError
-
-logger = logging.getLogger(__name__)
 
 
 def load_model(path: str | Path, task: Task) -> PreTrainedModel:
@@ -30,10 +27,10 @@ def load_model(path: str | Path, task: Task) -> PreTrainedModel:
 
 
 def load_processor(path: str | Path, task: Task) -> ProcessorMixin:
-    """The processor at `path`, left-padding, with the task's pixel budget set and checked.
+    """The processor at `path`, left-padding, with the task's pixel budget set.
 
     Raises:
-        ModelError: no processor there, or one that ignores the pixel budget.
+        ModelError: no processor there.
     """
     _refuse_broken_folder(path)
     try:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from vlm_r1.config import METHODS
 from vlm_r1.data.images import open_picture
-from vlm_r1.prompts import QUESTION
+from vlm_r1.prompts import expression_in
 from vlm_r1.report.figure import COLORS
 from vlm_r1.report.units import TESTED, Table, Unit
 
@@ -77,10 +77,8 @@ def choose_cases(table: Table, count: int, seed: int, images: dict[str, Path] | 
 
 def phrase_of(question: str) -> str:
     """The phrase inside VLM-R1's question sentence; the whole question if it is another."""
-    before, after = QUESTION.split("{expression}")
-    if question.startswith(before) and question.endswith(after):
-        return question.removeprefix(before).removesuffix(after)
-    return question
+    expression = expression_in(question)
+    return question if expression is None else expression
 
 
 def _picks(table: Table, count: int, seed: int) -> list[Pick]:

@@ -13,6 +13,7 @@ from vlm_r1.report.build import build_report
 from vlm_r1.report.lineage import read_lineage
 from vlm_r1.report.schema import Cost
 from vlm_r1.report.units import read_unit
+from vlm_r1.results import first_fault
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +56,7 @@ def _read_cost(root: Path, method: str) -> Cost:
     except FileNotFoundError:
         fault = "no such file"
     except ValidationError as error:
-        first = error.errors()[0]
-        fault = f"{'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}"
+        fault = first_fault(error)
     raise ResultError(
         got=f"{file}: {fault}",
         need="the cost that training wrote beside its checkpoints",

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from vlm_r1 import rewards
-from vlm_r1.answers import Parsed, parse_answer
-from vlm_r1.boxes import to_original
+from vlm_r1.answers import box_in_original, parse_answer
 from vlm_r1.config import Grpo, Params
 
 
@@ -46,6 +45,7 @@ class RewardFunctions:
 
     def _write_samples(self, step: int, rows: list, soft: list, given: list, columns: dict) -> None:
         """Every group's completions of this step: what was asked, said, read and paid."""
+        formats = [rewards.format_reward(text) for text, *_ in rows]
         table = [
             {
                 "record_id": columns["record_id"][i],
@@ -55,8 +55,8 @@ class RewardFunctions:
                 "box": self._box_of(text, image_size, input_size),
                 "true_box": true_box,
                 "iou": soft[i],
-                "format": rewards.format_reward(text),
-                "reward": given[i] + rewards.format_reward(text),
+                "format": formats[i],
+                "reward": given[i] + formats[i],
             }
             for i, (text, true_box, image_size, input_size) in enumerate(rows)
         ]
@@ -66,7 +66,5 @@ class RewardFunctions:
 
     def _box_of(self, text: str, image_size: list, input_size: list) -> list[float] | None:
         """The answered box in original pixels, None where there is none."""
-        parsed = parse_answer(text)
-        if not isinstance(parsed, Parsed):
-            return None
-        return to_original(np.array(parsed.box), self._frame, image_size, input_size).tolist()
+        box = box_in_original(parse_answer(text), self._frame, image_size, input_size)
+        return None if np.isnan(box).any() else box.tolist()

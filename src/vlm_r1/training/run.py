@@ -1,7 +1,6 @@
 """Trains one method from the shared base: the same base, rows, order and grid for both."""
 
 import json
-import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,6 @@ from vlm_r1.training.arguments import grpo_arguments, sft_arguments
 from vlm_r1.training.callbacks import LogFile, WriteContract
 from vlm_r1.training.reward_functions import RewardFunctions
 from vlm_r1.training.rows import grpo_rows, sft_rows, training_order
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
