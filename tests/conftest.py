@@ -1,5 +1,6 @@
 """A project small enough for a test: drawn data, an untrained tiny base, two steps a method."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,20 @@ def small_root(tmp_path_factory, small_params) -> Path:
     model.save_pretrained(root / "models/base")
     processor.save_pretrained(root / "models/base")
     return root
+
+
+@pytest.fixture(scope="module")
+def no_server() -> Iterator[None]:
+    """MLflow on the project's own SQLite file, whatever the environment says."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory) -> Path:
+    """Where `tracking_files.copy_database` keeps the new database that it copies from."""
+    return tmp_path_factory.mktemp("empty")
 
 
 @pytest.fixture(scope="session")

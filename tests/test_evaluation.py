@@ -9,9 +9,10 @@ from vlm_r1.config import parse_params
 from vlm_r1.contract import evaluation_contract
 from vlm_r1.data.records import read_records
 from vlm_r1.errors import ContractError, DataError, ModelError
-from vlm_r1.evaluation.generation import Completion, ask_all, chat_text, question_about
+from vlm_r1.evaluation.generation import Completion, ask_all, question_about
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.evaluation.unit import build_result
+from vlm_r1.models.chat import chat_text
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.paths import records_file
 from vlm_r1.stages.evaluate import checkpoint_path

@@ -19,23 +19,12 @@ from vlm_r1.evaluation.selection import select
 from vlm_r1.stages import register
 
 NAME = "vlm-r1-rec"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_server():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        yield
+pytestmark = pytest.mark.usefixtures("no_server")
 
 
 @pytest.fixture(scope="module")
 def params():
     return tiny_params()
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory):
-    return tmp_path_factory.mktemp("empty")
 
 
 @pytest.fixture(scope="module")

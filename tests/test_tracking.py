@@ -16,6 +16,8 @@ from tests.tracking_files import (
 from vlm_r1 import paths, tracking
 from vlm_r1.errors import ContractError, ModelError, ResultError
 
+pytestmark = pytest.mark.usefixtures("no_server")
+
 REPORT = {
     "verdict": {
         "text": "GRPO generalises better (+50 points).",
@@ -34,21 +36,9 @@ REPORT = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_server():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        yield
-
-
 @pytest.fixture(scope="module")
 def params():
     return tiny_params()
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory):
-    return tmp_path_factory.mktemp("empty")
 
 
 @pytest.fixture(scope="module")

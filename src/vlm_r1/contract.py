@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from vlm_r1.answers import PARSER_VERSION
 from vlm_r1.config import Params
-from vlm_r1.errors import ContractError
+from vlm_r1.errors import ContractError, ModelError
 
 SCORING_VERSION = "1"
 
@@ -64,6 +65,23 @@ def training_contract(params: Params, base_digest: str, records_digest: str) -> 
 def evaluation_contract(training: TrainingContract, params: Params) -> Contract:
     """`training`'s terms with those of evaluation added."""
     return Contract(**training.model_dump(), max_new_tokens=params.evaluate.max_new_tokens)
+
+
+def read_terms(root: Path, checkpoint: Path) -> dict[str, Any]:
+    """The terms in a checkpoint's contract.json; `checkpoint` is relative to `root`.
+
+    Raises:
+        ModelError: the checkpoint or its contract.json is missing.
+    """
+    try:
+        return json.loads((root / checkpoint / "contract.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(
+            got=f"{checkpoint}: no contract.json",
+            need="every checkpoint of the step grid, as training wrote it",
+            because="a checkpoint without its contract cannot be compared with another",
+            do="`dvc checkout`, or `dvc repro` to train again",
+        ) from None
 
 
 def differences(a: dict, b: dict) -> list[str]:

@@ -25,7 +25,8 @@ from PIL import Image, ImageDraw
 
 from vlm_r1 import paths
 from vlm_r1.config import METHODS, Params
-from vlm_r1.contract import TrainingContract, require_equal
+from vlm_r1.contract import TrainingContract, read_terms, require_equal
+from vlm_r1.data.images import open_picture
 from vlm_r1.errors import ModelError
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.models.digest import checkpoint_digest
@@ -269,19 +270,7 @@ def read_contract(root: Path, params: Params, method: str) -> TrainingContract:
         ModelError: the checkpoint is missing.
     """
     folder = paths.checkpoint_dir(method, params.train.steps)
-    return TrainingContract.model_validate(_read_contract_file(root, folder))
-
-
-def _read_contract_file(root: Path, folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((root / folder / "contract.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(
-            got=f"{folder}: no contract.json",
-            need="every checkpoint of the step grid, as training wrote it",
-            because="a checkpoint without its contract cannot be compared with another",
-            do="`dvc checkout`, or `dvc repro` to train again",
-        ) from None
+    return TrainingContract.model_validate(read_terms(root, folder))
 
 
 def _other_checkpoints(method: str) -> ModelError:
@@ -316,7 +305,7 @@ def _checkpoint_digests(root: Path, contract: TrainingContract, method: str) -> 
     digests = {0: contract.base_digest}
     for step in contract.step_grid[1:]:
         folder = paths.checkpoint_dir(method, step)
-        trained_under = _read_contract_file(root, folder)
+        trained_under = read_terms(root, folder)
         require_equal({"this pipeline": contract.model_dump(), str(folder): trained_under})
         digests[step] = checkpoint_digest(root / folder)
     return digests
@@ -422,8 +411,7 @@ def _log_samples(branch: _Branch, run_id: str) -> None:
 
 def draw_sample(path: Path, true_box_px: list[float], box_px: list[float] | None) -> Image.Image:
     """The picture, small, with its true box (green) and the answered one (red; xyxy), if any."""
-    with Image.open(path) as opened:
-        picture = opened.convert("RGB")
+    picture = open_picture(path)
     width_px = max(1, max(picture.size) // 100)
     canvas = ImageDraw.Draw(picture)
     for box, color in ((true_box_px, TRUE_COLOR), (box_px, ANSWER_COLOR)):

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from vlm_r1 import prompts
 from vlm_r1.data.images import open_picture
+from vlm_r1.models.chat import chat_text
 
 PATCH_PX = 14  # of the processor's grid, before merging
 
@@ -69,14 +70,6 @@ def _answer(
     )
     sizes = (inputs["image_grid_thw"][:, 1:] * PATCH_PX).tolist()
     return [Completion(text, tuple(size)) for text, size in zip(texts, sizes, strict=True)]
-
-
-def chat_text(processor: ProcessorMixin, user_text: str) -> str:
-    """The whole prompt of one user turn with one picture, up to the assistant's first token."""
-    content = [{"type": "image"}, {"type": "text", "text": user_text}]
-    return processor.apply_chat_template(
-        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-    )
 
 
 def question_about(template: str, expression: str, picture: Path) -> Question:

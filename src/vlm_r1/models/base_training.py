@@ -11,6 +11,7 @@ import torch
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from vlm_r1.config import BaseTraining, Params
+from vlm_r1.models.chat import chat_text
 from vlm_r1.models.curriculum import Habits, Lesson, sample_lesson
 from vlm_r1.models.tiny import FIXED_TEXTS, build_model, build_processor, build_tokenizer
 
@@ -125,7 +126,4 @@ def collate(lessons: list[Lesson], processor: Qwen2_5_VLProcessor, chat: bool) -
 def _opening(user: str, processor: Qwen2_5_VLProcessor, chat: bool) -> str:
     if not chat:
         return f"<|vision_start|><|image_pad|><|vision_end|>{user}"
-    content = [{"type": "image"}, {"type": "text", "text": user}]
-    return processor.apply_chat_template(
-        [{"role": "user", "content": content}], add_generation_prompt=True
-    )
+    return chat_text(processor, user)

@@ -2,16 +2,23 @@
 
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from vlm_r1 import paths, tracking
 from vlm_r1.config import Params
-from vlm_r1.contract import Contract, TrainingContract, evaluation_contract, require_equal
+from vlm_r1.contract import (
+    Contract,
+    TrainingContract,
+    evaluation_contract,
+    read_terms,
+    require_equal,
+)
 from vlm_r1.data.records import read_records, records_digest
-from vlm_r1.errors import ModelError
-from vlm_r1.evaluation.generation import ask_all, question_about
+from vlm_r1.evaluation.generation import Question, ask_all, question_about
 from vlm_r1.evaluation.unit import build_result
 from vlm_r1.folders import whole_folder
 from vlm_r1.models.digest import checkpoint_digest
@@ -22,16 +29,25 @@ from vlm_r1.stages.terms import base_path, contract_of
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Exam:
+    """A dataset as every checkpoint of one method is asked it; `meta` is what results say of it."""
+
+    name: str
+    records: pd.DataFrame
+    questions: list[Question]
+    meta: dict[str, Any]
+
+
 def run(params: Params, root: Path, method: str) -> None:
     """Evaluate step 0 (the base, under the method's prompt) and every checkpoint of `method`."""
     contract = evaluation_contract(contract_of(params, root), params)
-    tables = {
-        name: read_records(root / paths.records_file(name)) for name in params.evaluated_datasets
-    }
+    exams = [_exam(params, root, method, name) for name in params.evaluated_datasets]
     with whole_folder(root / paths.RESULTS / method) as output:
         for step in params.train.step_grid:
             checkpoint = checkpoint_path(params, root, method, step, contract)
-            _evaluate_checkpoint(params, root, method, step, checkpoint, tables, contract, output)
+            unit = {"method": method, "step": step, "contract": contract.model_dump()}
+            _evaluate_checkpoint(params, checkpoint, exams, unit, output)
     tracking.track_evaluation(root, params, method)
 
 
@@ -46,61 +62,45 @@ def checkpoint_path(
     """
     if step == 0:
         return base_path(params, root)
-    folder = root / paths.checkpoint_dir(method, step)
-    file = folder / "contract.json"
-    if not file.exists():
-        raise ModelError(
-            got=f"{folder}: no contract.json",
-            need="a checkpoint with the terms it was trained under",
-            because="results without terms cannot be compared",
-            do=f"train again (`dvc repro {method}`)",
-        )
-    trained = TrainingContract.model_validate_json(file.read_text(encoding="utf-8"))
-    fields = TrainingContract.model_fields
-    require_equal(
-        {str(folder): trained.model_dump(), "params.yaml": contract.model_dump(include=set(fields))}
-    )
-    return folder
+    folder = paths.checkpoint_dir(method, step)
+    in_force = contract.model_dump(include=set(TrainingContract.model_fields))
+    require_equal({str(folder): read_terms(root, folder), "params.yaml": in_force})
+    return root / folder
+
+
+def _exam(params: Params, root: Path, method: str, name: str) -> Exam:
+    dataset = params.datasets[name]
+    records = read_records(root / paths.records_file(name))
+    template = getattr(params.task.prompts, method)
+    questions = [
+        question_about(template, phrase, root / dataset.images / image)
+        for phrase, image in zip(records["expression"], records["image"], strict=True)
+    ]
+    meta = {
+        "dataset": name,
+        "role": dataset.role,
+        "records": len(records),
+        "images": int(records["image"].nunique()),
+        "records_digest": records_digest(records),
+    }
+    return Exam(name, records, questions, meta)
 
 
 def _evaluate_checkpoint(
-    params: Params,
-    root: Path,
-    method: str,
-    step: int,
-    checkpoint: str | Path,
-    tables: dict[str, pd.DataFrame],
-    contract: Contract,
-    output: Path,
+    params: Params, checkpoint: str | Path, exams: list[Exam], unit: dict[str, Any], output: Path
 ) -> None:
+    """Write a result file per exam; `unit` is what all of them say of the checkpoint."""
     model = load_model(checkpoint, params.task)
     processor = load_processor(checkpoint, params.task)
-    digest = checkpoint_digest(checkpoint)
-    for name, records in tables.items():
+    unit = {**unit, "checkpoint_digest": checkpoint_digest(checkpoint)}
+    limits = (params.evaluate.batch_size, params.evaluate.max_new_tokens)
+    for exam in exams:
         started = time.monotonic()
-        dataset = params.datasets[name]
-        template = getattr(params.task.prompts, method)
-        questions = [
-            question_about(template, phrase, root / dataset.images / image)
-            for phrase, image in zip(records["expression"], records["image"], strict=True)
-        ]
-        completions = ask_all(
-            model, processor, questions, params.evaluate.batch_size, params.evaluate.max_new_tokens
-        )
-        meta = {
-            "method": method,
-            "dataset": name,
-            "role": dataset.role,
-            "step": step,
-            "checkpoint_digest": digest,
-            "records": len(records),
-            "images": int(records["image"].nunique()),
-            "records_digest": records_digest(records),
-            "contract": contract.model_dump(),
-        }
-        result = build_result(records, completions, params.task.frame, meta)
-        write_results(output / name / f"step-{step}.json", result)
+        completions = ask_all(model, processor, exam.questions, *limits)
+        meta = {**unit, **exam.meta}
+        result = build_result(exam.records, completions, params.task.frame, meta)
+        write_results(output / exam.name / f"step-{unit['step']}.json", result)
         logger.info(
             "%s step %d  %s  accuracy %.1f %%  (%.1f s)",
-            method, step, name, result.accuracy, time.monotonic() - started,
+            unit["method"], unit["step"], exam.name, result.accuracy, time.monotonic() - started,
         )  # fmt: skip
