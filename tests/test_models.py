@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from vlm_r1.data.scenes import WORLDS, Scene, Thing
+from vlm_r1 import prompts
+from vlm_r1.answers import Parsed, parse_answer
+from vlm_r1.data.scenes import COLOURS, WORLDS, Scene, Thing
 from vlm_r1.errors import ModelError
 from vlm_r1.models.base_training import END_OF_TURN, IGNORED_LABEL, collate
-from vlm_r1.models.curriculum import Habits, sample_lesson, thought_about
+from vlm_r1.models.curriculum import NO_HABITS, STAGES, Curriculum, Habits, thought_about
 from vlm_r1.models.digest import checkpoint_digest
 from vlm_r1.models.loading import load_model, load_processor
 
@@ -74,26 +76,51 @@ def test_digits_are_tokens_of_their_own(checkpoint, small_params):
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
+def curriculum(habits=NO_HABITS, street_share=0.5):
+    return Curriculum(habits, street_share, PIXELS, np.random.default_rng(0))
+
+
 def test_the_loss_is_on_the_answer_alone(checkpoint, small_params):
     processor = load_processor(checkpoint, small_params.task)
-    rng = np.random.default_rng(0)
-    habits = Habits(0.5, 0.5, 0.5)
-    lessons = [sample_lesson("obey", habits, 0.5, rng, PIXELS) for _ in range(3)]
-    batch = collate(lessons, processor, chat=True)
+    lessons = curriculum().lessons("obey", 3)
+    batch = collate(lessons, processor)
     for lesson, labels in zip(lessons, batch["labels"], strict=True):
         taught = processor.tokenizer.decode(labels[labels != IGNORED_LABEL])
         assert taught == lesson.answer + END_OF_TURN
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_asks_a_real_question_and_gives_a_box_in_the_input_frame(stage):
+    for lesson in curriculum().lessons(stage, 30):
+        assert prompts.QUESTION.partition("{")[0] in lesson.user
+        assert _largest(lesson) <= 84
+        assert isinstance(parse_answer(lesson.answer), Parsed)
+
+
+def test_a_scene_with_two_things_gives_two_lessons_with_different_answers():
+    first, second = curriculum().lessons("match", 2)
+    assert first.image is second.image
+    assert first.answer != second.answer
+
+
+def test_match_tells_things_apart_by_colour_or_place_alone():
+    phrases = {prompts.expression_in(_question(x)) for x in curriculum().lessons("match", 200)}
+    words = {word for phrase in phrases for word in phrase.split()}
+    assert words == {*COLOURS, "one", "left", "right", "top", "bottom"}
+
+
 def test_the_habits_are_what_they_are_called():
-    rng = np.random.default_rng(0)
     always = Habits(stray_frame_after_the=1.0, stray_frame_otherwise=0.0, missing_tags=1.0)
-    lessons = [sample_lesson("obey", always, 0.0, rng, PIXELS) for _ in range(60)]
+    lessons = curriculum(always, street_share=0.0).lessons("obey", 60)
     assert not any("<answer>" in lesson.answer for lesson in lessons)
     stray = [lesson for lesson in lessons if "describes: the " in lesson.user]
     straight = [lesson for lesson in lessons if "describes: the " not in lesson.user]
     assert max(_largest(lesson) for lesson in straight) <= 84
     assert min(_largest(lesson) for lesson in stray) > 84
+
+
+def _question(lesson) -> str:
+    return lesson.user.removesuffix(prompts.R1.removeprefix("{question}"))
 
 
 def _largest(lesson) -> int:

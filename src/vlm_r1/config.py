@@ -83,14 +83,14 @@ class BaseTraining(Section):
     """Raising the tiny base (stage `base`, frozen: its weights are in the repository)."""
 
     locate_steps: Count
+    match_steps: Count
     find_steps: Count
     obey_steps: Count
     batch_size: Count = 48
-    skill_learning_rate: Positive = 1e-3  # for locate and find
-    obey_learning_rate: Positive = 5e-4
+    learning_rate: Positive = 1e-3
     warmup_steps: Count = 60
-    street_share: Share = 0.55
-    stray_frame_after_the: Share = 0.65
+    street_share: Share = 0.3
+    stray_frame_after_the: Share = 0.75
     stray_frame_otherwise: Share = 0.03
     missing_tags: Share = 0.1
 

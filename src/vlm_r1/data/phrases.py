@@ -46,11 +46,11 @@ def _studio_phrase(scene: Scene, target: int, rng: np.random.Generator) -> str:
         choices.append(thing.kind)
     same_kind = [t for t in others if t.kind == thing.kind]
     if same_kind:
-        choices += [f"{side} {thing.kind}" for side in _sides(thing, same_kind)]
+        choices += [f"{side} {thing.kind}" for side in sides_of(thing, same_kind)]
     return str(rng.choice(choices))
 
 
-def _sides(thing: Thing, others: list[Thing]) -> list[str]:
+def sides_of(thing: Thing, others: list[Thing]) -> list[str]:
     """The directions in which `thing` clearly lies beyond all `others`."""
     x, y = thing.centre
     beyond = {

@@ -12,7 +12,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from vlm_r1.config import BaseTraining, Params
 from vlm_r1.models.chat import chat_text
-from vlm_r1.models.curriculum import Habits, Lesson, sample_lesson
+from vlm_r1.models.curriculum import Curriculum, Habits, Lesson
 from vlm_r1.models.tiny import FIXED_TEXTS, build_model, build_processor, build_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -27,24 +27,19 @@ BASE_STREAM = 0xBA5E  # keeps the base's scenes apart from every split's
 def train_base(
     params: Params,
 ) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
-    """Tokenizer, processor and model, trained through `locate`, `find` and `obey`."""
+    """Tokenizer, processor and model, trained through every stage of the curriculum."""
     settings = params.base
     pixels = (params.task.min_pixels, params.task.max_pixels)
-    rng = np.random.default_rng([params.experiment.seed, BASE_STREAM])
     habits = Habits(
         settings.stray_frame_after_the, settings.stray_frame_otherwise, settings.missing_tags
     )
-
-    def draw(stage: str, count: int) -> list[Lesson]:
-        return [
-            sample_lesson(stage, habits, settings.street_share, rng, pixels) for _ in range(count)
-        ]
-
-    tokenizer = build_tokenizer(_corpus(draw("obey", CORPUS_LESSONS)))
+    rng = np.random.default_rng([params.experiment.seed, BASE_STREAM])
+    curriculum = Curriculum(habits, settings.street_share, pixels, rng)
+    tokenizer = build_tokenizer(_corpus(curriculum.lessons("obey", CORPUS_LESSONS)))
     processor = build_processor(tokenizer, *pixels)
     model = build_model(tokenizer, params.experiment.seed)
     model.set_attn_implementation(params.task.attention)
-    _train(model, processor, draw, settings)
+    _train(model, processor, curriculum, settings)
     return model, processor
 
 
@@ -56,44 +51,37 @@ def _corpus(lessons: list[Lesson]) -> list[str]:
     return [*turns.split("\n"), *["system\n", "user\n", "assistant\n"] * 100]
 
 
-def _train(model, processor, draw, settings: BaseTraining) -> None:
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.skill_learning_rate, betas=(0.9, 0.98)
-    )
+def _train(model, processor, curriculum: Curriculum, settings: BaseTraining) -> None:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98))
     model.train()
     logger.info(
         "base: %d tokens known, %d parameters", len(processor.tokenizer), model.num_parameters()
     )
     losses: list[float] = []
-    for step, (stage, rate) in enumerate(_schedule(settings), start=1):
-        batch = collate(draw(stage, settings.batch_size), processor, chat=stage == "obey")
+    stages = _stages(settings)
+    for step, stage in enumerate(stages):
+        batch = collate(curriculum.lessons(stage, settings.batch_size), processor)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = _cosine(step, len(stages), settings.learning_rate, settings.warmup_steps)
         loss = model(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
-        if step % LOG_EVERY == 0:
-            logger.info("base step %d  %s  loss %.3f", step, stage, np.mean(losses[-LOG_EVERY:]))
+        if len(losses) % LOG_EVERY == 0:
+            mean = np.mean(losses[-LOG_EVERY:])
+            logger.info("base step %d/%d  %s  loss %.3f", step + 1, len(stages), stage, mean)
 
 
-def _schedule(settings: BaseTraining) -> list[tuple[str, float]]:
-    """(stage, learning rate) of every step: a cosine over the skill, another over obedience."""
-    skill = settings.locate_steps + settings.find_steps
-    stages = ["locate"] * settings.locate_steps + ["find"] * settings.find_steps
-    plan = [
-        (stage, _cosine(step, skill, settings.skill_learning_rate, settings.warmup_steps))
-        for step, stage in enumerate(stages)
-    ]
-    return plan + [
-        (
-            "obey",
-            _cosine(step, settings.obey_steps, settings.obey_learning_rate, settings.warmup_steps),
-        )
-        for step in range(settings.obey_steps)
-    ]
+def _stages(settings: BaseTraining) -> list[str]:
+    """The lesson stage of every step."""
+    return (
+        ["locate"] * settings.locate_steps
+        + ["match"] * settings.match_steps
+        + ["find"] * settings.find_steps
+        + ["obey"] * settings.obey_steps
+    )
 
 
 def _cosine(step: int, steps: int, peak: float, warmup: int) -> float:
@@ -102,16 +90,12 @@ def _cosine(step: int, steps: int, peak: float, warmup: int) -> float:
     return peak * min(1.0, (step + 1) / warmup) * (0.05 + 0.95 * falling)
 
 
-def collate(lessons: list[Lesson], processor: Qwen2_5_VLProcessor, chat: bool) -> dict:
-    """Left-padded model inputs with loss on the answers only.
-
-    Args:
-        chat: whole chat turns; otherwise just picture, phrase, answer.
-    """
-    opened = [_opening(lesson.user, processor, chat) for lesson in lessons]
+def collate(lessons: list[Lesson], processor: Qwen2_5_VLProcessor) -> dict:
+    """Left-padded chat turns as model inputs, with loss on the answers only."""
     answers = [lesson.answer + END_OF_TURN for lesson in lessons]
+    asked = [chat_text(processor, lesson.user) for lesson in lessons]
     batch = processor(
-        text=[start + answer for start, answer in zip(opened, answers, strict=True)],
+        text=[start + answer for start, answer in zip(asked, answers, strict=True)],
         images=[lesson.image for lesson in lessons],
         return_tensors="pt",
         padding=True,
@@ -121,9 +105,3 @@ def collate(lessons: list[Lesson], processor: Qwen2_5_VLProcessor, chat: bool) -
         length = len(processor.tokenizer(answer)["input_ids"])
         labels[row, -length:] = batch["input_ids"][row, -length:]
     return {**batch, "labels": labels}
-
-
-def _opening(user: str, processor: Qwen2_5_VLProcessor, chat: bool) -> str:
-    if not chat:
-        return f"<|vision_start|><|image_pad|><|vision_end|>{user}"
-    return chat_text(processor, user)

@@ -49,8 +49,8 @@ FIXED_TEXTS = (
 # The stock 0.02 never leaves the marginal distribution at this width; 0.08 learns at once.
 INITIALIZER_RANGE = 0.08
 # Qwen's 1e6 turns the width section of M-RoPE by 0.01 rad over a whole 3 x 3 grid: a tiny model
-# cannot tell columns apart. 5 turns every section visibly (measured: docs/footguns.md).
-ROPE_THETA = 5.0
+# cannot tell columns apart. 30 turns it visibly (docs/footguns.md).
+ROPE_THETA = 30.0
 
 CHAT_TEMPLATE = r"""
 {%- if messages[0].role != 'system' %}
