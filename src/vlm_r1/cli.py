@@ -130,7 +130,7 @@ def stage_prepare(params: ParamsFile = PARAMS) -> None:
 
 @stage_app.command("base")
 def stage_base(params: ParamsFile = PARAMS) -> None:
-    """Raise the tiny base model (about half an hour on two cores)."""
+    """Raise the tiny base model (20 minutes on two recent cores)."""
     from vlm_r1.stages import base
 
     base.run(load_params(params), Path.cwd())
