@@ -28,7 +28,7 @@ from vlm_r1.report.analysis import LastStep, Move
 from vlm_r1.report.gallery import choose_cases, draw_boxes, phrase_of
 from vlm_r1.report.lineage import package_versions, read_lineage
 from vlm_r1.report.page import markdown_text
-from vlm_r1.report.schema import Report
+from vlm_r1.report.schema import Report, StepTest
 from vlm_r1.report.units import Table, Unit, check_fairness, make_unit
 from vlm_r1.report.verdict import judge, points
 from vlm_r1.results import ResultFile, read_results
@@ -66,8 +66,8 @@ def test_schema_is_frozen():
     fields = {name: list(part["properties"]) for name, part in schema["$defs"].items()}
     assert (list(schema["properties"]), fields) == (
         [
-            "schema_version", "verdict", "contract", "datasets", "curves", "comparisons", "cost",
-            "lineage", "unfair",
+            "schema_version", "verdict", "contract", "datasets", "curves", "comparisons",
+            "statistics", "selection", "cost", "lineage", "unfair",
         ],
         {
             "Verdict": [
@@ -81,11 +81,25 @@ def test_schema_is_frozen():
             "Comparison": [
                 "dataset", "step", "difference", "ci_low", "ci_high", "p_value", "n", "n_images",
             ],
+            "Statistics": ["seeds", "confidence", "power", "datasets", "methods"],
+            "DatasetStatistics": [
+                "dataset", "steps", "first_step_above_zero", "first_step_below_zero",
+                "minimum_detectable_effect", "area",
+            ],
+            "StepTest": ["step", "p_value", "p_holm"],
+            "MethodStatistics": [
+                "method", "id_dataset", "ood_dataset", "step", "forgetting", "generalisation_gap",
+            ],
+            "Estimate": ["points", "ci_low", "ci_high", "p_value"],
+            "SelectionLine": [
+                "method", "dataset", "chosen_step", "accuracy", "best_step", "best_accuracy",
+                "overclaim",
+            ],
             "Cost": ["method", "seconds", "prompts", "completions", "tokens"],
             "Lineage": ["git_commit", "dvc", "versions", "mlflow_run_id"],
         },
     )  # fmt: skip
-    assert schema["properties"]["schema_version"]["default"] == "1"
+    assert schema["properties"]["schema_version"]["default"] == "2"
 
 
 def test_report_json_follows_the_schema_and_leaves_out_unfair(report):
@@ -261,19 +275,28 @@ def last_step(
     )
 
 
-def text_of(last: LastStep) -> str:
-    return judge(last, None, confidence=0.95, unfair=[], verified=True).verdict.text
+TESTS = [StepTest(step=100, p_value=0.5, p_holm=0.5), StepTest(step=500, p_value=0.01, p_holm=0.02)]
+
+
+def text_of(last: LastStep, seeds: int = 1) -> str:
+    return judge(last, None, 0.95, [], verified=True, tests=TESTS, seeds=seeds).verdict.text
 
 
 def test_verdict_when_grpo_is_better():
     text = text_of(last_step((4.0, 1.0, 7.0, 0.009)))
     assert text.startswith(
         "Out of domain (gta) at step 500, GRPO is better than SFT: GRPO 71.0 %, SFT 67.0 %, "
-        "difference +4.0 points (95 % interval +1.0 to +7.0, p = 0.009, n = 1000 phrases on 500 "
-        "pictures)."
+        "difference +4.0 points (95 % interval +1.0 to +7.0, p = 0.009, after Holm over 2 steps "
+        "p = 0.020, n = 1000 phrases on 500 pictures, one training run of each method)."
     )
     assert "SFT moved -3.0 points (-5.0 to -1.0) out of domain (gta)." in text
     assert "supports the claim that reinforcement learning generalises better" in text
+
+
+def test_verdict_says_how_many_seeds():
+    text = text_of(last_step((4.0, 1.0, 7.0, 0.009)), seeds=3)
+    assert "n = 1000 phrases on 500 pictures, 3 seeds of each method)." in text
+    assert "This comparison, 3 seeds of each method, supports the claim" in text
 
 
 def test_verdict_when_sft_is_better():

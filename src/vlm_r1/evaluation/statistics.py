@@ -1,31 +1,39 @@
-"""How sure a number is: bootstrap over pictures, paired differences, McNemar. Numpy and scipy only.
+"""How sure a number is: intervals over pictures, paired differences, McNemar, Holm.
 
-Phrases on one picture succeed and fail together, so pictures are resampled, not rows: each resample
-draws as many pictures as there are, with replacement, and takes all their rows along. The mean is
-then a ratio, sum of values / number of rows, both from the drawn pictures.
-All results are percent points.
+Numpy and scipy only. All results are percent points. `bootstrap` says how resampling is done,
+`effects` has what is computed from whole curves, docs/statistics.md has formulas and examples.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-DRAWS_AT_ONCE = 2_000_000  # bounds memory: about 50 MB
+from vlm_r1.errors import ResultError
+from vlm_r1.evaluation.bootstrap import (
+    Resampled,
+    Resampling,
+    means_over_pictures,
+    resample_difference,
+    resample_mean,
+)
 
-
-@dataclass(frozen=True)
-class Resampling:
-    """How intervals are made: `confidence` (0-1), number of `resamples`, `seed`."""
-
-    confidence: float = 0.95
-    resamples: int = 10_000
-    seed: int = 42
+__all__ = [
+    "Difference",
+    "Discordance",
+    "Interval",
+    "Resampling",
+    "discordance",
+    "holm",
+    "interval",
+    "paired_difference",
+    "resampled_means",
+]
 
 
 class Interval(NamedTuple):
-    """A mean with its percentile interval, percent."""
+    """A mean with its interval, percent."""
 
     mean: float
     low: float
@@ -40,6 +48,12 @@ class Difference(NamedTuple):
     high: float
     p_value: float
 
+    @classmethod
+    def of(cls, resampled: Resampled, confidence: float) -> "Difference":
+        """From a resampled difference of means in 0-1."""
+        low, high = resampled.interval(confidence)
+        return cls(100 * resampled.estimate, 100 * low, 100 * high, resampled.p_value())
+
 
 class Discordance(NamedTuple):
     """Rows that only one of two got right, and McNemar's exact two-sided p."""
@@ -50,76 +64,95 @@ class Discordance(NamedTuple):
 
 
 def interval(values: np.ndarray, pictures: np.ndarray, resampling: Resampling) -> Interval:
-    """Mean of `values` (n,) in 0-1 as percent, with its interval over `pictures` (n,).
+    """Mean of `values` in 0-1 as percent, with its interval.
+
+    Args:
+        values: (n,), or (seeds, n) for several training runs on the same rows.
+        pictures: (n,), the picture of each row.
 
     Raises:
-        ValueError: lengths differ, or fewer than two pictures.
+        ResultError: no values, a NaN, lengths differ, or fewer than two pictures.
 
     Example: two pictures with hits (1, 1) and (0,) -> mean 66.7, interval 0 to 100
     """
-    means = resampled_means(values, pictures, resampling)
-    return Interval(100 * float(np.mean(values)), *_percentiles(means, resampling.confidence))
+    found = resample_mean(values, pictures, resampling)
+    low, high = found.interval(resampling.confidence)
+    return Interval(100 * found.estimate, 100 * low, 100 * high)
 
 
 def paired_difference(
     a: np.ndarray, b: np.ndarray, pictures: np.ndarray, resampling: Resampling
 ) -> Difference:
-    """Mean of `a` minus mean of `b`, (n,) each in the same row order.
+    """Mean of `a` minus mean of `b` with its interval; p is of no difference.
 
-    Both are resampled with the same pictures. p is twice the share of resamples on the rarer side
-    of zero (zeros count on both sides), with one added above and below so that it is never 0.
+    Args:
+        a, b: (n,), or (seeds, n) for several training runs; the same rows in the same order. Both
+            are resampled with the same pictures, their seeds apart from each other.
+        pictures: (n,), the picture of each row.
 
     Raises:
-        ValueError: lengths differ, or fewer than two pictures.
+        ResultError: no values, a NaN, lengths differ, or fewer than two pictures.
     """
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if a.shape != b.shape:
-        raise ValueError(f"got {a.shape} and {b.shape} values, need the same rows in both")
-    means = resampled_means(a - b, pictures, resampling)
-    rarer_side = min((means <= 0).sum(), (means >= 0).sum())
-    p_value = min(1.0, 2 * (1 + int(rarer_side)) / (1 + resampling.resamples))
-    low, high = _percentiles(means, resampling.confidence)
-    return Difference(100 * float(np.mean(a - b)), low, high, p_value)
+    return Difference.of(resample_difference(a, b, pictures, resampling), resampling.confidence)
 
 
 def discordance(a: np.ndarray, b: np.ndarray) -> Discordance:
     """McNemar's exact test of hits `a` against hits `b`, bool (n,) in the same row order.
 
+    Rows are taken as independent. Source: McNemar (1947), Psychometrika 12.
+
+    Raises:
+        ResultError: lengths differ, or there are no rows.
+
     Example: 1 row only a, 5 rows only b -> p = 2 * (1 + 6) / 2**6 = 0.21875
     """
     a, b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
+    if a.shape != b.shape or a.size == 0:
+        raise ResultError(
+            got=f"hits of {a.size} and {b.size} rows",
+            need="the same rows in both, at least one",
+            because="the test counts rows that only one of the two got right",
+            do="check that both result files are whole and of one dataset",
+        )
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     if only_a + only_b == 0:
         return Discordance(0, 0, 1.0)
     return Discordance(only_a, only_b, float(stats.binomtest(only_a, only_a + only_b).pvalue))
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p adjusted for having looked at all of them, in the given order.
+
+    The smallest of m is multiplied by m, the next by m - 1, ..., none made smaller than one before
+    it, none above 1. Source: Holm (1979), Scand. J. Stat. 6.
+
+    Raises:
+        ResultError: a p outside 0-1, or NaN.
+
+    Example: (0.01, 0.04, 0.03) -> (0.03, 0.06, 0.06)
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ResultError(
+            got=f"p values {p.tolist()}",
+            need="each from 0 to 1",
+            because="an adjusted p is a multiple of the given one",
+            do="check the comparison that has no such p",
+        )
+    order = np.argsort(p)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    return np.minimum(adjusted, 1.0).tolist()
+
+
 def resampled_means(values: np.ndarray, pictures: np.ndarray, resampling: Resampling) -> np.ndarray:
-    """Mean of `values` (n,) in every resample of `pictures` (n,), shape (resamples,)."""
-    sums, rows = _picture_totals(values, pictures)
-    rng = np.random.default_rng(resampling.seed)
-    chunk = max(1, DRAWS_AT_ONCE // len(sums))
-    means = []
-    for start in range(0, resampling.resamples, chunk):
-        size = (min(chunk, resampling.resamples - start), len(sums))
-        drawn = rng.integers(len(sums), size=size)
-        means.append(sums[drawn].sum(axis=1) / rows[drawn].sum(axis=1))
-    return np.concatenate(means)
+    """Mean of `values` in every resample of `pictures` (n,), 0-1.
 
+    (n,) gives (resamples,). (columns, n) gives (resamples, columns), the same pictures drawn in all
+    columns.
 
-def _picture_totals(values: np.ndarray, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Per picture: sum of its values and number of its rows, (pictures,) each."""
-    values = np.asarray(values, dtype=np.float64)
-    if values.shape != np.shape(pictures):
-        raise ValueError(f"got {values.shape} values and {np.shape(pictures)} pictures, need equal")
-    names, which = np.unique(pictures, return_inverse=True)
-    if len(names) < 2:
-        raise ValueError(f"got {len(names)} picture, need two or more to say how sure a mean is")
-    return np.bincount(which, weights=values), np.bincount(which).astype(np.float64)
-
-
-def _percentiles(means: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Percentile interval of 0-1 `means`, percent."""
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return 100 * float(low), 100 * float(high)
+    Raises:
+        ResultError: no values, a NaN, lengths differ, or fewer than two pictures.
+    """
+    draws = means_over_pictures(values, pictures, resampling).draws
+    return draws[:, 0] if np.ndim(values) == 1 else draws

@@ -7,6 +7,7 @@ from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.statistics import Resampling
 from vlm_r1.folders import whole_folder
 from vlm_r1.report.analysis import at_last_step, compare, curve_points, dataset_lines
+from vlm_r1.report.effects import curve_statistics, selection_lines
 from vlm_r1.report.figure import draw_curves
 from vlm_r1.report.gallery import choose_cases
 from vlm_r1.report.page import Page, render_html, render_markdown
@@ -46,20 +47,27 @@ def build_report(
     table = Table(units)
     _require_both_methods(table)
     last_steps = [at_last_step(table, name, resampling) for name in table.datasets(*TESTED)]
+    comparisons = compare(table, resampling)
+    statistics = curve_statistics(table, comparisons, resampling)
     contract = units[0].contract
+    ood = next(last for last in last_steps if last.role == "ood")
     judgement = judge(
-        ood=next(last for last in last_steps if last.role == "ood"),
+        ood=ood,
         in_domain=next((last for last in last_steps if last.role == "id"), None),
         confidence=resampling.confidence,
         unfair=unfair,
         verified=contract.get("verified", True),
+        tests=next(one.steps for one in statistics.datasets if one.dataset == ood.dataset),
+        seeds=statistics.seeds,
     )
     report = Report(
         verdict=judgement.verdict,
         contract=contract,
         datasets=dataset_lines(table),
         curves=curve_points(table, resampling),
-        comparisons=compare(table, resampling),
+        comparisons=comparisons,
+        statistics=statistics,
+        selection=selection_lines(table),
         cost=cost or [],
         lineage=lineage,
         unfair=unfair,

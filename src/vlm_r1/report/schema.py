@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 
 
 class Part(BaseModel):
@@ -67,6 +67,71 @@ class Comparison(Part):
     n_images: int
 
 
+class Estimate(Part):
+    """A difference in points with its interval, and p of there being none."""
+
+    points: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+
+
+class StepTest(Part):
+    """p of no difference at one trained step, plain and adjusted for all of them (Holm)."""
+
+    step: int
+    p_value: float
+    p_holm: float
+
+
+class DatasetStatistics(Part):
+    """grpo minus sft over all common steps of one dataset.
+
+    The lasting leads are the first step from which on, to the last, the interval excludes zero on
+    that side and p_holm is below 1 - confidence; null where there is none.
+    """
+
+    dataset: str
+    steps: list[StepTest]
+    first_step_above_zero: int | None
+    first_step_below_zero: int | None
+    minimum_detectable_effect: float | None  # points; null where no two answers differ
+    area: Estimate | None  # mean difference over steps; null where there is one step
+
+
+class MethodStatistics(Part):
+    """One method between step 0 and the last step common to both datasets."""
+
+    method: str
+    id_dataset: str | None
+    ood_dataset: str
+    step: int
+    forgetting: Estimate  # on the ood dataset: accuracy at step 0 minus at `step`
+    generalisation_gap: Estimate | None  # gain on the id dataset minus gain on the ood dataset
+
+
+class Statistics(Part):
+    """What is computed from whole curves; docs/statistics.md has the formulas."""
+
+    seeds: int  # training runs of each method
+    confidence: float  # of intervals, 0-1; tests are at 1 - confidence
+    power: float  # of the minimum detectable effect, 0-1
+    datasets: list[DatasetStatistics]
+    methods: list[MethodStatistics]  # empty where step 0 or a later common step is missing
+
+
+class SelectionLine(Part):
+    """One method on one test set: the checkpoint chosen on validation, and the best here."""
+
+    method: str
+    dataset: str
+    chosen_step: int
+    accuracy: float
+    best_step: int
+    best_accuracy: float
+    overclaim: float  # points that choosing on this test set would have claimed on top
+
+
 class Cost(Part):
     """What training took; one completion a prompt for sft, several for grpo."""
 
@@ -95,6 +160,8 @@ class Report(Part):
     datasets: list[DatasetLine]
     curves: list[CurvePoint]
     comparisons: list[Comparison]
+    statistics: Statistics
+    selection: list[SelectionLine]  # empty where there are no validation results
     cost: list[Cost]
     lineage: Lineage
     unfair: list[str] = []  # terms in which the contracts differ; written only where there are any

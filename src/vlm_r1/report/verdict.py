@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from vlm_r1.evaluation.statistics import Difference
 from vlm_r1.report.analysis import LastStep, Move
-from vlm_r1.report.schema import Verdict
+from vlm_r1.report.schema import StepTest, Verdict
 
 NAMES = {"sft": "SFT", "grpo": "GRPO"}
 PLACES = {"id": "in domain", "ood": "out of domain"}
@@ -36,6 +36,8 @@ def judge(
     confidence: float,
     unfair: list[str],
     verified: bool,
+    tests: list[StepTest],
+    seeds: int,
 ) -> Judgement:
     """Judge at the last common step of the out-of-domain dataset.
 
@@ -43,14 +45,16 @@ def judge(
         confidence: of the intervals in `ood` and `in_domain`.
         unfair: terms in which the contracts differ, "field: ...".
         verified: whether there are contracts at all.
+        tests: of the out-of-domain dataset's steps; the last is that of the verdict.
+        seeds: training runs of each method.
     """
     outcome = sign(ood.difference)
     sentences = [
         *_unfair(unfair),
-        _finding(ood, outcome, confidence),
+        _finding(ood, outcome, confidence, tests, seeds),
         *_movements([ood] if in_domain is None else [in_domain, ood]),
         *_start(ood, outcome),
-        UNSETTLED if unfair else _story(ood, outcome),
+        UNSETTLED if unfair else _story(ood, outcome, seeds),
         *([] if verified else [UNVERIFIED]),
     ]
     mean, low, high, p_value = ood.difference
@@ -100,7 +104,9 @@ def _unfair(unfair: list[str]) -> list[str]:
     return [f"UNFAIR COMPARISON: the contracts differ in {fields}."] if unfair else []
 
 
-def _finding(ood: LastStep, outcome: int, confidence: float) -> str:
+def _finding(
+    ood: LastStep, outcome: int, confidence: float, tests: list[StepTest], seeds: int
+) -> str:
     claim = {
         1: "GRPO is better than SFT",
         -1: "SFT is better than GRPO",
@@ -110,9 +116,18 @@ def _finding(ood: LastStep, outcome: int, confidence: float) -> str:
         f"Out of domain ({ood.dataset}) at step {ood.step}, {claim}: GRPO "
         f"{ood.accuracy['grpo']:.1f} %, SFT {ood.accuracy['sft']:.1f} %, difference "
         f"{points(ood.difference.mean)} points ({100 * confidence:g} % interval "
-        f"{span(ood.difference)}, {p_text(ood.difference.p_value)}, n = {ood.n} phrases on "
-        f"{ood.n_images} pictures)."
+        f"{span(ood.difference)}, {p_text(ood.difference.p_value)}, after Holm over "
+        f"{_steps(len(tests))} {p_text(tests[-1].p_holm)}, n = {ood.n} phrases on {ood.n_images} "
+        f"pictures, {_runs(seeds)})."
     )
+
+
+def _steps(count: int) -> str:
+    return "one step" if count == 1 else f"{count} steps"
+
+
+def _runs(seeds: int) -> str:
+    return "one training run of each method" if seeds == 1 else f"{seeds} seeds of each method"
 
 
 def _movements(places: list[LastStep]) -> list[str]:
@@ -141,7 +156,7 @@ def _start(ood: LastStep, outcome: int) -> list[str]:
     ]
 
 
-def _story(ood: LastStep, outcome: int) -> str:
+def _story(ood: LastStep, outcome: int, seeds: int) -> str:
     """What the numbers say about "reinforcement learning generalises better"."""
     claim = "that reinforcement learning generalises better than supervised fine-tuning"
     gained = outcome if ood.gain_gap is None else sign(ood.gain_gap)
@@ -156,4 +171,4 @@ def _story(ood: LastStep, outcome: int) -> str:
             f"{ood.step} is not matched by a difference in what was gained since step 0."
         )
     verb = "supports" if outcome > 0 else "contradicts"
-    return f"This comparison, one training run of each method, {verb} the claim {claim}."
+    return f"This comparison, {_runs(seeds)}, {verb} the claim {claim}."

@@ -1,0 +1,243 @@
+"""The bootstrap behind every interval: pictures, and seeds where there are several, drawn anew.
+
+Phrases on one picture succeed and fail together, so pictures are resampled, not rows: each resample
+draws as many pictures as there are, with replacement, and takes all their rows along. The mean is
+then a ratio, sum of values / number of rows, both from the drawn pictures. With several seeds
+(training runs) a resample also draws seeds, apart from the pictures: Owen (2007), "The pigeonhole
+bootstrap", Ann. Appl. Stat. 1(2).
+
+Intervals are BCa (Efron 1987, JASA 82; DiCiccio and Efron 1996, Stat. Sci. 11, eq. 2.3), which
+takes account of bias and skew, with normal quantiles widened to Student's t (Hesterberg 2015, Am.
+Stat. 69, section 5.3). Plain percentile intervals are too short for accuracies near 100 %:
+docs/statistics.md has the coverage of both. Inside this module all means are 0-1.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.special import ndtr, ndtri, stdtr, stdtrit  # cdf and quantiles: normal, Student's t
+
+from vlm_r1.errors import ResultError
+
+DRAWS_AT_ONCE = 1_000_000  # bounds memory: about 30 MB
+MOST_ERRORS = 5.0  # normal quantiles end here: beyond any resample, and short of BCa's pole at 6
+TIE_DECIMALS = 12  # equal means must tie in whatever order their rows were summed
+# Streams of random numbers under one seed: who shares a stream is resampled together.
+PICTURES, OTHER_PICTURES, SEEDS, OTHER_SEEDS = range(4)
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How intervals are made: `confidence` (0-1), number of `resamples`, `seed`."""
+
+    confidence: float = 0.95
+    resamples: int = 10_000
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class Means:
+    """The mean of each of several columns, with its resamples.
+
+    Attributes:
+        plain: (columns,), of all rows.
+        draws: (resamples, columns); one resample has the same pictures in all columns.
+        pulls: (columns, pictures), how far each picture pulls the mean from where the others put
+            it (the empirical influence over the number of pictures); a row sums to 0.
+    """
+
+    plain: np.ndarray
+    draws: np.ndarray
+    pulls: np.ndarray
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """One quantity with its resamples (resamples,) and its pulls, one array a level of drawing."""
+
+    estimate: float
+    draws: np.ndarray
+    pulls: list[np.ndarray]
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Ends of the interval."""
+        tail = (1 - confidence) / 2
+        wide = self._widening * stdtrit(self.degrees_of_freedom, [tail, 1 - tail])
+        shifted = self._bias + np.clip(wide, -MOST_ERRORS, MOST_ERRORS)
+        levels = ndtr(self._bias + shifted / (1 - self._acceleration * shifted))
+        low, high = np.round(np.quantile(self.draws, levels), TIE_DECIMALS)
+        return float(low), float(high)
+
+    def p_value(self) -> float:
+        """Two-sided p of zero: 1 - the confidence at which the interval ends there.
+
+        Resamples at zero count on both sides, and one is added to each side (Davison and Hinkley
+        1997, eq. 4.11), so that p is never 0.
+        """
+        draws = np.round(self.draws, TIE_DECIMALS)
+        beyond = np.array([(draws <= 0).sum(), (draws >= 0).sum()])
+        low, high = ndtri((1 + beyond) / (1 + len(draws)))
+        shifted = np.clip([low, -high], -MOST_ERRORS, MOST_ERRORS) - self._bias
+        wide = shifted / (1 + self._acceleration * shifted) - self._bias
+        below, above = stdtr(self.degrees_of_freedom, wide * [1, -1] / self._widening)
+        return float(min(1.0, 2 * min(below, above)))
+
+    @property
+    def standard_error(self) -> float:
+        """Standard deviation of the resamples, freed of its bias at few pictures or seeds."""
+        return self._widening * float(np.std(self.draws))
+
+    @cached_property
+    def degrees_of_freedom(self) -> float:
+        """Pictures - 1; Welch and Satterthwaite's combination where there are several levels."""
+        squares = self._variances**2 / (self._counts - 1)
+        if not squares.any():
+            return float(self._counts[0] - 1)
+        return float(self._variances.sum() ** 2 / squares.sum())
+
+    @cached_property
+    def _counts(self) -> np.ndarray:
+        return np.array([len(level) for level in self.pulls])
+
+    @cached_property
+    def _variances(self) -> np.ndarray:
+        """Unbiased variance of the estimate by each level, (levels,)."""
+        squares = np.array([np.sum(level**2) for level in self.pulls])
+        return squares * self._counts / (self._counts - 1)
+
+    @property
+    def _widening(self) -> float:
+        """Unbiased standard error over the bootstrap's; sqrt(n / (n - 1)) for n pictures alone."""
+        biased = np.sum(np.concatenate(self.pulls) ** 2)
+        return float(np.sqrt(self._variances.sum() / biased)) if biased else 1.0
+
+    @property
+    def _bias(self) -> float:
+        """BCa's z0: the normal quantile of the share of resamples below the estimate."""
+        above = np.round(self.draws - self.estimate, TIE_DECIMALS)
+        below = (above < 0).sum() + 0.5 * (above == 0).sum()
+        return float(ndtri((below + 0.5) / (len(self.draws) + 1)))
+
+    @property
+    def _acceleration(self) -> float:
+        """BCa's a, a sixth of the skewness of all pulls: between -1/6 and 1/6."""
+        pulls = np.concatenate(self.pulls)
+        squares = np.sum(pulls**2)
+        return float(np.sum(pulls**3) / (6 * squares**1.5)) if squares else 0.0
+
+
+def resample_mean(values: np.ndarray, pictures: np.ndarray, resampling: Resampling) -> Resampled:
+    """The mean of `values`, (n,) or (seeds, n), over `pictures` (n,) and seeds.
+
+    Raises:
+        ResultError: as `means_over_pictures`.
+    """
+    means = means_over_pictures(values, pictures, resampling)
+    pooled = pool_seeds(means.plain, means.draws, resampling)
+    return Resampled(pooled.estimate, pooled.draws, [means.pulls.mean(axis=0), *pooled.pulls])
+
+
+def resample_difference(
+    a: np.ndarray, b: np.ndarray, pictures: np.ndarray, resampling: Resampling
+) -> Resampled:
+    """Mean of `a` minus mean of `b`, each (n,) or (seeds, n), the same rows in the same order.
+
+    Both are resampled with the same pictures; their seeds, of which they may have different
+    numbers, apart from each other.
+
+    Raises:
+        ResultError: the numbers of rows differ, or as `means_over_pictures`.
+    """
+    a, b = np.atleast_2d(a), np.atleast_2d(b)
+    if a.shape[1] != b.shape[1]:
+        raise _unusable(f"{a.shape[1]} and {b.shape[1]} values", "the same rows in both")
+    means = means_over_pictures(np.concatenate([a, b]), pictures, resampling)
+    ours, theirs = slice(len(a)), slice(len(a), None)
+    first = pool_seeds(means.plain[ours], means.draws[:, ours], resampling)
+    second = pool_seeds(means.plain[theirs], means.draws[:, theirs], resampling, OTHER_SEEDS)
+    pulls = means.pulls[ours].mean(axis=0) - means.pulls[theirs].mean(axis=0)
+    return Resampled(
+        estimate=first.estimate - second.estimate,
+        draws=first.draws - second.draws,
+        pulls=[pulls, *first.pulls, *second.pulls],
+    )
+
+
+def means_over_pictures(
+    values: np.ndarray, pictures: np.ndarray, resampling: Resampling, stream: int = PICTURES
+) -> Means:
+    """Mean of each column of `values`, (n,) or (columns, n), over `pictures` (n,).
+
+    Two calls with as many pictures, the same resampling and the same `stream` draw alike.
+
+    Raises:
+        ResultError: no values, a NaN or infinite one, lengths differ, or fewer than two pictures.
+    """
+    values = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    which = _number_pictures(values, pictures)
+    rows = np.bincount(which).astype(np.float64)
+    sums = np.stack([np.bincount(which, weights=column) for column in values], axis=1)
+    plain = values.mean(axis=1)
+    drawn = _drawn_totals(np.column_stack([sums, rows]), resampling, stream)
+    return Means(
+        plain=plain,
+        draws=drawn[:, :-1] / drawn[:, -1:],
+        pulls=(sums - np.outer(rows, plain)).T / len(which),
+    )
+
+
+def pool_seeds(
+    plain: np.ndarray, draws: np.ndarray, resampling: Resampling, stream: int = SEEDS
+) -> Resampled:
+    """Mean over seeds of `plain` (seeds,) and `draws` (resamples, seeds), seeds drawn anew as well.
+
+    One seed is taken as it is: nothing is drawn, and `pulls` has no level.
+    """
+    seeds = len(plain)
+    if seeds == 1:
+        return Resampled(float(plain[0]), draws[:, 0], [])
+    rng = np.random.default_rng([resampling.seed, stream])
+    times = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=len(draws))
+    mean = float(plain.mean())
+    return Resampled(mean, (times * draws).sum(axis=1) / seeds, [(plain - mean) / seeds])
+
+
+def _drawn_totals(totals: np.ndarray, resampling: Resampling, stream: int) -> np.ndarray:
+    """Sums of `totals` (pictures, k) over the pictures of every resample, (resamples, k)."""
+    count = len(totals)
+    rng = np.random.default_rng([resampling.seed, stream])
+    at_once = max(1, DRAWS_AT_ONCE // count)
+    drawn = []
+    for start in range(0, resampling.resamples, at_once):
+        size = min(at_once, resampling.resamples - start)
+        picks = rng.integers(count, size=(size, count))
+        picks += count * np.arange(size)[:, None]  # each resample counts in a row of its own
+        times = np.bincount(picks.ravel(), minlength=size * count).reshape(size, count)
+        drawn.append(times @ totals)
+    return np.concatenate(drawn)
+
+
+def _number_pictures(values: np.ndarray, pictures: np.ndarray) -> np.ndarray:
+    """The number (n,) of each row's picture, in the order of the names."""
+    rows = values.shape[1]
+    if rows == 0:
+        raise _unusable("no values", "at least two pictures")
+    if np.shape(pictures) != (rows,):
+        raise _unusable(f"{rows} values and {np.shape(pictures)} pictures", "a picture a value")
+    broken = np.flatnonzero(~np.isfinite(values).all(axis=0))
+    if len(broken):
+        raise _unusable(f"{values[:, broken[0]]} in row {broken[0] + 1}", "finite values")
+    names, which = np.unique(pictures, return_inverse=True)
+    if len(names) < 2:
+        raise _unusable("1 picture", "two or more")
+    return which
+
+
+def _unusable(got: str, need: str) -> ResultError:
+    return ResultError(
+        got=got,
+        need=need,
+        because="how sure a mean is, is read from how the pictures' answers spread",
+        do="check that the result files are whole and of one dataset",
+    )

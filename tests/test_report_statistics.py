@@ -1,0 +1,164 @@
+"""The report's blocks `statistics` and `selection`: numbers by hand, and what the pages say."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.report_files import result_file, rows, tiny_params, write_experiment
+from tests.test_report_from_logs import NAME, write_log
+from vlm_r1 import config
+from vlm_r1.errors import ResultError
+from vlm_r1.evaluation.statistics import Resampling
+from vlm_r1.report.analysis import compare
+from vlm_r1.report.effects import curve_statistics, selection_lines
+from vlm_r1.report.from_logs import report_from_logs
+from vlm_r1.report.schema import Statistics
+from vlm_r1.report.units import Table, make_unit
+from vlm_r1.stages import report as stage
+
+PARAMS = tiny_params()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("project")
+    write_experiment(root, PARAMS)
+    return stage.run(PARAMS, root)
+
+
+@pytest.fixture(scope="module")
+def report(folder) -> dict:
+    return json.loads((folder / "report.json").read_text("utf-8"))
+
+
+def table_of(hits: dict[tuple[str, str], list[int]]) -> Table:
+    """Units of twelve rows at steps 0, 1, ...; hits per method and role, as dataset `d-<role>`."""
+    return Table(
+        make_unit(
+            result_file(method, f"d-{role}", step, rows(count)),
+            method=method,
+            dataset=f"d-{role}",
+            role=role,
+            step=step,
+            source=f"{method}-{role}-{step}",
+        )
+        for (method, role), counts in hits.items()
+        for step, count in enumerate(counts)
+    )
+
+
+def statistics_of(hits: dict[tuple[str, str], list[int]]) -> Statistics:
+    table, many = table_of(hits), Resampling(0.95, 10_000, 1)  # six pictures need them for small p
+    return curve_statistics(table, compare(table, many), many)
+
+
+def test_area_is_the_mean_difference_over_steps(report):
+    """Differences 0, -2, -1 and 0, 5, 9 twelfths at steps 0, 1 and 2."""
+    areas = {one["dataset"]: one["area"]["points"] for one in report["statistics"]["datasets"]}
+    assert areas == {
+        "studio_test": pytest.approx(100 * -2.5 / 24),
+        "street_test": pytest.approx(100 * 9.5 / 24),
+    }
+
+
+def test_p_is_adjusted_over_the_trained_steps(report):
+    plain = {(c["dataset"], c["step"]): c["p_value"] for c in report["comparisons"]}
+    for one in report["statistics"]["datasets"]:
+        assert [test["step"] for test in one["steps"]] == [1, 2]  # at step 0 nothing is trained
+        found = [test["p_value"] for test in one["steps"]]
+        assert found == [plain[one["dataset"], step] for step in (1, 2)]
+        low, high = sorted(test["p_holm"] for test in one["steps"])
+        assert low == pytest.approx(min(1, 2 * min(found)))
+        assert high == pytest.approx(min(1, max(low, max(found))))
+
+
+def test_forgetting_and_gap_of_each_method(report):
+    """In domain +6 and +5, out of domain -3 and +6 twelfths."""
+    found = {one["method"]: one for one in report["statistics"]["methods"]}
+    assert {m: one["forgetting"]["points"] for m, one in found.items()} == {
+        "sft": pytest.approx(25),
+        "grpo": pytest.approx(-50),
+    }
+    assert {m: one["generalisation_gap"]["points"] for m, one in found.items()} == {
+        "sft": pytest.approx(75),
+        "grpo": pytest.approx(-100 / 12),
+    }
+    assert {one["step"] for one in found.values()} == {2}
+
+
+def test_what_choosing_on_the_test_would_have_claimed(report):
+    """Validation takes step 2 of both; SFT was better out of domain at step 1."""
+    assert len(report["selection"]) == 4
+    assert {line["chosen_step"] for line in report["selection"]} == {2}
+    over = {(s["method"], s["dataset"]): s["overclaim"] for s in report["selection"]}
+    assert over.pop(("sft", "street_test")) == pytest.approx(100 * 2 / 12)
+    assert set(over.values()) == {0}
+
+
+def test_a_lead_lasts_only_if_it_is_significant_to_the_end():
+    ahead, behind = [4, 12, 12], [4, 0, 0]
+    up = statistics_of({("grpo", "ood"): ahead, ("sft", "ood"): behind}).datasets[0]
+    assert (up.first_step_above_zero, up.first_step_below_zero) == (1, None)
+    down = statistics_of({("grpo", "ood"): behind, ("sft", "ood"): ahead}).datasets[0]
+    assert (down.first_step_above_zero, down.first_step_below_zero) == (None, 1)
+    lost = statistics_of({("grpo", "ood"): [4, 12, 4], ("sft", "ood"): [4, 0, 4]})
+    assert lost.datasets[0].first_step_above_zero is None
+
+
+def test_equal_curves_and_a_single_step_leave_blanks():
+    same = statistics_of({("grpo", "ood"): [4], ("sft", "ood"): [4]})
+    (one,) = same.datasets
+    assert (one.minimum_detectable_effect, one.area) == (None, None)
+    assert [test.p_holm for test in one.steps] == [1.0]
+    assert same.methods == []
+
+
+def test_without_an_id_dataset_there_is_no_gap():
+    found = statistics_of({("grpo", "ood"): [4, 5], ("sft", "ood"): [4, 2]})
+    assert [one.generalisation_gap for one in found.methods] == [None, None]
+    assert [one.forgetting.points for one in found.methods] == pytest.approx([200 / 12, -100 / 12])
+
+
+def test_validation_must_have_every_checkpoint_of_the_test_set():
+    table = table_of(
+        {(m, r): [4, 5, 6] for m in ("sft", "grpo") for r in ("ood",)}
+        | {(m, "validation"): [4, 5] for m in ("sft", "grpo")}
+    )
+    with pytest.raises(ResultError, match=r"steps \[1\] on validation, \[1, 2\] on the test set"):
+        selection_lines(table)
+
+
+def test_without_validation_nothing_is_chosen():
+    assert selection_lines(table_of({("grpo", "ood"): [4, 5], ("sft", "ood"): [4, 2]})) == []
+
+
+def test_pages_show_what_a_leaking_choice_would_have_claimed(folder):
+    markdown = (folder / "report.md").read_text("utf-8")
+    assert "| street_test | SFT | 2 | 8.3 | 1 | 25.0 | +16.7 |" in markdown.splitlines()
+    html = (folder / "report.html").read_text("utf-8")
+    assert "what choosing on the test would have claimed" in html
+    assert '<td class="n">25.0 %</td><td class="n">+16.7</td>' in html
+
+
+def test_pages_show_area_forgetting_and_gap(folder):
+    lines = (folder / "report.md").read_text("utf-8").splitlines()
+    (area,) = [line for line in lines if line.startswith("| street_test | +39.6 |")]
+    assert area.count("|") == 8
+    (method,) = [line for line in lines if line.startswith("| SFT | 2 | +25.0 |")]
+    assert "| +75.0 |" in method
+    assert method.count("|") == 7
+    html = (folder / "report.html").read_text("utf-8")
+    assert '<td class="n">+39.6</td>' in html
+    assert '<td class="n">+75.0</td>' in html
+
+
+def test_logs_without_validation_say_that_nothing_is_chosen(tmp_path):
+    for name, hits in (("baseline", 5), ("sft_100", 1), ("r1_100", 8)):
+        write_log(tmp_path, NAME.format("refgta_subsample", name), hits=hits)
+    settings = config.Report(resamples=200, gallery=0)
+    found = report_from_logs(tmp_path, tmp_path / "out", settings=settings, seed=1)
+    assert found.selection == []
+    for page in ("report.md", "report.html"):
+        text = (tmp_path / "out" / page).read_text("utf-8")
+        assert "There are no validation results, so no checkpoint is chosen." in text
