@@ -135,7 +135,7 @@ def test_without_validation_nothing_is_chosen():
 
 def test_pages_show_what_a_leaking_choice_would_have_claimed(folder):
     markdown = (folder / "report.md").read_text("utf-8")
-    assert "| street_test | SFT | 2 | 8.3 | 1 | 25.0 | +16.7 |" in markdown.splitlines()
+    assert "| street_test | SFT | step 2 | 8.3 | step 1 | 25.0 | +16.7 |" in markdown.splitlines()
     html = (folder / "report.html").read_text("utf-8")
     assert "what choosing on the test would have claimed" in html
     assert '<td class="n">25.0 %</td><td class="n">+16.7</td>' in html

@@ -16,6 +16,7 @@ TEXT_ROOMS = {
     *(f"vlm_r1.{name}" for name in ("boxes", "prompts", "answers", "rewards")),
     *(f"vlm_r1.{name}" for name in ("config", "contract", "results")),
     *("vlm_r1.data.scenes", "vlm_r1.data.phrases"),
+    *(f"vlm_r1.evaluation.{name}" for name in ("bootstrap", "statistics", "effects")),
     *GROUND,
 }
 HEAVY = {"torch", "transformers", "trl", "prefect", "mlflow"}

@@ -6,10 +6,10 @@ then a ratio, sum of values / number of rows, both from the drawn pictures. With
 (training runs) a resample also draws seeds, apart from the pictures: Owen (2007), "The pigeonhole
 bootstrap", Ann. Appl. Stat. 1(2).
 
-Intervals are BCa (Efron 1987, JASA 82; DiCiccio and Efron 1996, Stat. Sci. 11, eq. 2.3), which
-takes account of bias and skew, with normal quantiles widened to Student's t (Hesterberg 2015, Am.
-Stat. 69, section 5.3). Plain percentile intervals are too short for accuracies near 100 %:
-docs/statistics.md has the coverage of both. Inside this module all means are 0-1.
+Intervals are BCa (Efron 1987, JASA 82; DiCiccio and Efron 1996, Stat. Sci. 11, section 2), which
+takes account of bias and skew, with normal quantiles widened to Student's t (the expanded interval
+of Hesterberg 2015, Am. Stat. 69). Plain percentile intervals are too short for accuracies near
+100 %: docs/statistics.md has the coverage of both. Inside this module all means are 0-1.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit  # cdf and quantiles: norm
 
 from vlm_r1.errors import ResultError
 
-DRAWS_AT_ONCE = 1_000_000  # bounds memory: about 30 MB
+DRAWS_AT_ONCE = 100_000  # what a core's cache holds; more is slower
 MOST_ERRORS = 5.0  # normal quantiles end here: beyond any resample, and short of BCa's pole at 6
 TIE_DECIMALS = 12  # equal means must tie in whatever order their rows were summed
 # Streams of random numbers under one seed: who shares a stream is resampled together.
