@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hypothesis import settings
 
 from vlm_r1 import environment
 from vlm_r1.config import Params, parse_params
 
 environment.set_defaults()
+settings.register_profile("house", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("house")
 ROOT = Path(__file__).parents[1]
 
 

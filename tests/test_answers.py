@@ -1,12 +1,12 @@
 """The parser: every shape of answer that models give, and texts that nobody meant as answers."""
 
-import time
-
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlm_r1.answers import Parsed, Unparsed, parse_answer
+from tests.linear import ADVERSARIES, LINEAR, slowdown
+from vlm_r1.answers import Parsed, Unparsed, box_in_original, parse_answer
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,15 @@ from vlm_r1.answers import Parsed, Unparsed, parse_answer
         ("[ 1 , 2 , 30 , 40 ]", (1, 2, 30, 40)),
         ("[[1, 2, 30, 40]]", (1, 2, 30, 40)),
         ("<answer>[1, 2, 30, 40]", (1, 2, 30, 40)),  # cut off before the tag closed
+        ('{"bbox_2d": [1, 2, 30, 40]}', (1, 2, 30, 40)),
+        ("[10., 20., 30., 40.]", (10, 20, 30, 40)),
+        ("[.1, .2, .30000000000000004, 0.4]", (0.1, 0.2, 0.30000000000000004, 0.4)),
+        (
+            "a thought that the prompt opened: [9, 9, 10, 10] </think> [1, 2, 30, 40]",
+            (1, 2, 30, 40),
+        ),
+        ("<think>a</think><think>[9, 9, 10, 10]</think>[1, 2, 30, 40]", (1, 2, 30, 40)),
+        ("[1, 2, 30, 40] <think>sure?</think>", (1, 2, 30, 40)),
     ],
 )
 def test_a_box_is_read_from(text, box):
@@ -43,6 +52,10 @@ def test_a_box_is_read_from(text, box):
         ("[30, 2, 1, 40]", "reversed_corners"),
         ("[1, 40, 30, 2]", "reversed_corners"),
         ("[1, 2, 1, 40]", "reversed_corners"),
+        ("[NaN, 2, 30, 40]", "no_box"),
+        ("[1, 2, Infinity, 40]", "no_box"),
+        ("[1, 2, 30, 123456789]", "no_box"),
+        ("[1, 2, 30, 40]</think>", "no_box"),  # all of it is a thought that the prompt opened
     ],
 )
 def test_no_box_is_read_and_the_reason_told(text, reason):
@@ -51,22 +64,60 @@ def test_no_box_is_read_and_the_reason_told(text, reason):
 
 def test_the_first_of_several_boxes_counts_and_they_are_counted():
     parsed = parse_answer("<answer>[1, 2, 30, 40] or [5, 6, 7, 8]</answer>")
-    assert parsed == Parsed((1, 2, 30, 40), "answer", 2)
+    assert parsed == Parsed((1, 2, 30, 40), "original", "answer", boxes=2)
 
 
 def test_a_box_in_the_thought_is_not_the_answer():
     parsed = parse_answer("<think>maybe [9, 9, 10, 10]</think> so [1, 2, 30, 40]")
-    assert parsed == Parsed((1, 2, 30, 40), "text", 1)
+    assert parsed == Parsed((1, 2, 30, 40), "original", "text", boxes=1)
 
 
-@given(st.text(alphabet="<>/thinkanswer[]0123456789,.- {}\"'", max_size=300))
-def test_no_text_makes_the_parser_raise(text):
-    assert isinstance(parse_answer(text), Parsed | Unparsed)
+@pytest.mark.parametrize("text", ["[30, 2, 1, 40]", "[1, 40, 30, 2]", "[30, 40, 1, 2]"])
+def test_reversed_corners_are_put_in_order_when_asked_for(text):
+    parsed = parse_answer(text, repair=True)
+    assert parsed == Parsed((1, 2, 30, 40), "original", "text", boxes=1, repaired=True)
 
 
-@pytest.mark.parametrize("piece", ["[", "[1,", "[1, 2, 3, ", "<think>", "1" * 50, "[ "])
-def test_a_megabyte_is_read_in_linear_time(piece):
-    text = piece * (1_000_000 // len(piece))
-    started = time.perf_counter()
-    parse_answer(text)
-    assert time.perf_counter() - started < 2.0
+def test_a_box_without_width_cannot_be_repaired_and_a_sound_one_is_not():
+    assert parse_answer("[1, 2, 1, 40]", repair=True) == Unparsed("reversed_corners")
+    assert parse_answer("[1, 2, 30, 40]", repair=True).repaired is False
+
+
+def test_the_box_goes_to_original_pixels_from_the_frame_it_is_read_in():
+    parsed = parse_answer("[100, 100, 500, 1000]", "thousand")
+    assert parsed.frame == "thousand"
+    box = box_in_original(parsed, image_size=(200, 400), input_size=None)
+    assert box.tolist() == [40, 20, 200, 200]
+    assert np.isnan(box_in_original(Unparsed("no_box"), None, None)).all()
+
+
+@given(st.text(alphabet="<>/thinkanswer[]0123456789,.- {}\"'", max_size=300), st.booleans())
+def test_no_text_makes_the_parser_raise(text, repair):
+    assert isinstance(parse_answer(text, repair=repair), Parsed | Unparsed)
+
+
+@given(st.text(max_size=300))
+def test_no_text_of_any_script_makes_the_parser_raise(text):
+    assert isinstance(parse_answer(f"[{text}]"), Parsed | Unparsed)
+
+
+@given(
+    st.lists(
+        st.floats(-9e6, 9e6, allow_nan=False).map(lambda x: round(x, 9)), min_size=4, max_size=4
+    )
+)
+def test_every_box_that_is_written_is_read_back(numbers):
+    x1, y1, x2, y2 = numbers
+    text = f"<think>so</think> <answer>[{x1:.9f}, {y1:.9f}, {x2:.9f}, {y2:.9f}]</answer>"
+    parsed = parse_answer(text, repair=True)
+    if x1 == x2 or y1 == y2:
+        assert parsed == Unparsed("reversed_corners")
+    else:
+        assert sorted(parsed.box[::2]) == sorted([x1, x2])
+        assert sorted(parsed.box[1::2]) == sorted([y1, y2])
+
+
+@pytest.mark.parametrize("piece", ADVERSARIES.values(), ids=ADVERSARIES)
+@pytest.mark.parametrize("wrap", ["{}", "[{}", "<answer>{}"])
+def test_four_times_the_text_takes_four_times_as_long(piece, wrap):
+    assert slowdown(parse_answer, piece, wrap) < LINEAR

@@ -69,10 +69,10 @@ def _own_template(params: Params, checkpoint: str | Path) -> str:
 
 
 def _answer(completion: Completion, frame: str, image_size: tuple[int, int]) -> dict:
-    parsed = parse_answer(completion.text)
+    parsed = parse_answer(completion.text, frame)
     if isinstance(parsed, Unparsed):
         return {"box": None, "reason": parsed.reason, "completion": completion.text}
-    box = box_in_original(parsed, frame, image_size, completion.input_size)
+    box = box_in_original(parsed, image_size, completion.input_size)
     return {"box": np.round(box, 2).tolist(), "reason": None, "completion": completion.text}
 
 

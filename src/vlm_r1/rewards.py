@@ -44,7 +44,7 @@ def iou_reward(
 
     Example: answer [0, 0, 10, 10], truth (0, 0, 10, 5), no resize -> 0.5
     """
-    box = box_in_original(parse_answer(completion), frame, image_size, input_size)
+    box = box_in_original(parse_answer(completion, frame), image_size, input_size)
     return float(iou(box, np.array(true_box)))
 
 

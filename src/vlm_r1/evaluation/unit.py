@@ -39,8 +39,8 @@ def _row(record: dict, completion: Completion, frame: str) -> ResultRow:
         input_size=completion.input_size,
         image_size=(record["height"], record["width"]),
     )
-    answer = parse_answer(completion.text)
-    box = box_in_original(answer, frame, row.image_size, row.input_size)
+    answer = parse_answer(completion.text, frame)
+    box = box_in_original(answer, row.image_size, row.input_size)
     if pd.isna(box).any():
         return row
     hit = int(is_hit(iou(box, truth)))

@@ -66,5 +66,5 @@ class RewardFunctions:
 
     def _box_of(self, text: str, image_size: list, input_size: list) -> list[float] | None:
         """The answered box in original pixels, None where there is none."""
-        box = box_in_original(parse_answer(text), self._frame, image_size, input_size)
+        box = box_in_original(parse_answer(text, self._frame), image_size, input_size)
         return None if np.isnan(box).any() else box.tolist()
