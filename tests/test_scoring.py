@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from vlm_r1.errors import ResultError
+from vlm_r1.evaluation.scores import score_text
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.evaluation.statistics import Resampling
+from vlm_r1.presets import PRESETS, preset_named
 from vlm_r1.results import ResultFile, ResultRow
 
 TRUTH = (0.0, 0.0, 10.0, 10.0)
@@ -24,7 +26,7 @@ def row(output: str, extracted: tuple | None, question: str = "a cup", **more) -
     )
 
 
-def log(rows: list[ResultRow], accuracy: float) -> ResultFile:
+def log(rows: list[ResultRow], accuracy: float | None) -> ResultFile:
     return ResultFile(accuracy=accuracy, results=rows)
 
 
@@ -45,7 +47,7 @@ def test_a_log_without_meta_is_read_as_logged():
 def test_a_broken_extraction_is_flagged_and_the_completions_are_scored():
     rows = [row(HIT, (500, 500, 900, 900)), row(MISS, (500, 500, 900, 900))]
     scores = score_results(log(rows, accuracy=0.0))
-    assert (scores.reading, scores.accuracy) == ("parsed", 50.0)
+    assert (scores.reading, scores.accuracy) == ("standard", 50.0)
     assert "the boxes it extracted score 0.0 %, but its completions score 50.0 %" in scores.note
 
 
@@ -54,7 +56,7 @@ def test_our_own_files_are_parsed_in_the_frame_of_their_contract():
     answer = '{"bbox_2d": [0, 0, 28, 28]}'
     sized = row(answer, (0, 0, 1, 1), image="a.png", input_size=(28, 28), image_size=(10, 10))
     scores = score_results(own([sized], accuracy=100.0, frame="input"))
-    assert (scores.reading, scores.accuracy, scores.mean_iou) == ("parsed", 100.0, 1.0)
+    assert (scores.reading, scores.accuracy, scores.mean_iou) == ("standard", 100.0, 1.0)
     assert scores.boxes.tolist() == [[0, 0, 10, 10]]
     assert scores.pictures.tolist() == ["a.png"]
 
@@ -88,6 +90,115 @@ def test_a_file_without_rows_has_no_score():
         score_results(log([], accuracy=0.0))
 
 
+def test_a_file_with_fewer_rows_than_it_says_has_no_score():
+    meta = {"contract": {"frame": "original"}, "records": 3}
+    result = ResultFile(accuracy=100.0, results=[row(HIT, TRUTH)] * 2, meta=meta)
+    with pytest.raises(ResultError, match="2 of 3 rows"):
+        score_results(result)
+
+
+@pytest.mark.parametrize("truth", [(10, 0, 10, 10), (50, 60, 20, 30)])
+def test_a_true_box_without_area_is_refused(truth):
+    rows = [row(HIT, TRUTH), row(HIT, TRUTH).model_copy(update={"ground_truth": truth})]
+    with pytest.raises(ResultError, match="row 2: true box"):
+        score_results(log(rows, accuracy=0.0))
+
+
+def test_an_unknown_frame_is_refused():
+    with pytest.raises(ResultError, match="frame 'pixels'"):
+        score_results(own([row(HIT, TRUTH)], 100.0, "pixels"))
+
+
+def test_answers_without_any_box_score_nothing_and_the_note_says_so():
+    scores = score_results(own([row("left", None), row("right", None)], 0.0, "original"))
+    found = scores.to_json_dict("x.json")
+    assert (found["n"], found["accuracy"], found["parse_rate"], found["mean_iou"]) == (2, 0, 0, 0)
+    assert found["unparsed"] == {"no_box": 2}
+    assert "no box could be read from any of the 2 answers" in found["note"]
+
+
+def test_a_preset_reads_completions_rather_than_logged_boxes():
+    """The answer tag spans two lines, which February's R1 script does not read."""
+    rows = [row(f"<answer>\n{HIT}</answer>", (0, 0, 0, 0)), row(f"<answer>{HIT}</answer>", TRUTH)]
+    scores = score_results(log(rows, accuracy=50.0), PRESETS["feb2025-r1"])
+    assert (scores.reading, scores.accuracy, scores.note) == ("feb2025-r1", 50.0, None)
+    assert scores.unparsed == {"no_answer": 1}
+
+
+def test_the_parser_that_gives_the_stated_number_is_named():
+    rows = [row(f"<answer>\n{HIT}</answer>", None), row(f"<answer>{HIT}</answer>", None)]
+    scores = score_results(log(rows, accuracy=50.0))
+    assert (scores.reading, scores.accuracy) == ("standard", 100.0)
+    assert "the cause is the parser: preset feb2025-r1 in frame original gives" in scores.note
+
+
+def test_the_frame_that_gives_the_stated_number_is_named():
+    """[0, 0, 500, 500] of 0-1000 is all of the true box in a picture of 20 x 20."""
+    rows = [row("[0, 0, 500, 500]", None, image_size=(20, 20))] * 2
+    scores = score_results(log(rows, accuracy=100.0))
+    assert scores.accuracy == 0.0
+    assert "the cause is the frame: preset standard in frame thousand gives" in scores.note
+    asked = score_results(log(rows, accuracy=100.0), frame="thousand")
+    assert (asked.accuracy, asked.frame, asked.note) == (100.0, "thousand", None)
+
+
+def test_frames_that_cannot_be_tried_are_named():
+    scores = score_results(log([row(HIT, None), row(MISS, None)], accuracy=75.0))
+    assert "no preset in any frame gives the stated number" in scores.note
+    assert "not tried for want of sizes: input, thousand, unit" in scores.note
+
+
+def test_a_share_is_told_from_percent():
+    scores = score_results(log([row(HIT, None), row(MISS, None)], accuracy=0.5))
+    assert scores.note.endswith("(the file states a share, not percent)")
+
+
+def test_a_file_that_states_nothing_holds_its_word():
+    scores = score_results(log([row(HIT, None)], accuracy=None))
+    assert (scores.accuracy, scores.stated_accuracy, scores.note) == (100.0, None, None)
+
+
+def test_what_a_broken_extraction_did_is_named():
+    """Extracted in 0-1000 of a picture of 400 x 200 (as VLM-R1's own RefCOCO baseline)."""
+    truth = [(10.0 * i, 20.0, 10.0 * i + 50, 90.0) for i in range(20)]
+    rows = [
+        row(str([int(side) for side in box]), (2.5 * box[0], 100, 2.5 * box[2], 450)).model_copy(
+            update={"ground_truth": box}
+        )
+        for box in truth
+    ]
+    scores = score_results(log(rows, accuracy=0.0))
+    assert scores.accuracy == 100.0
+    assert "it took the completions' boxes in frame thousand, scored as original" in scores.note
+    asked = score_results(log(rows, accuracy=0.0), PRESETS["mar2025"])
+    assert (
+        "the cause is the extraction: the log's own boxes (the completions' boxes in" in asked.note
+    )
+
+
+def test_reversed_corners_are_repaired_and_counted_when_asked_for():
+    rows = [row("[10, 10, 0, 0]", None), row(f"{HIT} {MISS}", None)]
+    plain = score_results(log(rows, accuracy=None))
+    assert (plain.accuracy, plain.unparsed) == (50.0, {"reversed_corners": 1})
+    repaired = score_results(log(rows, accuracy=None), preset_named("standard", repair=True))
+    assert (repaired.accuracy, repaired.repaired, repaired.several) == (100.0, 1, 1)
+
+
+def test_a_box_in_a_frame_that_needs_a_size_the_log_lacks_is_counted_as_unread():
+    rows = [row("[0.1, 0.1, 0.5, 0.5]", None), row("[0, 0, 10, 10]", None)]
+    scores = score_results(log(rows, accuracy=None), PRESETS["feb2025-sft"])
+    assert (scores.unparsed, scores.accuracy) == ({"no_image_size": 1}, 50.0)
+
+
+def test_the_frame_check_finds_boxes_as_written_with_truth_sizes_and_pictures():
+    sizes = {"image": "a.png", "input_size": (28, 56), "image_size": (14, 14)}
+    scores = score_results(own([row("[8, 4, 28, 20]", None, **sizes)], 0.0, "input"))
+    assert scores.written.tolist() == [[8, 4, 28, 20]]
+    assert scores.boxes.tolist() == [[2, 2, 7, 10]]
+    assert scores.truth.tolist() == [list(TRUTH)]
+    assert (scores.image_size.tolist(), scores.input_size.tolist()) == ([[14, 14]], [[28, 56]])
+
+
 def test_json_holds_what_the_file_holds():
     rows = [row(HIT, TRUTH, image="a"), row(HIT, TRUTH, image="a"), row(MISS, None, image="b")]
     found = score_results(log(rows, 66.67)).to_json_dict("x.json", Resampling(0.95, 500, 1))
@@ -99,8 +210,18 @@ def test_json_holds_what_the_file_holds():
         "ci_high": 100.0,
         "mean_iou": pytest.approx(2 / 3),
         "parse_rate": pytest.approx(2 / 3),
+        "accuracy_at": dict.fromkeys(("0.3", "0.7", "0.9"), pytest.approx(200 / 3)),
         "unparsed": {"logged_without_box": 1},
+        "several": 0,
+        "repaired": 0,
         "stated_accuracy": 66.67,
+        "frame": {
+            "assumed": "original",
+            "best": None,
+            "corrected_accuracy": None,
+            "corrected_ci_low": None,
+            "corrected_ci_high": None,
+        },
         "reading": "logged",
         "note": None,
     }
@@ -109,3 +230,19 @@ def test_json_holds_what_the_file_holds():
 def test_one_picture_has_no_interval():
     found = score_results(log([row(HIT, TRUTH)], 100.0)).to_json_dict("x.json")
     assert (found["accuracy"], found["ci_low"], found["ci_high"]) == (100.0, None, None)
+
+
+def test_accuracy_at_other_thresholds_counts_what_is_strictly_above():
+    """IoU 1.0, 0.5 and 0.25: half a true box, and a quarter."""
+    rows = [row(f"[0, 0, 10, {height}]", None) for height in (10, 5, 2.5)]
+    found = score_results(log(rows, None)).to_json_dict("x.json")
+    assert found["accuracy"] == pytest.approx(100 / 3)
+    assert found["accuracy_at"] == pytest.approx({"0.3": 200 / 3, "0.7": 100 / 3, "0.9": 100 / 3})
+
+
+def test_words_hold_the_numbers_the_reading_and_the_reasons():
+    found = score_results(log([row(HIT, None), row("none", None)], 50.0)).to_json_dict("x.json")
+    text = score_text(found)
+    assert "x.json: n 2, accuracy 50.00 % (no interval from one picture)" in text
+    assert "reading standard, frame original; the file states 50.00 %" in text
+    assert "no box: no_box 1" in text

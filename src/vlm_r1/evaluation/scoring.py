@@ -1,195 +1,228 @@
 """One scorer for every method and every log: rows -> IoU, hits, parse reasons, pictures.
 
-There are two ways to read a row. `parsed` reads its raw completion with the one parser; our own
-files, those with `meta`, are always read so. `logged` takes the box that the file itself extracted;
-logs of others are read so, because their extraction is part of what they measured. The accuracy
-that a file states is compared with, never believed.
+There are two ways to read a row. Its raw completion is read by a preset, `standard` unless another
+is asked for; our own files, those with `meta`, are always read so. `logged` takes the box that the
+file itself extracted; logs of others are read so unless a preset is asked for, because their
+extraction is part of what they measured. The accuracy that a file states is compared with, never
+believed.
 """
 
 from collections import Counter
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
-from vlm_r1.answers import Parsed, Unparsed, box_in_original, parse_answer
-from vlm_r1.boxes import iou, is_hit
+from vlm_r1.answers import Parsed, Unparsed
+from vlm_r1.boxes import FRAMES, iou, is_hit, to_original
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.statistics import Resampling, interval
+from vlm_r1.evaluation.explain import Trial, extraction_in_words, why_not_stated
+from vlm_r1.evaluation.scores import Scores
+from vlm_r1.presets import PRESETS, REPAIRING, STANDARD, Preset
 from vlm_r1.results import ResultFile, ResultRow
 
-STATED_TOLERANCE = 0.05  # percent points; files round their accuracy to two digits
+LOGGED = "logged"  # the reading that takes a file's own boxes
 BROKEN_EXTRACTION = 5.0  # percent points that logged boxes may score below their completions
 NO_BOX_LOGGED = (0.0, 0.0, 0.0, 0.0)  # how VLM-R1 logs a completion without a box
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Scores of one unit, one entry a row, in the file's order.
-
-    Attributes:
-        keys: what pairs a row with the same row of another file (question, true box, image).
-        pictures: the cluster of each row: its image, or its true box where logs name no image.
-        overlap: IoU (n,) in 0-1, 0 where unparsed.
-        hit: bool (n,), IoU above 0.5.
-        boxes: predicted xyxy (n, 4), original pixels, NaN where unparsed.
-        unparsed: reason -> count.
-        stated_accuracy: percent, as the file says.
-        reading: "parsed" or "logged".
-        note: what a reader must know about the file; None where all is well.
-    """
-
-    keys: list[tuple]
-    pictures: np.ndarray
-    overlap: np.ndarray
-    hit: np.ndarray
-    boxes: np.ndarray
-    unparsed: dict[str, int]
-    stated_accuracy: float
-    reading: str
-    note: str | None = None
-
-    @property
-    def n(self) -> int:
-        """Number of rows."""
-        return len(self.keys)
-
-    @property
-    def accuracy(self) -> float:
-        """Percent of rows with a hit."""
-        return 100 * float(self.hit.mean())
-
-    @property
-    def mean_iou(self) -> float:
-        """Mean over all rows (0-1); an unparsed row counts as 0."""
-        return float(self.overlap.mean())
-
-    @property
-    def parse_rate(self) -> float:
-        """Share of rows (0-1) from which a box could be read."""
-        return 1 - sum(self.unparsed.values()) / self.n
-
-    @property
-    def statement_holds(self) -> bool:
-        """Whether the file's own accuracy is the one found here."""
-        return abs(self.accuracy - self.stated_accuracy) <= STATED_TOLERANCE
-
-    def take(self, order: list[int]) -> "Scores":
-        """The same scores with the rows in another order."""
-        return replace(
-            self,
-            keys=[self.keys[i] for i in order],
-            pictures=self.pictures[order],
-            overlap=self.overlap[order],
-            hit=self.hit[order],
-            boxes=self.boxes[order],
-        )
-
-    def to_json_dict(self, file: str, resampling: Resampling | None = None) -> dict[str, Any]:
-        """What `vlm-r1 score --json` prints; the interval is null where there is one picture."""
-        low = high = None
-        if len(set(self.pictures)) > 1:
-            _, low, high = interval(self.hit, self.pictures, resampling or Resampling())
-        return {
-            "file": file,
-            "n": self.n,
-            "accuracy": self.accuracy,
-            "ci_low": low,
-            "ci_high": high,
-            "mean_iou": self.mean_iou,
-            "parse_rate": self.parse_rate,
-            "unparsed": self.unparsed,
-            "stated_accuracy": self.stated_accuracy,
-            "reading": self.reading,
-            "note": self.note,
-        }
-
-
-def score_results(result: ResultFile) -> Scores:
-    """Score every row: re-parsed where the file has `meta`, else as logged.
+def score_results(
+    result: ResultFile, preset: Preset | None = None, frame: str | None = None
+) -> Scores:
+    """Score every row.
 
     Logged boxes that score more than 5 points below the re-parsed ones come from a broken
     extraction; the re-parsed ones are used then, and `note` says so with both figures.
 
+    Args:
+        preset: reads the completions and measures the boxes; None takes a file's own boxes where
+            it has any and is not ours, else `standard`.
+        frame: the frame of the answers; None takes the one in the contract, else `original`. With
+            a frame, completions are read rather than logged boxes, wherever there are any.
+
     Raises:
-        ResultError: the file has no rows, or a row lacks the sizes that its frame needs.
+        ResultError: the file has no rows or fewer than it says, a true box has no area, or a row
+            lacks the sizes that the frame needs.
     """
     _require_rows(result)
-    parsed = _scores(result, [_parsed_answer(row) for row in result.results], "parsed")
-    if result.meta is not None:
-        return _with_note(parsed)
-    logged = _scores(result, [_logged_answer(row) for row in result.results], "logged")
+    assumed = _frame(result, frame)
+    if preset is None and result.meta is None and any(map(_has_logged_box, result.results)):
+        silent = not any(row.model_output.strip() for row in result.results)
+        if frame is None or silent:
+            return _score_log(result, assumed, silent)
+    return _noted(_parsed(result, preset or STANDARD, assumed), result)
+
+
+def _score_log(result: ResultFile, frame: str, silent: bool) -> Scores:
+    """The boxes a log extracted, unless its completions show that the extraction is broken."""
+    logged = _logged(result, frame)
+    if silent:
+        return _noted(logged, result)
+    parsed = _parsed(result, STANDARD, frame)
     if logged.accuracy >= parsed.accuracy - BROKEN_EXTRACTION:
-        return _with_note(logged)
+        return _noted(logged, result)
+    boxes = extraction_in_words(parsed.boxes, logged.boxes, parsed.truth)
+    how = f" (it took {boxes})" if boxes else ""
+    stated = "nothing" if result.accuracy is None else f"{result.accuracy:.1f} %"
     note = (
-        f"the file states {logged.stated_accuracy:.1f} %, and the boxes it extracted score "
-        f"{logged.accuracy:.1f} %, but its completions score {parsed.accuracy:.1f} %: its "
-        "extraction is broken, so the completions are scored instead"
+        f"the file states {stated}, and the boxes it extracted score {logged.accuracy:.1f} %, but "
+        f"its completions score {parsed.accuracy:.1f} %: its extraction is broken{how}, so the "
+        "completions are scored instead"
     )
     return replace(parsed, note=note)
 
 
-def _scores(result: ResultFile, answers: list[Parsed | Unparsed], reading: str) -> Scores:
+def _parsed(result: ResultFile, preset: Preset, frame: str) -> Scores:
+    def read(row: ResultRow) -> Parsed | Unparsed:
+        answer = preset.read(row.model_output, frame)
+        if isinstance(answer, Parsed) and not _has_sizes(row, answer.frame):
+            return Unparsed("no_image_size")  # a preset may find another frame than was assumed
+        return answer
+
+    return _scores(result, read, frame, preset.name, preset.overlap)
+
+
+def _logged(result: ResultFile, frame: str) -> Scores:
+    def read(row: ResultRow) -> Parsed | Unparsed:
+        if not _has_logged_box(row):
+            return Unparsed("logged_without_box")
+        return Parsed(row.extracted_answer, frame, where="text", boxes=1)
+
+    return _scores(result, read, frame, LOGGED, iou)
+
+
+def _scores(
+    result: ResultFile,
+    read: Callable[[ResultRow], Parsed | Unparsed],
+    frame: str,
+    reading: str,
+    overlap_of: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Scores:
     rows = result.results
-    frame = _frame(result)
-    boxes = np.array(
-        [
-            box_in_original(answer, frame, row.image_size, row.input_size)
-            for answer, row in zip(answers, rows, strict=True)
-        ]
-    )
-    overlap = iou(boxes, np.array([row.ground_truth for row in rows]))
+    answers = [read(row) for row in rows]
+    found = [answer for answer in answers if isinstance(answer, Parsed)]
+    unread = Counter(answer.reason for answer in answers if isinstance(answer, Unparsed))
+    image_size = _sizes([row.image_size for row in rows])
+    input_size = _sizes([row.input_size for row in rows])
+    truth = np.array([row.ground_truth for row in rows])
+    boxes = _in_original(answers, image_size, input_size)
+    overlap = overlap_of(boxes, truth)
     return Scores(
         keys=[(row.question, row.ground_truth, row.image) for row in rows],
         pictures=np.array([_picture(row) for row in rows]),
+        truth=truth,
+        boxes=boxes,
         overlap=overlap,
         hit=is_hit(overlap),
-        boxes=boxes,
-        unparsed=dict(
-            sorted(Counter(a.reason for a in answers if isinstance(a, Unparsed)).items())
-        ),
+        image_size=image_size,
+        input_size=input_size,
+        frame=frame,
+        unparsed=dict(sorted(unread.items())),
+        several=sum(answer.boxes > 1 for answer in found),
+        repaired=sum(answer.repaired for answer in found),
         stated_accuracy=result.accuracy,
         reading=reading,
     )
 
 
-def _parsed_answer(row: ResultRow) -> Parsed | Unparsed:
-    return parse_answer(row.model_output)
+def _in_original(
+    answers: list[Parsed | Unparsed], image_size: np.ndarray, input_size: np.ndarray
+) -> np.ndarray:
+    """The answers' boxes (n, 4) in original pixels, NaN where there is none."""
+    boxes = np.full((len(answers), 4), np.nan)
+    for frame in FRAMES:
+        rows = [i for i, a in enumerate(answers) if isinstance(a, Parsed) and a.frame == frame]
+        if rows:
+            written = np.array([answers[i].box for i in rows])
+            boxes[rows] = to_original(written, frame, image_size[rows], input_size[rows])
+    return boxes
 
 
-def _logged_answer(row: ResultRow) -> Parsed | Unparsed:
-    if row.extracted_answer is None or row.extracted_answer == NO_BOX_LOGGED:
-        return Unparsed("logged_without_box")
-    return Parsed(row.extracted_answer, where="text", boxes=1)
+def _noted(scores: Scores, result: ResultFile) -> Scores:
+    """`scores` with what a reader must know: that nothing was read, or why a statement fails."""
+    notes = []
+    if scores.parse_rate == 0:
+        notes.append(
+            f"no box could be read from any of the {scores.n} answers, so the accuracy of 0 tells "
+            "how they are written, not where they point; another preset may read them"
+        )
+    if not scores.statement_holds:
+        frames = [f for f in FRAMES if all(_has_sizes(row, f) for row in result.results)]
+        untried = [f for f in FRAMES if f not in frames]
+        trials = _other_readings(result, scores, frames)
+        stated, found = scores.stated_accuracy, scores.accuracy
+        notes.append(why_not_stated(stated, found, trials, untried))
+    return replace(scores, note="; ".join(notes)) if notes else scores
 
 
-def _frame(result: ResultFile) -> str:
-    """The frame the model spoke in; logs without `meta` are in original pixels."""
-    if result.meta is None:
-        return "original"
-    frame = result.meta.get("contract", {}).get("frame")
-    if frame is None:
-        raise _unusable("meta without contract.frame", "evaluate again")
-    if frame != "original":
-        for number, row in enumerate(result.results, start=1):
-            if row.image_size is None or row.input_size is None:
-                raise _unusable(f"row {number}: no image_size or input_size", "evaluate again")
+def _other_readings(result: ResultFile, scores: Scores, frames: list[str]) -> Iterator[Trial]:
+    """Every other way to score the rows that reads any, those in the assumed frame first."""
+    for frame in sorted(frames, key=lambda name: name != scores.frame):
+        cause = "parser" if frame == scores.frame else "frame"
+        for preset in (*PRESETS.values(), REPAIRING):
+            tried = _parsed(result, preset, frame)
+            if tried.parse_rate > 0:
+                yield Trial(f"preset {preset.name}", frame, tried.accuracy, cause)
+    if any(map(_has_logged_box, result.results)):
+        logged = _logged(result, "original")
+        boxes = extraction_in_words(scores.boxes, logged.boxes, scores.truth)
+        reading = "the log's own boxes" + (f" ({boxes})" if boxes else "")
+        yield Trial(reading, "original", logged.accuracy, "extraction")
+
+
+def _frame(result: ResultFile, frame: str | None) -> str:
+    """The frame asked for, else the contract's; logs without `meta` are in original pixels."""
+    if frame is None and result.meta is not None:
+        frame = result.meta.get("contract", {}).get("frame")
+        if frame is None:
+            raise _unusable("meta without contract.frame", "evaluate again")
+    frame = frame or "original"
+    if frame not in FRAMES:
+        raise _unusable(f"frame {frame!r}", f"name one of {', '.join(FRAMES)}")
+    for number, row in enumerate(result.results, start=1):
+        if not _has_sizes(row, frame):
+            got = f"row {number}: no image_size or input_size, which frame {frame} needs"
+            raise _unusable(got, "evaluate again, or name the fields that hold them")
     return frame
 
 
-def _with_note(scores: Scores) -> Scores:
-    if scores.statement_holds:
-        return scores
-    note = (
-        f"the file states {scores.stated_accuracy:.2f} %, its rows score {scores.accuracy:.2f} %; "
-        "the latter is used"
-    )
-    return replace(scores, note=note)
-
-
 def _require_rows(result: ResultFile) -> None:
-    if not result.results:
-        raise _unusable("a result file without rows", "check how the file was written")
+    rows = result.results
+    said = (result.meta or {}).get("records", max(1, len(rows)))
+    if said != len(rows):
+        raise ResultError(
+            got=f"a result file with {len(rows)} of {said} rows" if rows else "a file without rows",
+            need="at least one row, and all that meta says",
+            because="a score from fewer rows is another number",
+            do="check how the file was written, or evaluate again",
+        )
+    for number, row in enumerate(rows, start=1):
+        x1, y1, x2, y2 = row.ground_truth
+        if x1 >= x2 or y1 >= y2:
+            raise ResultError(
+                got=f"row {number}: true box {list(row.ground_truth)}",
+                need="x1 < x2 and y1 < y2, original pixels",
+                because="no answer can hit a box without area",
+                do="write true boxes as two corners, not as corner and size",
+            )
+
+
+def _has_sizes(row: ResultRow, frame: str) -> bool:
+    """Whether a box of this row in `frame` can be brought to original pixels."""
+    needed = {"original": (), "input": (row.image_size, row.input_size)}
+    return None not in needed.get(frame, (row.image_size,))
+
+
+def _has_logged_box(row: ResultRow) -> bool:
+    return row.extracted_answer not in (None, NO_BOX_LOGGED)
+
+
+def _sizes(sizes: list[tuple[int, int] | None]) -> np.ndarray:
+    return np.array([(np.nan, np.nan) if size is None else size for size in sizes], dtype=float)
+
+
+def _picture(row: ResultRow) -> str:
+    return row.image if row.image is not None else str(row.ground_truth)
 
 
 def _unusable(got: str, do: str) -> ResultError:
@@ -199,7 +232,3 @@ def _unusable(got: str, do: str) -> ResultError:
         because="a box in an unknown frame, or no box at all, has no score",
         do=do,
     )
-
-
-def _picture(row: ResultRow) -> str:
-    return row.image if row.image is not None else str(row.ground_truth)

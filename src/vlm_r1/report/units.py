@@ -1,7 +1,6 @@
 """Units, (method, dataset, step) with their scores, brought into one row order a dataset."""
 
-from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,9 @@ from vlm_r1 import paths
 from vlm_r1.config import METHODS
 from vlm_r1.contract import differences, require_equal
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.scoring import Scores, score_results
+from vlm_r1.evaluation.pairing import numbered
+from vlm_r1.evaluation.scores import Scores
+from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.results import ResultFile, ResultRow, read_results
 
 TESTED = ("id", "ood")  # roles that are compared; validation is for choosing a checkpoint only
@@ -144,8 +145,8 @@ def _in_one_order(units: list[Unit]) -> list[Unit]:
 
 def _like(reference: Unit, unit: Unit) -> Unit:
     """`unit` in the row order of `reference`; rows with equal keys pair by occurrence."""
-    position = {key: i for i, key in enumerate(_numbered(unit.scores.keys))}
-    wanted = _numbered(reference.scores.keys)
+    position = {key: i for i, key in enumerate(numbered(unit.scores.keys))}
+    wanted = numbered(reference.scores.keys)
     lacking = [key for key in wanted if key not in position]
     if lacking or len(position) != len(wanted):
         raise ResultError(
@@ -157,13 +158,3 @@ def _like(reference: Unit, unit: Unit) -> Unit:
         )
     order = [position[key] for key in wanted]
     return replace(unit, rows=[unit.rows[i] for i in order], scores=unit.scores.take(order))
-
-
-def _numbered(keys: list[Hashable]) -> list[tuple[Hashable, int]]:
-    """Keys made unique by how often each was seen before."""
-    seen: Counter = Counter()
-    numbered = []
-    for key in keys:
-        numbered.append((key, seen[key]))
-        seen[key] += 1
-    return numbered
