@@ -10,7 +10,10 @@ from typer.testing import CliRunner
 
 from tests.conftest import ROOT
 from vlm_r1 import cli
+from vlm_r1.boxes import FRAMES
 from vlm_r1.errors import ModelError
+from vlm_r1.evaluation.logs import FIELDS
+from vlm_r1.presets import PRESETS
 
 LOG = {
     "accuracy": 50.0,
@@ -38,8 +41,10 @@ def vlm_r1(*arguments, cwd=ROOT):
 @pytest.mark.parametrize(
     ("command", "taught"),
     [
-        ([], ["config", "score", "predict", "report", "stage"]),
-        (["score"], ["--json", "IoU > 0.5", "Example"]),
+        ([], ["config", "score", "compare", "predict", "report", "stage"]),
+        (["score"], ["--json", "--preset", "--frame", "--field", "--repair", "IoU > 0.5"]),
+        (["score"], [*FIELDS, *PRESETS, *FRAMES, "Example"]),
+        (["compare"], ["--json", "--flips", "--common", "--allow-unfair", "B - A", "Example"]),
         (["predict"], ["--model", "--out", "Example"]),
         (["report"], ["--from-logs", "--id", "--ood", "--out", "Example"]),
         (["stage"], ["draw", "prepare", "base", "train", "evaluate", "report", "register"]),
@@ -75,6 +80,25 @@ def test_score_prints_json(tmp_path):
     assert scores["accuracy"] == scores["stated_accuracy"] == 50.0
     assert scores["mean_iou"] == 0.5
     assert scores["parse_rate"] == 0.5
+
+
+def test_score_prints_words_for_any_log_as_it_is_told(tmp_path):
+    log = tmp_path / "other.jsonl"
+    log.write_text('{"gt": [0, 0, 10, 10], "pred": "[10, 10, 0, 0]", "size": [40, 20]}')
+    options = ["--field", "truth=gt", "--field", "completion=pred", "--field", "image_size=size"]
+    told = runner.invoke(cli.app, ["score", str(log), *options, "--preset", "mar2025"]).output
+    assert "n 1, accuracy 0.00 %" in told
+    assert "reading mar2025, frame original" in told
+    told = runner.invoke(cli.app, ["score", str(log), *options, "--repair", "--frame", "original"])
+    assert "accuracy 100.00 %" in told.output
+    assert "reversed corners repaired 1" in told.output
+
+
+def test_a_log_that_is_none_ends_in_four_lines_and_a_code(tmp_path):
+    (tmp_path / "log.json").write_text("")
+    done = vlm_r1("score", "log.json", "--json", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("got log.json: the file is empty\nneed ")
 
 
 def test_predict_answers_with_json_whether_there_is_a_box_or_not(small_root, picture, monkeypatch):

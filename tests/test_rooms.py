@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.house import ROOT, imports_of, modules
+from tests.house import ROOT, SOURCE, imports_of, modules
 
 GROUND = {"vlm_r1.errors", "vlm_r1.environment", "vlm_r1.paths", "vlm_r1.folders"}
 TEXT_ROOMS = {
     *(f"vlm_r1.{name}" for name in ("boxes", "prompts", "answers", "rewards")),
     *(f"vlm_r1.{name}" for name in ("config", "contract", "results")),
-    *("vlm_r1.data.scenes", "vlm_r1.data.phrases"),
-    *(f"vlm_r1.evaluation.{name}" for name in ("bootstrap", "statistics", "effects")),
+    *("vlm_r1.data.scenes", "vlm_r1.data.phrases", "vlm_r1.presets"),
+    *(
+        f"vlm_r1.evaluation.{name}"
+        for name in ("scoring", "bootstrap", "statistics", "effects", "logs", "comparison")
+    ),
     *GROUND,
 }
 HEAVY = {"torch", "transformers", "trl", "prefect", "mlflow"}
@@ -42,6 +45,7 @@ ONLY_IMPORTERS = {
     "prefect": ("flows", "tasks"),
     "dvc": (),
 }
+HERE = os.pathsep.join([str(SOURCE), str(ROOT)])  # this checkout, whatever is installed
 SHELLS_MAY_IMPORT = {*GROUND, "vlm_r1.config"}
 
 
@@ -118,7 +122,7 @@ def run_python(program: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONPATH": HERE, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -27,6 +27,19 @@ app.add_typer(stage_app, name="stage", no_args_is_help=True)
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The params file.")]
 MethodName = Literal["sft", "grpo"]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+PresetName = Annotated[
+    Literal["standard", "feb2025-r1", "feb2025-sft", "mar2025"] | None,
+    typer.Option("--preset", help="Read completions so; default: standard, or as a log extracted."),
+]
+FrameName = Annotated[
+    Literal["original", "input", "thousand", "unit"] | None,
+    typer.Option("--frame", help="Frame of the answers; default: the contract's, or original."),
+]
+Fields = Annotated[
+    list[str] | None,
+    typer.Option("--field", metavar="ROLE=NAME", help="What a log calls a field; repeatable."),
+]
 PARAMS = Path("params.yaml")
 
 
@@ -54,21 +67,71 @@ def config(params: ParamsFile = PARAMS) -> None:
 
 @app.command()
 def score(
-    logs: Annotated[list[Path], typer.Argument(help="Result files or VLM-R1 prediction logs.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    logs: Annotated[list[Path], typer.Argument(help="Prediction logs, JSON or JSONL.")],
+    as_json: AsJson = False,
+    preset: PresetName = None,
+    frame: FrameName = None,
+    field: Fields = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Put reversed corners in order, and count them.")
+    ] = False,
 ) -> None:
     """Score prediction logs: accuracy at IoU > 0.5 with its interval, mean IoU, parse rate.
 
-    Takes our results/<method>/<dataset>/step-<n>.json and any log in VLM-R1's layout.
+    Takes our result files, VLM-R1's logs, and JSON or JSONL of other tools.
+    Where rows do not score what their log states, a note says why.
+
+    Roles of --field: truth, completion (text or a box), box, question, image,
+    id, image_size (height, width), width, height, input_size, correct;
+    of the file: rows, accuracy. Boxes are xyxy. More in docs/scoring.md.
 
     Example: vlm-r1 score results/sft/street_test/step-0.json --json
-    """
-    from vlm_r1.evaluation.scoring import score_results
-    from vlm_r1.results import read_results
 
-    for log in logs:
-        scores = score_results(read_results(log)).to_json_dict(str(log))
-        typer.echo(json.dumps(scores) if as_json else _score_line(scores))
+    Example: vlm-r1 score other.jsonl --field truth=gt --field completion=pred
+    """
+    from vlm_r1.evaluation.logs import score_file
+    from vlm_r1.evaluation.scores import score_text
+
+    for path in logs:
+        found = score_file(path, field, preset, frame, repair).scores.to_json_dict(str(path))
+        typer.echo(json.dumps(found) if as_json else score_text(found))
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="A prediction log, JSON or JSONL.")],
+    b: Annotated[Path, typer.Argument(help="Another log of the same records.")],
+    as_json: AsJson = False,
+    flips: Annotated[
+        int | None, typer.Option(min=0, help="Rows to list that only one got right; default 10.")
+    ] = None,
+    common: Annotated[
+        bool, typer.Option("--common", help="Compare the rows that both hold; tells the rest.")
+    ] = False,
+    allow_unfair: Annotated[
+        bool, typer.Option("--allow-unfair", help="Go on when contracts differ, and say so.")
+    ] = False,
+    preset: PresetName = None,
+    frame: FrameName = None,
+    field: Fields = None,
+) -> None:
+    """Compare two logs row by row: B - A in percent points, McNemar's p, the flips.
+
+    Rows pair by record id, else by question and true box.
+    --preset, --frame and --field read both logs as `score` does.
+
+    Example: vlm-r1 compare sft_500.json r1_500.json --flips 5
+    """
+    from vlm_r1.evaluation.comparison import FLIPS_SHOWN, compare_logs, comparison_text
+    from vlm_r1.evaluation.logs import score_file
+
+    read = [score_file(path, field, preset, frame) for path in (a, b)]
+    found = compare_logs(*read, common, allow_unfair)
+    if as_json:
+        typer.echo(json.dumps(found.to_json_dict(flips)))
+    else:
+        shown = FLIPS_SHOWN if flips is None else flips
+        typer.echo(comparison_text(found, str(a), str(b), shown))
 
 
 @app.command()
@@ -178,19 +241,6 @@ def stage_register(params: ParamsFile = PARAMS) -> None:
 
     chosen = register.run(load_params(params), Path.cwd())
     typer.echo(chosen.model_dump_json(indent=1))
-
-
-def _score_line(scores: dict) -> str:
-    interval = (
-        "no interval"
-        if scores["ci_low"] is None
-        else f"{scores['ci_low']:.2f} to {scores['ci_high']:.2f}"
-    )
-    line = (
-        f"{scores['file']}: n {scores['n']}, accuracy {scores['accuracy']:.2f} % ({interval}), "
-        f"mean IoU {scores['mean_iou']:.3f}, parse rate {100 * scores['parse_rate']:.1f} %"
-    )
-    return f"{line}\n  note: {scores['note']}" if scores["note"] else line
 
 
 if __name__ == "__main__":
