@@ -18,6 +18,7 @@ from vlm_r1.contract import (
     require_equal,
 )
 from vlm_r1.data.records import read_records, records_digest
+from vlm_r1.evaluation.frames import check_rows, require_frame
 from vlm_r1.evaluation.generation import Question, ask_all, question_about
 from vlm_r1.evaluation.unit import build_result
 from vlm_r1.folders import whole_folder
@@ -40,7 +41,11 @@ class Exam:
 
 
 def run(params: Params, root: Path, method: str) -> None:
-    """Evaluate step 0 (the base, under the method's prompt) and every checkpoint of `method`."""
+    """Evaluate step 0 (the base, under the method's prompt) and every checkpoint of `method`.
+
+    Raises:
+        ResultError: boxes score significantly better in another frame than in the task's.
+    """
     contract = evaluation_contract(contract_of(params, root), params)
     exams = [_exam(params, root, method, name) for name in params.evaluated_datasets]
     with whole_folder(root / paths.RESULTS / method) as output:
@@ -89,17 +94,24 @@ def _exam(params: Params, root: Path, method: str, name: str) -> Exam:
 def _evaluate_checkpoint(
     params: Params, checkpoint: str | Path, exams: list[Exam], unit: dict[str, Any], output: Path
 ) -> None:
-    """Write a result file per exam; `unit` is what all of them say of the checkpoint."""
+    """Write a result file per exam; `unit` is what all of them say of the checkpoint.
+
+    Raises:
+        ResultError: the boxes of one score significantly better in another frame.
+    """
     model = load_model(checkpoint, params.task)
     processor = load_processor(checkpoint, params.task)
     unit = {**unit, "checkpoint_digest": checkpoint_digest(checkpoint)}
+    units = len(exams) * len(params.train.step_grid)
     limits = (params.evaluate.batch_size, params.evaluate.max_new_tokens)
     for exam in exams:
         started = time.monotonic()
         completions = ask_all(model, processor, exam.questions, *limits)
         meta = {**unit, **exam.meta}
         result = build_result(exam.records, completions, params.task.frame, meta)
-        write_results(output / exam.name / f"step-{unit['step']}.json", result)
+        file = paths.result_file(unit["method"], exam.name, unit["step"])
+        require_frame(check_rows(result.results, params.task.frame, tests=units), str(file))
+        write_results(output / exam.name / file.name, result)
         logger.info(
             "%s step %d  %s  accuracy %.1f %%  (%.1f s)",
             unit["method"], unit["step"], exam.name, result.accuracy, time.monotonic() - started,
