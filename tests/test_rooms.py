@@ -18,7 +18,10 @@ TEXT_ROOMS = {
     *("vlm_r1.data.scenes", "vlm_r1.data.phrases", "vlm_r1.presets"),
     *(
         f"vlm_r1.evaluation.{name}"
-        for name in ("scoring", "bootstrap", "statistics", "effects", "logs", "comparison")
+        for name in (
+            *("bootstrap", "statistics", "effects", "frames", "correction"),
+            *("scoring", "logs", "comparison"),
+        )
     ),
     *GROUND,
 }
