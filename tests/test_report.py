@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +23,27 @@ from tests.report_files import (
 )
 from vlm_r1 import paths
 from vlm_r1.errors import ContractError, DataError, ResultError
+from vlm_r1.evaluation.correction import Affine, Split, correct_boxes
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.evaluation.statistics import Difference, Discordance, Resampling
-from vlm_r1.report.analysis import LastStep, Move
+from vlm_r1.prompts import question_for
+from vlm_r1.report.analysis import (
+    LastStep,
+    Move,
+    at_last_step,
+    compare,
+    curve_points,
+    frame_splits,
+)
+from vlm_r1.report.build import _file_notes
+from vlm_r1.report.figure import draw_curves
 from vlm_r1.report.gallery import choose_cases, draw_boxes, phrase_of
 from vlm_r1.report.lineage import package_versions, read_lineage
 from vlm_r1.report.page import markdown_text
 from vlm_r1.report.schema import Report, StepTest
 from vlm_r1.report.units import Table, Unit, check_fairness, make_unit
 from vlm_r1.report.verdict import judge, points
-from vlm_r1.results import ResultFile, read_results
+from vlm_r1.results import ResultFile, ResultRow, read_results
 from vlm_r1.stages import report as stage
 
 PARAMS = tiny_params()
@@ -48,6 +60,26 @@ def project(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def report(project) -> dict:
     return json.loads((project / paths.REPORT / "report.json").read_text("utf-8"))
+
+
+def moved_rows(hits: int, shift_px: float = 0.0, count: int = 60) -> list[ResultRow]:
+    """Rows on as many pictures; the first `hits` boxes are right but for a shift of all boxes."""
+    lines = []
+    for i in range(count):
+        truth = (37.0 * i, 19.0 * (i % 7), 37.0 * i + 20 + i % 9, 19.0 * (i % 7) + 30)
+        box = truth if i < hits else (3000 - 31.0 * i, 500, 3040 - 31.0 * i, 540)
+        answer = [round(side + shift_px, 1) for side in box]
+        lines.append(
+            ResultRow(
+                question=question_for(f"the cup {i}"),
+                ground_truth=truth,
+                model_output=f"<answer>{answer}</answer>",
+                extracted_answer=tuple(answer),
+                correct=0,
+                image=f"{i}.png",
+            )
+        )
+    return lines
 
 
 def unit(method: str, dataset: str, step: int, lines: list, role: str = "ood") -> Unit:
@@ -67,7 +99,7 @@ def test_schema_is_frozen():
     assert (list(schema["properties"]), fields) == (
         [
             "schema_version", "verdict", "contract", "datasets", "curves", "comparisons",
-            "statistics", "selection", "cost", "lineage", "unfair",
+            "statistics", "selection", "frames", "cost", "lineage", "unfair",
         ],
         {
             "Verdict": [
@@ -76,10 +108,19 @@ def test_schema_is_frozen():
             "DatasetLine": ["name", "role", "records", "images", "digest"],
             "CurvePoint": [
                 "method", "dataset", "step", "n", "accuracy", "ci_low", "ci_high", "mean_iou",
-                "parse_rate",
+                "parse_rate", "corrected_accuracy", "corrected_ci_low", "corrected_ci_high",
             ],
             "Comparison": [
                 "dataset", "step", "difference", "ci_low", "ci_high", "p_value", "n", "n_images",
+                "corrected_difference", "corrected_ci_low", "corrected_ci_high",
+            ],
+            "FrameSplit": [
+                "method", "dataset", "from_step", "step",
+                "change", "change_ci_low", "change_ci_high",
+                "coordinates", "coordinates_ci_low", "coordinates_ci_high",
+                "grounding", "grounding_ci_low", "grounding_ci_high",
+                "recovered", "recovered_ci_low", "recovered_ci_high",
+                "scale", "offset_px", "reason",
             ],
             "Statistics": ["seeds", "confidence", "power", "datasets", "methods"],
             "DatasetStatistics": [
@@ -176,6 +217,123 @@ def test_other_rows_are_refused():
     other = rows(3)[:-1]
     with pytest.raises(ResultError, match=r"grpo-0\.json: 11 rows, 1 of the 12 rows of sft-0"):
         Table([unit("sft", "d", 0, rows(3)), unit("grpo", "d", 0, other)])
+
+
+# --- coordinates or grounding
+
+
+@pytest.fixture(scope="module")
+def shifted() -> Table:
+    """From 48 of 60 right, SFT goes to 42, all shifted by 12 px; GRPO to 54."""
+    return Table([
+        unit("sft", "d", 0, moved_rows(48)),
+        unit("grpo", "d", 0, moved_rows(48)),
+        unit("sft", "d", 2, moved_rows(42, shift_px=12)),
+        unit("grpo", "d", 2, moved_rows(54)),
+    ])  # fmt: skip
+
+
+def test_a_change_is_split_into_coordinates_and_grounding(shifted):
+    resampling = Resampling(resamples=400)
+    sft, grpo = frame_splits([at_last_step(shifted, "d", resampling)])
+    assert (sft.method, sft.dataset, sft.from_step, sft.step) == ("sft", "d", 0, 2)
+    assert sft.change == pytest.approx(-80)
+    assert sft.coordinates == pytest.approx(-70)
+    assert sft.grounding == pytest.approx(-10)
+    assert sft.recovered == pytest.approx(70)
+    assert sft.scale == pytest.approx((1, 1), abs=0.01)
+    assert sft.offset_px == pytest.approx((-12, -12), abs=1)
+    assert sft.reason is None
+    assert (grpo.change, grpo.coordinates, grpo.grounding) == pytest.approx((10, 0, 10))
+    assert grpo.scale == (1, 1)
+    assert grpo.reason == "no scale and offset fit better than the boxes as they are"
+
+
+def test_corrected_curves_stand_beside_the_raw_ones(shifted):
+    resampling = Resampling(resamples=400)
+    points = {(p.method, p.step): p for p in curve_points(shifted, resampling)}
+    sft = points["sft", 2]
+    assert (sft.accuracy, sft.corrected_accuracy) == pytest.approx((0, 70))
+    assert sft.corrected_ci_low < 70 < sft.corrected_ci_high
+    last = compare(shifted, resampling)[-1]
+    assert (last.difference, last.corrected_difference) == pytest.approx((90, 20))
+    assert last.corrected_ci_low < 20 < last.corrected_ci_high
+
+
+def test_the_verdict_says_what_is_coordinates_and_what_is_grounding(shifted):
+    text = text_of(at_last_step(shifted, "d", Resampling(resamples=400)))
+    assert "takes SFT from 0.0 to 70.0 % (+70.0 points" in text
+    assert "Of SFT's -80.0 points since step 0, -70.0 (" in text
+    assert "are box coordinates and -10.0 (" in text
+    assert "Of the difference of +90.0 points between GRPO and SFT at step 2, +70.0 (" in text
+    assert "GRPO's" not in text.split("One scale")[1]
+
+
+def test_the_verdict_is_short_where_there_is_nothing_to_correct():
+    table = Table([unit(m, "d", s, moved_rows(40)) for m in ("sft", "grpo") for s in (0, 2)])
+    text = text_of(at_last_step(table, "d", Resampling(resamples=400)))
+    assert (
+        "Correcting the box coordinates (one scale and offset per axis) recovers nothing "
+        "significant out of domain: no scale and offset fit better than the boxes as they are."
+    ) in text
+
+
+def test_a_lead_in_coordinates_alone_is_no_better_grounding(shifted):
+    last = at_last_step(shifted, "d", Resampling(resamples=400))
+    lead = Difference(9.0, 5.0, 13.0, 0.001)
+    for grounding, words in (
+        (Difference(0.5, -2.0, 3.0, 0.7), "grounding, is not shown to differ"),
+        (Difference(-5.0, -8.0, -2.0, 0.01), "grounding, is the other way round"),
+    ):
+        split = Split(total=lead, coordinates=lead, grounding=grounding)
+        text = text_of(replace(last, difference=lead, gain_gap=lead, split=split))
+        assert "only as far as box coordinates go" in text
+        assert words in text
+
+
+def test_the_correction_of_a_unit_does_not_hang_on_the_order_of_its_rows(shifted):
+    """`score FILE` and the report, which brings all files into one order, agree."""
+    lines = moved_rows(42, shift_px=12)[::-1]
+    scores = score_results(result_file("sft", "d", 2, lines))
+    truth = np.array([line.ground_truth for line in lines])
+    alone = correct_boxes(scores.boxes, truth, scores.pictures)
+    assert alone.halves == shifted["sft", "d", 2].correction.halves
+    assert alone.halves != (Affine(), Affine())
+
+
+def test_a_dashed_curve_is_drawn_where_the_correction_recovers_something(report, tmp_path):
+    values = Report.model_validate(report)
+    other = [p.model_copy(update={"corrected_accuracy": 99.0}) for p in values.curves]
+    draw_curves(values, tmp_path / "raw.png")
+    draw_curves(values.model_copy(update={"curves": other}), tmp_path / "corrected.png")
+    assert (tmp_path / "raw.png").read_bytes() != (tmp_path / "corrected.png").read_bytes()
+
+
+def test_pages_show_the_split(project):
+    for page in ("report.html", "report.md"):
+        text = (project / paths.REPORT / page).read_text("utf-8")
+        assert "Coordinates or grounding?" in text
+        assert text.count("a half has boxes on 3 pictures, fewer than 5") >= 4
+
+
+def test_boxes_in_another_frame_are_noted():
+    """Logs that tell sizes: 0-1000 read as pixels of a 500 x 2000 picture."""
+    lines = [
+        line.model_copy(
+            update={
+                "model_output": str([20, 5, 60, 15]),
+                "image_size": (2000, 500),
+                "input_size": (1988, 504),
+                "image": f"{i}.png",
+            }
+        )
+        for i, line in enumerate(rows(0))
+    ]  # in pixels: 10, 10, 30, 30, which is TRUTH
+    finding = unit("sft", "d", 0, lines).frame_finding(tests=1)
+    assert (finding.assumed, finding.best) == ("original", "thousand")
+    assert _file_notes(Table([unit("sft", "d", 0, lines)]))[-1].startswith(
+        "sft-0.json: boxes score 0.0 % as original pixels, 100.0 % as 0-1000"
+    )
 
 
 # --- the stage's inputs

@@ -1,9 +1,10 @@
-"""Units -> the report's numbers: curves, comparisons, what each method gained since step 0."""
+"""Units -> the report's numbers: curves, comparisons, what each method gained and where from."""
 
 from dataclasses import dataclass
 
 from vlm_r1.config import METHODS
 from vlm_r1.errors import ResultError
+from vlm_r1.evaluation.correction import Split, recovered, split_difference
 from vlm_r1.evaluation.statistics import (
     Difference,
     Discordance,
@@ -12,7 +13,7 @@ from vlm_r1.evaluation.statistics import (
     interval,
     paired_difference,
 )
-from vlm_r1.report.schema import Comparison, CurvePoint, DatasetLine
+from vlm_r1.report.schema import Comparison, CurvePoint, DatasetLine, FrameSplit
 from vlm_r1.report.units import TESTED, Table, Unit
 
 
@@ -30,10 +31,28 @@ class Move:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where one method's change since the first common step comes from."""
+
+    method: str
+    dataset: str
+    role: str
+    from_step: int
+    step: int
+    split: Split
+    recovered: Difference  # by correcting the box coordinates at `step`
+    end: float  # percent, raw, at `step`
+    scale: tuple[float, float]  # (x, y)
+    offset_px: tuple[float, float]
+    reason: str | None  # why nothing was corrected
+
+
+@dataclass(frozen=True)
 class LastStep:
     """Both methods on one dataset at the last common step.
 
     `gain_gap` is grpo's gain since step 0 minus sft's; None where the logs have no step 0.
+    `split` is grpo minus sft at this step as coordinates and grounding.
     """
 
     dataset: str
@@ -47,6 +66,8 @@ class LastStep:
     moves: list[Move]
     gain_gap: Difference | None
     start_gap: Difference | None  # grpo minus sft at step 0: what the prompts alone do
+    origins: tuple[Origin, ...] = ()
+    split: Split | None = None
 
 
 def dataset_lines(table: Table) -> list[DatasetLine]:
@@ -85,6 +106,11 @@ def compare(table: Table, resampling: Resampling) -> list[Comparison]:
     ]
 
 
+def frame_splits(last_steps: list[LastStep]) -> list[FrameSplit]:
+    """The origins of every method's change on every tested dataset, for report.json."""
+    return [_frame_split(origin) for last in last_steps for origin in last.origins]
+
+
 def at_last_step(table: Table, dataset: str, resampling: Resampling) -> LastStep:
     """Both methods on `dataset` at the last step they share.
 
@@ -115,12 +141,15 @@ def at_last_step(table: Table, dataset: str, resampling: Resampling) -> LastStep
         moves=[_move(starts[method], ends[method], resampling) for method in starts],
         gain_gap=_gain_gap(starts, ends, resampling) if starts else None,
         start_gap=_start_gap(starts, resampling) if starts else None,
+        origins=tuple(_origin(table[m, dataset, steps[0]], ends[m], resampling) for m in METHODS),
+        split=_split(ends["sft"], ends["grpo"], resampling),
     )
 
 
 def _curve_point(unit: Unit, resampling: Resampling) -> CurvePoint:
     scores = unit.scores
     accuracy, low, high = interval(scores.hit, scores.pictures, resampling)
+    corrected = interval(unit.correction.hit, scores.pictures, resampling)
     return CurvePoint(
         method=unit.method,
         dataset=unit.dataset,
@@ -131,12 +160,17 @@ def _curve_point(unit: Unit, resampling: Resampling) -> CurvePoint:
         ci_high=high,
         mean_iou=scores.mean_iou,
         parse_rate=scores.parse_rate,
+        corrected_accuracy=corrected.mean,
+        corrected_ci_low=corrected.low,
+        corrected_ci_high=corrected.high,
     )
 
 
 def _comparison(table: Table, dataset: str, step: int, resampling: Resampling) -> Comparison:
     grpo, sft = table["grpo", dataset, step], table["sft", dataset, step]
-    found = paired_difference(grpo.scores.hit, sft.scores.hit, grpo.scores.pictures, resampling)
+    pictures = grpo.scores.pictures
+    found = paired_difference(grpo.scores.hit, sft.scores.hit, pictures, resampling)
+    corrected = paired_difference(grpo.correction.hit, sft.correction.hit, pictures, resampling)
     return Comparison(
         dataset=dataset,
         step=step,
@@ -146,6 +180,9 @@ def _comparison(table: Table, dataset: str, step: int, resampling: Resampling) -
         p_value=found.p_value,
         n=grpo.scores.n,
         n_images=_image_count(grpo),
+        corrected_difference=corrected.mean,
+        corrected_ci_low=corrected.low,
+        corrected_ci_high=corrected.high,
     )
 
 
@@ -158,6 +195,52 @@ def _move(start: Unit, end: Unit, resampling: Resampling) -> Move:
         start=start.scores.accuracy,
         end=end.scores.accuracy,
         gain=paired_difference(end.scores.hit, start.scores.hit, end.scores.pictures, resampling),
+    )
+
+
+def _origin(start: Unit, end: Unit, resampling: Resampling) -> Origin:
+    correction = end.correction
+    return Origin(
+        method=end.method,
+        dataset=end.dataset,
+        role=end.role,
+        from_step=start.step,
+        step=end.step,
+        split=_split(start, end, resampling),
+        recovered=recovered(correction, end.scores.pictures, resampling),
+        end=end.scores.accuracy,
+        scale=correction.scale,
+        offset_px=correction.offset,
+        reason=correction.reason,
+    )
+
+
+def _split(start: Unit, end: Unit, resampling: Resampling) -> Split:
+    return split_difference(start.correction, end.correction, end.scores.pictures, resampling)
+
+
+def _frame_split(origin: Origin) -> FrameSplit:
+    split = origin.split
+    parts = {
+        "change": split.total,
+        "coordinates": split.coordinates,
+        "grounding": split.grounding,
+        "recovered": origin.recovered,
+    }
+    points = {name: part.mean for name, part in parts.items()}
+    lows = {f"{name}_ci_low": part.low for name, part in parts.items()}
+    highs = {f"{name}_ci_high": part.high for name, part in parts.items()}
+    return FrameSplit(
+        method=origin.method,
+        dataset=origin.dataset,
+        from_step=origin.from_step,
+        step=origin.step,
+        scale=origin.scale,
+        offset_px=origin.offset_px,
+        reason=origin.reason,
+        **points,
+        **lows,
+        **highs,
     )
 
 

@@ -6,7 +6,13 @@ from vlm_r1.config import METHODS
 from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.statistics import Resampling
 from vlm_r1.folders import whole_folder
-from vlm_r1.report.analysis import at_last_step, compare, curve_points, dataset_lines
+from vlm_r1.report.analysis import (
+    at_last_step,
+    compare,
+    curve_points,
+    dataset_lines,
+    frame_splits,
+)
 from vlm_r1.report.effects import curve_statistics, selection_lines
 from vlm_r1.report.figure import draw_curves
 from vlm_r1.report.gallery import choose_cases
@@ -68,6 +74,7 @@ def build_report(
         comparisons=comparisons,
         statistics=statistics,
         selection=selection_lines(table),
+        frames=frame_splits(last_steps),
         cost=cost or [],
         lineage=lineage,
         unfair=unfair,
@@ -99,9 +106,11 @@ def _write(page: Page, folder: Path) -> None:
 
 
 def _file_notes(table: Table) -> list[str]:
-    """One line a file that scoring has something to say about."""
+    """One line a file that scoring or the frame check has something to say about."""
     files = {unit.source: unit.scores.note for unit in table.units if unit.scores.note}
-    return [f"{source}: {note}" for source, note in files.items()]
+    found = {unit.source: unit.frame_finding(tests=len(table.units)) for unit in table.units}
+    frames = {source: f.sentence for source, f in found.items() if f.best != f.assumed}
+    return [f"{source}: {note}" for source, note in (*files.items(), *frames.items())]
 
 
 def _require_both_methods(table: Table) -> None:

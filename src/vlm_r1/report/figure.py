@@ -1,11 +1,13 @@
-"""curves.png: accuracy against training step, in domain above, out of domain below."""
+"""curves.png: raw and corrected accuracy against step, in domain above, out of domain below."""
 
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from vlm_r1.report.schema import CurvePoint, Report
 from vlm_r1.report.units import TESTED
@@ -18,14 +20,27 @@ INK, FAINT = "#222222", "#767676"
 PANEL_INCHES = (6.8, 3.4)
 LEAST_SPAN_POINTS = 12.0  # a panel's height; less would make noise look like a trend
 MOST_TICKS = 9
-LABEL_GAP = 0.075  # of a panel's height, between the two labels at the end
+LABEL_GAP = 0.075  # of a panel's height, between the labels at the end
+LEAST_LABELLED_POINTS = 1.0  # a dashed curve that ends nearer to its solid one gets no label
+DASHES = (4, 2)
+
+
+class Label(NamedTuple):
+    """What stands beside the end of a curve; `height` in percent."""
+
+    text: str
+    step: int
+    height: float
+    color: str
+    weight: str
 
 
 def draw_curves(report: Report, path: Path) -> None:
     """Write the figure as PNG; the same report gives the same bytes.
 
-    Bands are the report's intervals, hollow markers are step 0, the base under each method's
-    prompt. A report that is marked unfair gives a stamped figure.
+    Solid with a band: accuracy and its interval; dashed: the same with box coordinates corrected.
+    Hollow markers are step 0, the base under each method's prompt. A report that is marked unfair
+    gives a stamped figure.
     """
     rows = [[d.name for d in report.datasets if d.role == role] for role in TESTED]
     rows = [names for names in rows if names]
@@ -42,6 +57,7 @@ def draw_curves(report: Report, path: Path) -> None:
         for name, axis in zip(names, axes, strict=False):
             points = [point for point in report.curves if point.dataset == name]
             _draw_panel(axis, points, f"{PLACES[role_of[name]].capitalize()} · {name}")
+    _explain_lines(figure)
     if report.unfair:
         _stamp(figure, report.unfair)
     figure.savefig(path, metadata={"Software": None})
@@ -75,10 +91,22 @@ def _draw_curve(axis: Axes, method: str, curve: list[CurvePoint]) -> None:
     axis.fill_between(steps, low, high, color=color, alpha=0.14, linewidth=0)
     fills = ["white" if step == 0 else color for step in steps]
     axis.plot(steps, accuracy, color=color, linewidth=2.2, zorder=3)
+    corrected = [point.corrected_accuracy for point in curve]
+    axis.plot(steps, corrected, color=color, linewidth=1.5, dashes=DASHES, zorder=2)
     # The markers of the second method are smaller, so that equal points show both.
     size = {"sft": 52, "grpo": 30}[method]
     axis.scatter(
         steps, accuracy, s=size, c=fills, edgecolors=color, marker=marker, linewidths=1.6, zorder=4
+    )
+
+
+def _explain_lines(figure: Figure) -> None:
+    lines = [
+        Line2D([], [], color=FAINT, linewidth=2.2, label="boxes as answered"),
+        Line2D([], [], color=FAINT, linewidth=1.5, dashes=DASHES, label="coordinates corrected"),
+    ]
+    figure.legend(
+        handles=lines, loc="outside lower center", ncols=2, frameon=False, labelcolor=FAINT
     )
 
 
@@ -89,34 +117,51 @@ def _set_ticks(axis: Axes, steps: list[int]) -> None:
 
 
 def _set_limits(axis: Axes, points: list[CurvePoint]) -> None:
-    low, high = min(p.ci_low for p in points), max(p.ci_high for p in points)
+    low = min(min(p.ci_low, p.corrected_accuracy) for p in points)
+    high = max(max(p.ci_high, p.corrected_accuracy) for p in points)
     missing = max(0.0, LEAST_SPAN_POINTS - (high - low)) / 2
     margin = 0.06 * max(high - low, LEAST_SPAN_POINTS)
     axis.set_ylim(max(-2.0, low - missing - margin), min(102.0, high + missing + margin))
     last = max(point.step for point in points) or 1
-    axis.set_xlim(-0.04 * last, 1.2 * last)  # room for the labels at the end
+    axis.set_xlim(-0.04 * last, 1.38 * last)  # room for the labels at the end
 
 
 def _label_ends(axis: Axes, ends: dict[str, CurvePoint]) -> None:
     """Each curve's name and last accuracy beside its end, moved apart where they would touch."""
     bottom, top = axis.get_ylim()
-    gap = LABEL_GAP * (top - bottom)
-    heights = {method: point.accuracy for method, point in ends.items()}
-    if len(ends) == 2 and ends["sft"].step == ends["grpo"].step:
-        upper, lower = sorted(heights, key=heights.__getitem__, reverse=True)
-        lacking = max(0.0, gap - (heights[upper] - heights[lower])) / 2
-        heights[upper] += lacking
-        heights[lower] -= lacking
-    for method, point in ends.items():
-        axis.annotate(
-            f"{NAMES[method]} {point.accuracy:.1f}",
-            (point.step, heights[method]),
-            xytext=(9, 0),
-            textcoords="offset points",
-            va="center",
-            color=COLORS[method],
-            fontweight="bold",
-        )
+    labels = [label for method, point in ends.items() for label in _labels(method, point)]
+    for step in {label.step for label in labels}:
+        beside = sorted((x for x in labels if x.step == step), key=lambda label: label.height)
+        heights = _spread([label.height for label in beside], LABEL_GAP * (top - bottom))
+        for label, height in zip(beside, heights, strict=True):
+            axis.annotate(
+                label.text,
+                (step, height),
+                xytext=(9, 0),
+                textcoords="offset points",
+                va="center",
+                color=label.color,
+                fontweight=label.weight,
+            )
+
+
+def _labels(method: str, end: CurvePoint) -> list[Label]:
+    """The label of the solid curve, and of the dashed one where it ends elsewhere."""
+    name, color, corrected = NAMES[method], COLORS[method], end.corrected_accuracy
+    labels = [Label(f"{name} {end.accuracy:.1f}", end.step, end.accuracy, color, "bold")]
+    if abs(corrected - end.accuracy) >= LEAST_LABELLED_POINTS:
+        text = f"{name} corrected {corrected:.1f}"
+        labels.append(Label(text, end.step, corrected, color, "normal"))
+    return labels
+
+
+def _spread(heights: list[float], gap: float) -> list[float]:
+    """Ascending heights moved apart to `gap` or more, their mean kept."""
+    spread: list[float] = []
+    for height in heights:
+        spread.append(max(height, spread[-1] + gap) if spread else height)
+    shift = (sum(spread) - sum(heights)) / len(heights)
+    return [height - shift for height in spread]
 
 
 def _stamp(figure: Figure, unfair: list[str]) -> None:

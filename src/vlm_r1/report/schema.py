@@ -41,7 +41,7 @@ class DatasetLine(Part):
 
 
 class CurvePoint(Part):
-    """One unit's scores."""
+    """One unit's scores; `corrected`: with its box coordinates corrected, cross-validated."""
 
     method: str
     dataset: str
@@ -52,10 +52,13 @@ class CurvePoint(Part):
     ci_high: float
     mean_iou: float
     parse_rate: float
+    corrected_accuracy: float
+    corrected_ci_low: float
+    corrected_ci_high: float
 
 
 class Comparison(Part):
-    """grpo minus sft on the same rows."""
+    """grpo minus sft on the same rows; `corrected` as in `CurvePoint`."""
 
     dataset: str
     step: int
@@ -65,6 +68,37 @@ class Comparison(Part):
     p_value: float
     n: int
     n_images: int
+    corrected_difference: float
+    corrected_ci_low: float
+    corrected_ci_high: float
+
+
+class FrameSplit(Part):
+    """A method's change on a dataset = box coordinates + grounding, points.
+
+    `recovered` is what the correction recovers at `step`: scale and offset (x, y), the mean of two
+    fits, each of which was applied to the half of the pictures that it was not fitted on.
+    """
+
+    method: str
+    dataset: str
+    from_step: int
+    step: int
+    change: float
+    change_ci_low: float
+    change_ci_high: float
+    coordinates: float
+    coordinates_ci_low: float
+    coordinates_ci_high: float
+    grounding: float
+    grounding_ci_low: float
+    grounding_ci_high: float
+    recovered: float
+    recovered_ci_low: float
+    recovered_ci_high: float
+    scale: tuple[float, float]
+    offset_px: tuple[float, float]
+    reason: str | None  # why nothing was corrected; null where something was
 
 
 class Estimate(Part):
@@ -162,6 +196,7 @@ class Report(Part):
     comparisons: list[Comparison]
     statistics: Statistics
     selection: list[SelectionLine]  # empty where there are no validation results
+    frames: list[FrameSplit]
     cost: list[Cost]
     lineage: Lineage
     unfair: list[str] = []  # terms in which the contracts differ; written only where there are any
