@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from vlm_r1.boxes import from_original
+from vlm_r1.evaluation.correction import frame_block
 from vlm_r1.evaluation.explain import same_accuracy
 from vlm_r1.evaluation.statistics import Resampling, interval
 
@@ -81,6 +82,12 @@ class Scores:
         """Predicted boxes (n, 4) in `frame`, as the answers are assumed to be written."""
         return from_original(self.boxes, self.frame, self.image_size, self.input_size)
 
+    @property
+    def sizes(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """`image_size` and `input_size`; None for one that any row does not tell."""
+        sizes = (self.image_size, self.input_size)
+        return tuple(None if np.isnan(size).any() else size for size in sizes)
+
     def accuracy_at(self, threshold: float) -> float:
         """Percent of rows with an IoU above `threshold`."""
         return 100 * float((self.overlap > threshold).mean())
@@ -109,19 +116,17 @@ class Scores:
             "several": self.several,
             "repaired": self.repaired,
             "stated_accuracy": self.stated_accuracy,
-            "frame": frame_check(self),
+            "frame": frame_check(self, resampling),
             "reading": self.reading,
             "note": self.note,
         }
 
 
-def frame_check(scores: Scores) -> dict[str, Any]:
-    """The `frame` block of `vlm-r1 score --json`: so far only the frame that was assumed.
-
-    The self-check joins here: it needs `written`, `truth`, `image_size`, `input_size`, `pictures`.
-    """
-    found = ("best", "corrected_accuracy", "corrected_ci_low", "corrected_ci_high")
-    return {"assumed": scores.frame, **dict.fromkeys(found)}
+def frame_check(scores: Scores, resampling: Resampling | None = None) -> dict[str, Any]:
+    """The `frame` block of `vlm-r1 score --json`: `correction.frame_block` of these boxes."""
+    return frame_block(
+        scores.written, scores.truth, *scores.sizes, scores.pictures, scores.frame, resampling
+    )
 
 
 def score_text(found: dict[str, Any]) -> str:
@@ -141,6 +146,17 @@ def score_text(found: dict[str, Any]) -> str:
         f"  {at}; reading {found['reading']}, frame {found['frame']['assumed']}; the file states "
         + ("nothing" if stated is None else f"{stated:.2f} %"),
     ]
+    lines.append(f"  {_frame_text(found['frame'])}")
     if reasons or odd:
         lines.append("  " + "; ".join([f"no box: {', '.join(reasons)}"] * bool(reasons) + odd))
     return "\n".join(lines + [f"  note: {found['note']}"] * bool(found["note"]))
+
+
+def _frame_text(frame: dict[str, Any]) -> str:
+    """What the frame check found, in words."""
+    low, high = frame["corrected_ci_low"], frame["corrected_ci_high"]
+    span = "" if low is None else f" ({low:.2f} to {high:.2f})"
+    corrected = f"coordinates corrected {frame['corrected_accuracy']:.2f} %{span}"
+    if frame["best"] == frame["assumed"]:
+        return corrected
+    return f"{corrected}; boxes score significantly better as `{frame['best']}`"

@@ -6,15 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vlm_r1 import paths
-from vlm_r1.boxes import from_original
 from vlm_r1.config import METHODS
 from vlm_r1.contract import differences, require_equal
 from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.correction import Correction, correct_boxes
-from vlm_r1.evaluation.frames import FrameFinding, check_frame, sizes_or_none
+from vlm_r1.evaluation.frames import FrameFinding, check_frame
 from vlm_r1.evaluation.pairing import numbered
 from vlm_r1.evaluation.scores import Scores
 from vlm_r1.evaluation.scoring import score_results
@@ -40,20 +37,15 @@ class Unit:
     @cached_property
     def correction(self) -> Correction:
         """The boxes with their coordinates corrected, fitted on one half of the pictures each."""
-        truth = np.array([row.ground_truth for row in self.rows])
-        return correct_boxes(self.scores.boxes, truth, self.scores.pictures)
+        scores = self.scores
+        return correct_boxes(scores.boxes, scores.truth, scores.pictures)
 
     def frame_finding(self, tests: int) -> FrameFinding:
         """How the boxes score in every frame whose sizes the rows tell; one of `tests` checks."""
-        assumed = self.contract.get("frame", "original")
-        image_sizes = sizes_or_none([row.image_size for row in self.rows])
-        input_sizes = sizes_or_none([row.input_size for row in self.rows])
-        boxes = self.scores.boxes
-        if assumed != "original":
-            boxes = from_original(boxes, assumed, image_sizes, input_sizes)
-        truth = np.array([row.ground_truth for row in self.rows])
-        pictures = self.scores.pictures
-        return check_frame(boxes, truth, image_sizes, input_sizes, pictures, assumed, tests=tests)
+        scores = self.scores
+        return check_frame(
+            scores.written, scores.truth, *scores.sizes, scores.pictures, scores.frame, tests=tests
+        )
 
 
 class Table:
