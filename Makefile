@@ -63,4 +63,4 @@ lock: install ## write requirements.lock anew from pyproject.toml; keeps the pin
 clean: ## remove what the pipeline made: data, models, results, reports, runs, caches; keeps .venv
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m tasks.servers stop; fi
 	rm -rf data/drawn data/prepared models/sft models/grpo results reports
-	rm -rf .dvc/cache .dvc/tmp .prefect .mlflow .run .pytest_cache .ruff_cache .hypothesis
+	rm -rf .cache .dvc/cache .dvc/tmp .prefect .mlflow .run .pytest_cache .ruff_cache .hypothesis

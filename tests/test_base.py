@@ -13,7 +13,8 @@ from vlm_r1.config import load_params
 from vlm_r1.data.drawing import draw_scene
 from vlm_r1.data.phrases import phrase_for
 from vlm_r1.data.scenes import WORLDS, sample_scene
-from vlm_r1.evaluation.generation import ask_all, question_about
+from vlm_r1.evaluation.generation import ask_all
+from vlm_r1.evaluation.questions import question_about
 from vlm_r1.models.loading import load_model, load_processor
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +56,7 @@ def scenes(tmp_path_factory):
 def answers_to(loaded, params, rows, template, blank=False):
     questions = [question_about(template, row[0], row[3 if blank else 2]) for row in rows]
     evaluate = params.evaluate
-    return ask_all(*loaded, questions, evaluate.batch_size, evaluate.max_new_tokens)
+    return ask_all(*loaded, questions, evaluate.batch_tokens, evaluate.max_new_tokens)
 
 
 def accuracy(answers, rows, frame):

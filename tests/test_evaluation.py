@@ -1,15 +1,19 @@
-"""From questions to a result file: order, batches, frames, and what is refused."""
+"""From questions to a result file: order, batches, early stop, frames, and what is refused."""
 
+import inspect
 import json
 
 import pytest
 
-from tests.conftest import small_values
+from tests.conftest import ROOT, small_values
 from vlm_r1.config import parse_params
 from vlm_r1.contract import evaluation_contract
+from vlm_r1.data.images import open_picture
 from vlm_r1.data.records import read_records
 from vlm_r1.errors import ContractError, DataError, ModelError
-from vlm_r1.evaluation.generation import Completion, ask_all, question_about
+from vlm_r1.evaluation import generation
+from vlm_r1.evaluation.generation import ask_all, make_prompts
+from vlm_r1.evaluation.questions import Completion, Question, question_about
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.evaluation.unit import build_result
 from vlm_r1.models.chat import chat_text
@@ -25,18 +29,108 @@ def loaded(small_root, small_params):
     return load_model(base, small_params.task), load_processor(base, small_params.task)
 
 
-def test_answers_come_in_the_order_of_the_questions_whatever_the_batches(
-    loaded, small_root, small_params
-):
+@pytest.fixture(scope="module")
+def able(small_params):
+    """The committed base: it answers in words, and ends its turn."""
+    base = ROOT / "models/base"
+    return load_model(base, small_params.task).eval(), load_processor(base, small_params.task)
+
+
+@pytest.fixture(scope="module")
+def questions(small_root, small_params) -> list[Question]:
+    """Two phrases on each of six pictures, asked for a thought and an answer."""
     records = read_records(small_root / records_file("street_test"))
     images = small_root / small_params.datasets["street_test"].images
-    questions = [
+    assert len(records) == 2 * records["image"].nunique() == 12
+    return [
         question_about("r1", phrase, images / image)
         for phrase, image in zip(records["expression"], records["image"], strict=True)
     ]
-    one_by_one = [ask_all(*loaded, [question], 1, 6)[0] for question in questions]
-    assert ask_all(*loaded, questions, 5, 6) == one_by_one
-    assert {answer.input_size for answer in one_by_one} == {(56, 84)}
+
+
+@pytest.fixture(scope="module")
+def asked_plainly(able, questions) -> list[str]:
+    """As transformers documents it: one question at a time, picture and text to `generate`."""
+    model, processor = able
+    texts = []
+    for question in questions:
+        inputs = processor(
+            text=[chat_text(processor, question.text)],
+            images=[open_picture(question.picture)],
+            return_tensors="pt",
+        )
+        output = model.generate(**inputs, max_new_tokens=48, do_sample=False)
+        texts += processor.batch_decode(
+            output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+        )
+    assert len(set(texts)) > 6
+    return texts
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 400, 100_000])
+def test_batches_and_shared_pictures_change_no_answer(able, questions, asked_plainly, batch_tokens):
+    answers = ask_all(*able, questions, batch_tokens, 48)
+    assert [answer.text for answer in answers] == asked_plainly
+    assert {answer.input_size for answer in answers} == {(56, 84)}
+
+
+def test_a_picture_is_encoded_once_for_all_its_phrases(able, questions, monkeypatch):
+    model, processor = able
+    encoded, encode = [], model.get_image_features
+
+    def note(pixels, grid, **options):
+        encoded.append(len(grid))
+        return encode(pixels, grid, **options)
+
+    monkeypatch.setattr(model, "get_image_features", note)
+    ask_all(model, processor, questions, 100_000, 4)
+    assert encoded == [6]
+
+
+def test_a_row_is_done_at_the_end_of_its_answer(able, questions, asked_plainly, monkeypatch):
+    """With the end of the thought as the mark, since the base says nothing after its answer."""
+    monkeypatch.setattr(generation, "STOP", "</think>")
+    steps = count_steps(able[0], monkeypatch)
+    answers = [answer.text for answer in ask_all(*able, questions, 100_000, 48)]
+    assert all("</think>" in text for text in asked_plainly)
+    assert answers == [text.partition("</think>")[0] + "</think>" for text in asked_plainly]
+    longest = max(len(able[1].tokenizer(text)["input_ids"]) for text in answers)
+    assert len(steps) == longest < 48
+
+
+def test_a_batch_ends_when_its_rows_have(able, questions, monkeypatch):
+    steps = count_steps(able[0], monkeypatch)
+    answers = [answer.text for answer in ask_all(*able, questions, 100_000, 200)]
+    assert all(text.endswith("</answer>") for text in answers)
+    assert len(steps) == max(len(able[1].tokenizer(text)["input_ids"]) for text in answers)
+
+
+def count_steps(model, monkeypatch) -> list:
+    steps, forward = [], model.forward
+
+    def note(*values, **options):
+        steps.append(1)
+        return forward(*values, **options)
+
+    note.__signature__ = inspect.signature(forward)
+    monkeypatch.setattr(model, "forward", note)
+    return steps
+
+
+def test_a_prompt_is_as_long_as_the_model_will_read_it(able, questions):
+    processor, question = able[1], questions[0]
+    inputs = processor(
+        text=[chat_text(processor, question.text)],
+        images=[open_picture(question.picture)],
+        return_tensors="pt",
+    )
+    assert make_prompts(processor, [question])[0].tokens == inputs["input_ids"].shape[1]
+
+
+def test_a_phrase_that_holds_the_picture_token_is_refused(able, questions):
+    text = questions[0].text + "<|image_pad|>"
+    with pytest.raises(DataError, match="1 picture tokens in it"):
+        ask_all(*able, [Question(text, questions[0].picture)], 1, 4)
 
 
 def test_the_prompt_is_qwens_chat_format(loaded):

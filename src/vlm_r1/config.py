@@ -149,7 +149,7 @@ class Grpo(Optimizer):
 class Evaluate(Section):
     """Greedy decoding of every checkpoint."""
 
-    batch_size: Count = 64
+    batch_tokens: Count = 32_768  # rows x (longest prompt with its picture + max_new_tokens)
     max_new_tokens: Count = 256
 
 

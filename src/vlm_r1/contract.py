@@ -41,7 +41,7 @@ class Contract(TrainingContract):
     """The terms of training and of evaluation, written into every result's metadata."""
 
     max_new_tokens: int
-    decoding: Literal["greedy"] = "greedy"
+    decoding: Literal["greedy, to </answer>"] = "greedy, to </answer>"
     parser_version: str = PARSER_VERSION
     scoring_version: str = SCORING_VERSION
 

@@ -6,13 +6,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def part_of(folder: Path) -> Path:
+    """Where `whole_folder` writes until all is there."""
+    return folder.with_name(folder.name + ".part")
+
+
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """An empty folder to write into, which takes `folder`'s place once the block has ended well.
 
     If the block raises, what it wrote is removed and `folder` stays as it was.
     """
-    part = folder.with_name(folder.name + ".part")
+    part = part_of(folder)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:

@@ -9,6 +9,7 @@ MODELS = Path("models")
 RESULTS = Path("results")
 REPORT = Path("reports/generalization")
 SELECTION = Path("reports/selection.json")
+COMPLETIONS = Path(".cache/completions")  # may be removed at any time
 
 
 def records_file(dataset: str) -> Path:

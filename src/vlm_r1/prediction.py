@@ -8,7 +8,8 @@ from PIL import Image, ImageDraw
 from vlm_r1.answers import Unparsed, box_in_original, parse_answer
 from vlm_r1.config import METHODS, Params
 from vlm_r1.data.images import open_picture
-from vlm_r1.evaluation.generation import Completion, ask_all, question_about
+from vlm_r1.evaluation.generation import ask_all
+from vlm_r1.evaluation.questions import Completion, question_about
 from vlm_r1.models.loading import load_model, load_processor
 
 BOX_RGB = (255, 0, 90)
@@ -45,7 +46,7 @@ def predict_box(
         load_model(checkpoint, params.task),
         load_processor(checkpoint, params.task),
         [question],
-        batch_size=1,
+        batch_tokens=params.evaluate.batch_tokens,
         max_new_tokens=params.evaluate.max_new_tokens,
     )[0]
     answer = _answer(completion, params.task.frame, (picture.height, picture.width))

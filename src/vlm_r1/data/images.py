@@ -1,5 +1,8 @@
 """The one way in which a picture is loaded, for validation, training, evaluation and reports."""
 
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -19,17 +22,43 @@ def open_picture(path: Path) -> Image.Image:
         DataError: the file is missing, cut short, no picture, or has more than 8 bits a channel
             (Pillow would clip those to white).
     """
+    with _refusal(path), Image.open(path) as file:
+        file.load()
+        picture = ImageOps.exif_transpose(file)
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        raise _unusable(f"{path}: more than 8 bits a channel (mode {picture.mode})")
+    return _on_white(picture) if picture.has_transparency_data else picture.convert("RGB")
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(height, width) as the file's header says, before any EXIF turn; decodes nothing.
+
+    Raises:
+        DataError: the file is missing or no picture.
+    """
+    with _refusal(path), Image.open(path) as file:
+        return file.height, file.width
+
+
+def picture_digest(path: Path) -> str:
+    """SHA-256 of the file's bytes, hexadecimal.
+
+    Raises:
+        DataError: the file is missing.
+    """
+    with _refusal(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _refusal(path: Path) -> Iterator[None]:
+    """Whatever keeps a picture from being read becomes a `DataError` that names the file."""
     try:
-        with Image.open(path) as file:
-            file.load()
-            picture = ImageOps.exif_transpose(file)
+        yield
     except FileNotFoundError:
         raise _unusable(f"{path}: no such file") from None
     except BROKEN as error:
         raise _unusable(f"{path}: {' '.join(str(error).split())}") from None
-    if picture.mode == "F" or picture.mode.startswith("I"):
-        raise _unusable(f"{path}: more than 8 bits a channel (mode {picture.mode})")
-    return _on_white(picture) if picture.has_transparency_data else picture.convert("RGB")
 
 
 def _on_white(picture: Image.Image) -> Image.Image:

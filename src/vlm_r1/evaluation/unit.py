@@ -6,7 +6,7 @@ from vlm_r1 import prompts
 from vlm_r1.answers import box_in_original, parse_answer
 from vlm_r1.boxes import iou, is_hit
 from vlm_r1.data.records import BOX
-from vlm_r1.evaluation.generation import Completion
+from vlm_r1.evaluation.questions import Completion
 from vlm_r1.results import ResultFile, ResultRow
 
 

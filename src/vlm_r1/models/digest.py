@@ -1,14 +1,18 @@
-"""What names a checkpoint: the digest of its weights, config and tokenizer. Loads no torch."""
+"""What names a checkpoint: a digest of its weights and of how it is asked. Loads no torch."""
 
 import hashlib
 from pathlib import Path
 
 # What a checkpoint's behaviour hangs on; optimizer state and logs are not part of its identity.
-DIGESTED = ("*.safetensors", "config.json", "adapter_config.json", "tokenizer.json")
+DIGESTED = (
+    *("*.safetensors", "config.json", "adapter_config.json", "generation_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
+    *("processor_config.json", "preprocessor_config.json"),
+)
 
 
 def checkpoint_digest(path: str | Path) -> str:
-    """First 32 hex digits of the SHA-256 over a checkpoint's weights, config and tokenizer.
+    """First 32 hex digits of the SHA-256 over a checkpoint's weights, configs, tokenizer, template.
 
     A hub name has no local files to digest and stands for itself.
     """

@@ -17,7 +17,7 @@ def load_model(path: str | Path, task: Task) -> PreTrainedModel:
     Raises:
         ModelError: a folder that is missing, cut short or not a checkpoint.
     """
-    _refuse_broken_folder(path)
+    require_whole_checkpoint(path)
     try:
         return AutoModelForImageTextToText.from_pretrained(
             path, dtype=getattr(torch, task.dtype), attn_implementation=task.attention
@@ -32,7 +32,7 @@ def load_processor(path: str | Path, task: Task) -> ProcessorMixin:
     Raises:
         ModelError: no processor there.
     """
-    _refuse_broken_folder(path)
+    require_whole_checkpoint(path)
     try:
         processor = AutoProcessor.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
@@ -46,8 +46,12 @@ def load_processor(path: str | Path, task: Task) -> ProcessorMixin:
     return processor
 
 
-def _refuse_broken_folder(path: str | Path) -> None:
-    """Raise `ModelError` if `path` looks like a folder and is no whole checkpoint."""
+def require_whole_checkpoint(path: str | Path) -> None:
+    """Look at a checkpoint's files without opening the model; a hub name is left to the hub.
+
+    Raises:
+        ModelError: a folder that is missing, cut short or not a checkpoint.
+    """
     folder = Path(path)
     if not folder.exists():
         if _looks_like_hub_name(str(path)):

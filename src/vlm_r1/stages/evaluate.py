@@ -1,12 +1,21 @@
-"""Stage `evaluate`: every checkpoint of a method on every dataset -> results/<method>."""
+"""Stage `evaluate`: every checkpoint of a method on every dataset -> results/<method>.
+
+Completions go through the cache of `evaluation.completions`, so an evaluation that was killed, or
+whose results were removed, goes on where it was. Under `torchrun` the processes share the batches
+and the first one writes the results.
+"""
 
 import logging
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
+from accelerate import PartialState
 
 from vlm_r1 import paths, tracking
 from vlm_r1.config import Params
@@ -18,16 +27,19 @@ from vlm_r1.contract import (
     require_equal,
 )
 from vlm_r1.data.records import read_records, records_digest
+from vlm_r1.evaluation.candidate import Candidate
+from vlm_r1.evaluation.completions import CompletionStore
 from vlm_r1.evaluation.frames import check_rows, require_frame
-from vlm_r1.evaluation.generation import Question, ask_all, question_about
+from vlm_r1.evaluation.questions import Question, question_about, questions_digest
 from vlm_r1.evaluation.unit import build_result
 from vlm_r1.folders import whole_folder
-from vlm_r1.models.digest import checkpoint_digest
-from vlm_r1.models.loading import load_model, load_processor
-from vlm_r1.results import write_results
+from vlm_r1.models.loading import require_whole_checkpoint
+from vlm_r1.results import ResultFile, write_results
 from vlm_r1.stages.terms import base_path, contract_of
 
 logger = logging.getLogger(__name__)
+
+SLOWEST_SHARE = timedelta(days=1)  # how long processes wait for each other; 10 minutes by default
 
 
 @dataclass(frozen=True)
@@ -37,23 +49,97 @@ class Exam:
     name: str
     records: pd.DataFrame
     questions: list[Question]
+    questions_digest: str
     meta: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What all checkpoints of a method are asked, under which contract, by how many processes."""
+
+    params: Params
+    root: Path
+    method: str
+    contract: Contract
+    exams: list[Exam]
+    share: PartialState
+    device: torch.device
+
+    def results(self, step: int, checkpoint: str | Path) -> list[tuple[Exam, ResultFile]]:
+        """One checkpoint's results; asks what the cache lacks, with the other processes.
+
+        Raises:
+            ModelError: the checkpoint cannot be used.
+            ResultError: boxes score significantly better in another frame than in the task's.
+        """
+        started = time.monotonic()
+        candidate = Candidate(checkpoint, self.params, self.device)
+        label = f"{self.method} step {step}"
+        stores = {}
+        for exam in self.exams:
+            key = candidate.key(exam.questions_digest, self.contract)
+            stores[exam.name] = CompletionStore(self.root, key)
+            candidate.complete(
+                stores[exam.name], exam.questions, f"{label}  {exam.name}", self.share
+            )
+        self.share.wait_for_everyone()
+        unit = {"method": self.method, "step": step, "contract": self.contract.model_dump()}
+        unit["checkpoint_digest"] = candidate.digest
+        results = []
+        for exam in self.exams:
+            completions = stores[exam.name].read_all(len(exam.questions))
+            meta = {**unit, **exam.meta}
+            result = build_result(exam.records, completions, self.params.task.frame, meta)
+            self._require_frame(f"{label}  {exam.name}", result)
+            results.append((exam, result))
+        self._tell(label, results, time.monotonic() - started)
+        return results
+
+    def _require_frame(self, label: str, result: ResultFile) -> None:
+        units = len(self.exams) * len(self.params.train.step_grid)
+        frame = self.params.task.frame
+        require_frame(check_rows(result.results, frame, tests=units), label)
+
+    def _tell(self, label: str, results: list[tuple[Exam, ResultFile]], seconds: float) -> None:
+        if self.share.is_main_process:
+            shown = "  ".join(f"{exam.name} {result.accuracy:.1f} %" for exam, result in results)
+            logger.info("%s  accuracy: %s  (%.1f s)", label, shown, seconds)
 
 
 def run(params: Params, root: Path, method: str) -> None:
     """Evaluate step 0 (the base, under the method's prompt) and every checkpoint of `method`.
 
     Raises:
+        ModelError: a checkpoint of the grid is missing or broken; nothing is written then.
+        ContractError: a checkpoint was trained under other terms.
         ResultError: boxes score significantly better in another frame than in the task's.
     """
+    evaluation = begin(params, root, method)
+    checkpoints = {
+        step: checkpoint_path(params, root, method, step, evaluation.contract)
+        for step in params.train.step_grid
+    }
+    for checkpoint in checkpoints.values():  # before hours are spent on those before it
+        require_whole_checkpoint(checkpoint)
+    writes = evaluation.share.is_main_process
+    with whole_folder(root / paths.RESULTS / method) if writes else nullcontext() as output:
+        for step, checkpoint in checkpoints.items():
+            for exam, result in evaluation.results(step, checkpoint):
+                if writes:
+                    write_results(output / exam.name / f"step-{step}.json", result)
+    if writes:
+        tracking.track_evaluation(root, params, method)
+    evaluation.share.destroy_process_group()
+
+
+def begin(params: Params, root: Path, method: str, device: str | None = None) -> Evaluation:
+    """Read what will be asked; `device` as torch names it, by default this process's own."""
     contract = evaluation_contract(contract_of(params, root), params)
     exams = [_exam(params, root, method, name) for name in params.evaluated_datasets]
-    with whole_folder(root / paths.RESULTS / method) as output:
-        for step in params.train.step_grid:
-            checkpoint = checkpoint_path(params, root, method, step, contract)
-            unit = {"method": method, "step": step, "contract": contract.model_dump()}
-            _evaluate_checkpoint(params, checkpoint, exams, unit, output)
-    tracking.track_evaluation(root, params, method)
+    # accelerate shares work between CPU processes only if told that the CPU is meant
+    share = PartialState(cpu=not torch.accelerator.is_available(), timeout=SLOWEST_SHARE)
+    own = share.device if device is None else torch.device(device)
+    return Evaluation(params, root, method, contract, exams, share, own)
 
 
 def checkpoint_path(
@@ -68,9 +154,19 @@ def checkpoint_path(
     if step == 0:
         return base_path(params, root)
     folder = paths.checkpoint_dir(method, step)
-    in_force = contract.model_dump(include=set(TrainingContract.model_fields))
-    require_equal({str(folder): read_terms(root, folder), "params.yaml": in_force})
+    require_terms(root, folder, contract)
     return root / folder
+
+
+def require_terms(root: Path, checkpoint: Path, contract: Contract) -> None:
+    """Refuse a checkpoint (relative to `root`) that was trained under other terms.
+
+    Raises:
+        ModelError: its contract is missing.
+        ContractError: it was trained under other terms.
+    """
+    in_force = contract.model_dump(include=set(TrainingContract.model_fields))
+    require_equal({str(checkpoint): read_terms(root, checkpoint), "params.yaml": in_force})
 
 
 def _exam(params: Params, root: Path, method: str, name: str) -> Exam:
@@ -88,31 +184,4 @@ def _exam(params: Params, root: Path, method: str, name: str) -> Exam:
         "images": int(records["image"].nunique()),
         "records_digest": records_digest(records),
     }
-    return Exam(name, records, questions, meta)
-
-
-def _evaluate_checkpoint(
-    params: Params, checkpoint: str | Path, exams: list[Exam], unit: dict[str, Any], output: Path
-) -> None:
-    """Write a result file per exam; `unit` is what all of them say of the checkpoint.
-
-    Raises:
-        ResultError: the boxes of one score significantly better in another frame.
-    """
-    model = load_model(checkpoint, params.task)
-    processor = load_processor(checkpoint, params.task)
-    unit = {**unit, "checkpoint_digest": checkpoint_digest(checkpoint)}
-    units = len(exams) * len(params.train.step_grid)
-    limits = (params.evaluate.batch_size, params.evaluate.max_new_tokens)
-    for exam in exams:
-        started = time.monotonic()
-        completions = ask_all(model, processor, exam.questions, *limits)
-        meta = {**unit, **exam.meta}
-        result = build_result(exam.records, completions, params.task.frame, meta)
-        file = paths.result_file(unit["method"], exam.name, unit["step"])
-        require_frame(check_rows(result.results, params.task.frame, tests=units), str(file))
-        write_results(output / exam.name / file.name, result)
-        logger.info(
-            "%s step %d  %s  accuracy %.1f %%  (%.1f s)",
-            unit["method"], unit["step"], exam.name, result.accuracy, time.monotonic() - started,
-        )  # fmt: skip
+    return Exam(name, records, questions, questions_digest(questions), meta)
