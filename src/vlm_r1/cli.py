@@ -175,6 +175,31 @@ def report(
     typer.echo(f"{made.verdict.text}\n{out / 'report.html'}")
 
 
+@app.command()
+def evaluate(
+    method: MethodName,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Wait for checkpoints that training has yet to write.")
+    ] = False,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda:1, ...; default: an accelerator if there is one.")
+    ] = None,
+    patience_s: Annotated[
+        float, typer.Option(help="With --watch: seconds to wait for each next checkpoint.")
+    ] = 86_400,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Answer a method's checkpoints ahead of the stage `evaluate`, which then only writes results.
+
+    Fills .cache/completions (docs/evaluation.md), and shows each checkpoint's accuracy.
+
+    Example: vlm-r1 evaluate --watch grpo --device cuda:1
+    """
+    from vlm_r1.stages import watch as ahead
+
+    ahead.run(load_params(params), Path.cwd(), method, device, patience_s if watch else 0)
+
+
 @stage_app.command("draw")
 def stage_draw(params: ParamsFile = PARAMS) -> None:
     """Draw the worlds: pictures and VLM-R1 records."""

@@ -31,7 +31,7 @@ class LogFile(TrainerCallback):
 
 
 class WriteContract(TrainerCallback):
-    """Puts `contract.json` into every checkpoint."""
+    """Puts `contract.json` into every checkpoint, whole and last: who sees it sees a whole one."""
 
     def __init__(self, contract: TrainingContract) -> None:
         self._text = contract.model_dump_json(indent=1)
@@ -40,4 +40,6 @@ class WriteContract(TrainerCallback):
         """Called by the Trainer right after a checkpoint is written."""
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            (folder / "contract.json").write_text(self._text + "\n", encoding="utf-8")
+            part = folder / "contract.part"
+            part.write_text(self._text + "\n", encoding="utf-8")
+            part.replace(folder / "contract.json")

@@ -1,0 +1,332 @@
+"""The stage `evaluate`: cached, killed, shared between processes, ahead of time while training."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import load_file, save_file
+
+from tests.conftest import ROOT, small_values
+from vlm_r1 import paths
+from vlm_r1.config import Params, parse_params
+from vlm_r1.errors import ContractError, ModelError
+from vlm_r1.evaluation import candidate
+from vlm_r1.stages import evaluate, watch
+from vlm_r1.stages.terms import contract_of
+
+PROGRAM = ROOT / "tests/evaluation_process.py"
+UNITS = 3 * 3  # steps 0, 1, 2; three datasets
+
+
+@pytest.fixture(autouse=True)
+def untracked(monkeypatch):
+    """No MLflow: these tests look at files only."""
+    monkeypatch.setattr("vlm_r1.tracking.track_evaluation", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def trained(small_root, small_params, tmp_path_factory) -> Path:
+    """A project with data, base and two checkpoints of sft, not evaluated yet."""
+    root = tmp_path_factory.mktemp("trained") / "project"
+    for name in ("data", "models/base"):
+        shutil.copytree(small_root / name, root / name)
+    (root / "params.yaml").write_text(yaml.safe_dump(small_values()))
+    for step in (1, 2):
+        drop_checkpoint(root, small_params, root / paths.checkpoint_dir("sft", step), step)
+    return root
+
+
+@pytest.fixture
+def project(trained, tmp_path) -> Path:
+    """A copy of it that a test may change."""
+    return Path(shutil.copytree(trained, tmp_path / "project"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(trained, small_params, tmp_path_factory) -> dict[str, bytes]:
+    """The results of one evaluation in one process that nothing interrupts."""
+    root = shutil.copytree(trained, tmp_path_factory.mktemp("undisturbed") / "project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vlm_r1.tracking.track_evaluation", lambda *_: None)
+        evaluate.run(small_params, root, "sft")
+    assert len(results(root)) == UNITS
+    return results(root)
+
+
+def drop_checkpoint(root: Path, params: Params, folder: Path, step: int) -> None:
+    """What a trainer leaves: the base with other weights, in pieces, the contract last."""
+    shutil.copytree(root / "models/base", folder)
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    moved = {name: tensor * (1 + 0.1 * step) for name, tensor in weights.items()}
+    save_file(moved, folder / "model.safetensors", metadata={"format": "pt"})
+    part = folder / "contract.part"
+    part.write_text(contract_of(params, root).model_dump_json())
+    part.replace(folder / "contract.json")
+
+
+def results(root: Path) -> dict[str, bytes]:
+    files = (root / "results").rglob("*.json")
+    return {str(file.relative_to(root)): file.read_bytes() for file in files}
+
+
+@pytest.fixture
+def no_models(monkeypatch):
+    """Whoever opens a model now has asked what the cache should have known."""
+
+    def refuse(*_):
+        raise AssertionError("a model was opened")
+
+    monkeypatch.setattr(candidate, "load_model", refuse)
+
+
+@pytest.fixture
+def opened(monkeypatch) -> list[str]:
+    """Names of the folders whose models were opened, in order."""
+    names, load = [], candidate.load_model
+
+    def note(path, task):
+        names.append(Path(path).name)
+        return load(path, task)
+
+    monkeypatch.setattr(candidate, "load_model", note)
+    return names
+
+
+def changed(section: str, **values) -> Params:
+    return parse_params(small_values() | {section: small_values()[section] | values}, "changed")
+
+
+def test_removed_results_come_back_without_a_model(project, small_params, undisturbed, request):
+    evaluate.run(small_params, project, "sft")
+    shutil.rmtree(project / "results")
+    request.getfixturevalue("no_models")
+    evaluate.run(small_params, project, "sft")
+    assert results(project) == undisturbed
+
+
+def test_checkpoints_answer_differently(undisturbed):
+    """Else nothing below could tell one checkpoint's completions from another's."""
+    said = {
+        step: [row["model_output"] for row in json.loads(undisturbed[name])["results"]]
+        for step in (0, 1, 2)
+        for name in [f"results/sft/street_test/step-{step}.json"]
+    }
+    assert said[0] != said[1] != said[2] != said[0]
+
+
+def test_another_frame_or_truth_reads_the_same_completions(project, small_params, request):
+    evaluate.run(small_params, project, "sft")
+    request.getfixturevalue("no_models")
+    for step in (1, 2):  # the frame is in the contract that training writes
+        shutil.rmtree(project / paths.checkpoint_dir("sft", step))
+    other = changed("task", frame="thousand")
+    other = other.model_copy(update={"train": other.train.model_copy(update={"steps": 0})})
+    before = json.loads(results(project)["results/sft/street_test/step-0.json"])
+    evaluate.run(other, project, "sft")
+    after = json.loads(results(project)["results/sft/street_test/step-0.json"])
+    assert after["meta"]["contract"]["frame"] == "thousand"
+    assert [row["model_output"] for row in after["results"]] == [
+        row["model_output"] for row in before["results"]
+    ]
+
+
+def test_the_base_is_asked_once_a_prompt(project, opened):
+    same = changed("task", prompts={"sft": "r1", "grpo": "r1"})
+    base_only = same.model_copy(update={"train": same.train.model_copy(update={"steps": 0})})
+    evaluate.run(base_only, project, "sft")
+    evaluate.run(base_only, project, "grpo")
+    assert opened == ["base"]
+    own_prompts = changed("task", prompts={"sft": "r1", "grpo": "plain"})
+    evaluate.run(own_prompts.model_copy(update={"train": base_only.train}), project, "grpo")
+    assert opened == ["base", "base"]
+
+
+def test_another_picture_under_the_same_name_is_another_question(project, small_params, opened):
+    evaluate.run(small_params, project, "sft")
+    first, second = sorted((project / "data/drawn/studio_val").rglob("*.png"))[:2]
+    shutil.copy(second, first)
+    opened.clear()
+    evaluate.run(small_params, project, "sft")
+    assert opened == ["base", "checkpoint-1", "checkpoint-2"]
+
+
+def test_every_batch_tells_how_far_it_is(project, small_params, caplog):
+    caplog.set_level("INFO", logger="vlm_r1")
+    evaluate.run(small_params, project, "sft")
+    lines = [record.getMessage() for record in caplog.records]
+    told = [line.split("  ") for line in lines if line.startswith("sft step 1  street_test  ")]
+    assert [words[2] for words in told] == [f"batch {n} of {len(told)}" for n in (1, 2, 3)]
+    assert all(words[3].endswith(" rows/s") for words in told)
+    assert [line for line in lines if line.startswith("sft step 2  accuracy: studio_val ")]
+
+
+def test_killed_and_started_again_it_writes_the_same_bytes(project, undisturbed):
+    for lines in (1, 9, 40):  # of 108 rows
+        process = start(project)
+        wait_for(lambda least=lines: len(cached_lines(project)) >= least, process)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert not (project / "results/sft").exists()
+    assert 40 <= len(cached_lines(project)) < 108
+    assert start(project).wait() == 0
+    assert results(project) == undisturbed
+
+
+def test_two_processes_write_what_one_writes(project, undisturbed):
+    together = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    process = start(project, *together)
+    assert process.wait() == 0, (project / "log").read_text()[-3000:]
+    assert results(project) == undisturbed
+    ranks = {file.name for file in (project / paths.COMPLETIONS).rglob("rank-*.jsonl")}
+    assert ranks == {"rank-0.jsonl", "rank-1.jsonl"}
+
+
+def start(project: Path, *launcher: str) -> subprocess.Popen:
+    environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", "OMP_NUM_THREADS": "1"}
+    with (project / "log").open("a") as log:
+        return subprocess.Popen(
+            [sys.executable, *launcher, str(PROGRAM), str(project), "sft"],
+            env=os.environ | environment,
+            stdout=log,
+            stderr=log,
+        )
+
+
+def cached_lines(project: Path) -> list[str]:
+    files = (project / paths.COMPLETIONS).rglob("rank-*.jsonl")
+    return [line for file in files for line in file.read_text().splitlines()]
+
+
+def wait_for(true, process: subprocess.Popen, patience_s: float = 300) -> None:
+    deadline = time.monotonic() + patience_s
+    while not true():
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_a_broken_checkpoint_is_named_before_anything_is_asked(project, small_params, no_models):
+    file = project / paths.checkpoint_dir("sft", 2) / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=r"checkpoint-2: model\.safetensors cannot be read"):
+        evaluate.run(small_params, project, "sft")
+    assert not (project / "results").exists()
+    assert not (project / paths.COMPLETIONS).exists()
+
+
+def test_a_checkpoint_that_does_not_open_leaves_the_old_results(
+    project, small_params, undisturbed, monkeypatch
+):
+    evaluate.run(small_params, project, "sft")
+    shutil.rmtree(project / paths.COMPLETIONS)
+    config = project / paths.checkpoint_dir("sft", 2) / "config.json"
+    config.write_text(config.read_text().replace('"vocab_size": ', '"vocab_size": 1'))
+    with pytest.raises(ModelError, match="checkpoint-2"):
+        evaluate.run(small_params, project, "sft")
+    assert results(project) == undisturbed
+    assert not (project / "results/sft.part").exists()
+
+
+class Trainer(threading.Thread):
+    """Drops checkpoints one after the other, as training does, then gives the folder its name."""
+
+    def __init__(self, project: Path, params: Params) -> None:
+        super().__init__(daemon=True)
+        self.project, self.params = project, params
+        self.part = project / "models/sft.part"
+        self.may_go_on = threading.Event()
+
+    def run(self) -> None:
+        for step in self.params.train.step_grid[1:]:
+            drop_checkpoint(self.project, self.params, self.part / f"checkpoint-{step}", step)
+            if step == 1:
+                self.may_go_on.wait()
+        self.part.rename(self.project / "models/sft")
+
+
+def test_checkpoints_are_evaluated_while_training_goes_on(
+    project, small_params, undisturbed, opened, request, caplog
+):
+    caplog.set_level("INFO", logger="vlm_r1")
+    shutil.rmtree(project / "models/sft")
+    trainer = Trainer(project, small_params)
+    watcher = threading.Thread(
+        target=watch.run, args=(small_params, project, "sft", "cpu", 120, 0.02)
+    )
+    watcher.start()
+    wait_until(lambda: opened == ["base"])
+    trainer.start()
+    wait_until(lambda: any("step 1  accuracy" in r.getMessage() for r in caplog.records))
+    assert opened == ["base", "checkpoint-1"]
+    trainer.may_go_on.set()
+    watcher.join(timeout=120)
+    assert not watcher.is_alive()
+    assert opened == ["base", "checkpoint-1", "checkpoint-2"]
+    trainer.join()
+    request.getfixturevalue("no_models")
+    evaluate.run(small_params, project, "sft")
+    assert results(project) == undisturbed
+
+
+def wait_until(true, patience_s: float = 120) -> None:
+    deadline = time.monotonic() + patience_s
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_while_training_writes_an_earlier_training_is_not_looked_at(project):
+    assert watch.find_checkpoint(project, "sft", 1) == Path("models/sft/checkpoint-1")
+    growing = project / "models/sft.part/checkpoint-1"
+    growing.mkdir(parents=True)
+    assert watch.find_checkpoint(project, "sft", 1) is None
+    (growing / "contract.json").write_text("{}")
+    assert watch.find_checkpoint(project, "sft", 1) == Path("models/sft.part/checkpoint-1")
+
+
+def test_a_checkpoint_moved_by_the_end_of_training_is_found_again(
+    project, small_params, undisturbed, monkeypatch, request
+):
+    (project / "models/sft").rename(project / "models/sft.part")
+    load = candidate.load_model
+
+    def load_late(path, task):
+        if (project / "models/sft.part").exists() and Path(path).name == "checkpoint-1":
+            (project / "models/sft.part").rename(project / "models/sft")
+        return load(path, task)
+
+    monkeypatch.setattr(candidate, "load_model", load_late)
+    watch.run(small_params, project, "sft", "cpu", 60, 0.02)
+    request.getfixturevalue("no_models")
+    evaluate.run(small_params, project, "sft")
+    assert results(project) == undisturbed
+
+
+def test_what_does_not_come_is_not_waited_for_for_ever(project, small_params):
+    shutil.rmtree(project / paths.checkpoint_dir("sft", 2))
+    with pytest.raises(ModelError, match=r"no models/sft/checkpoint-2 after 0\.1 s"):
+        watch.run(small_params, project, "sft", "cpu", 0.1, 0.02)
+
+
+def test_a_training_that_failed_is_not_waited_for(project, small_params):
+    (project / "models/sft").rename(project / "models/sft.part")
+    shutil.rmtree(project / "models/sft.part/checkpoint-2")
+    wait = threading.Timer(8, shutil.rmtree, [project / "models/sft.part"])
+    wait.start()
+    with pytest.raises(ModelError, match=r"no models/sft/checkpoint-2 and training has ended"):
+        watch.run(small_params, project, "sft", "cpu", 300, 0.02)
+
+
+def test_a_watched_checkpoint_of_other_terms_is_refused(project, no_models):
+    other = changed("experiment", seed=7)
+    with pytest.raises(ContractError, match="seed: 42 != 7"):
+        watch._evaluated(evaluate.begin(other, project, "sft"), 1, Path("models/sft/checkpoint-1"))
