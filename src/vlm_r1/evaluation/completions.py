@@ -22,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from vlm_r1 import paths
 from vlm_r1.errors import ResultError
@@ -48,8 +48,8 @@ class CompletionKey(BaseModel):
     max_new_tokens: int
     decoding: str
     version: Literal[1] = 1
-    torch: str = metadata.version("torch")
-    transformers: str = metadata.version("transformers")
+    torch: str = Field(default_factory=partial(metadata.version, "torch"))
+    transformers: str = Field(default_factory=partial(metadata.version, "transformers"))
 
     @property
     def digest(self) -> str:
