@@ -1,5 +1,7 @@
 """evaluation/frames.py: which frame the boxes score best in, and when that stops a run."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,10 +9,10 @@ import pytest
 from vlm_r1.boxes import FRAMES, from_original
 from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.frames import check_frame, check_rows, require_frame, sizes_or_none
-from vlm_r1.evaluation.generation import Completion
+from vlm_r1.evaluation.questions import Completion
 from vlm_r1.results import ResultRow
 from vlm_r1.stages import evaluate
-from vlm_r1.stages.evaluate import Exam
+from vlm_r1.stages.evaluate import Evaluation, Exam
 
 IMAGE, INPUT = (600, 900), (308, 448)  # (height, width) before and after the resize
 
@@ -160,17 +162,16 @@ def test_stage_evaluate_refuses_a_checkpoint_that_speaks_another_frame(
         expression="it", image=[f"{i}.png" for i in range(20)], height=IMAGE[0], width=IMAGE[1]
     )
     texts = np.round(written_in("thousand", truth)).tolist()
-    monkeypatch.setattr(evaluate, "load_model", lambda *_: None)
-    monkeypatch.setattr(evaluate, "load_processor", lambda *_: None)
-    monkeypatch.setattr(evaluate, "checkpoint_digest", lambda _: "digest")
+    completions = [Completion(str(text), INPUT) for text in texts]
+    asked = Mock(digest="digest")
+    monkeypatch.setattr(evaluate, "Candidate", lambda *_: asked)
     monkeypatch.setattr(
-        evaluate, "ask_all", lambda *_: [Completion(str(text), INPUT) for text in texts]
+        evaluate, "CompletionStore", lambda *_: Mock(read_all=lambda _: completions)
     )
-    exam = Exam("street_test", records, questions=[], meta={})
-    unit = {"method": "sft", "step": 1}
+    exam = Exam("street_test", records, questions=[], questions_digest="", meta={})
+    evaluation = Evaluation(small_params, tmp_path, "sft", Mock(), [exam], Mock(), Mock())
     assert small_params.task.frame == "input"
     with pytest.raises(
         ResultError, match=r"sft/street_test/step-1\.json: boxes score .* 100\.0 % as 0-1000"
     ):
-        evaluate._evaluate_checkpoint(small_params, tmp_path, [exam], unit, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+        evaluation.results(1, tmp_path)

@@ -90,15 +90,15 @@ class Evaluation:
             completions = stores[exam.name].read_all(len(exam.questions))
             meta = {**unit, **exam.meta}
             result = build_result(exam.records, completions, self.params.task.frame, meta)
-            self._require_frame(f"{label}  {exam.name}", result)
+            self._require_frame(paths.result_file(self.method, exam.name, step), result)
             results.append((exam, result))
         self._tell(label, results, time.monotonic() - started)
         return results
 
-    def _require_frame(self, label: str, result: ResultFile) -> None:
+    def _require_frame(self, file: Path, result: ResultFile) -> None:
         units = len(self.exams) * len(self.params.train.step_grid)
-        frame = self.params.task.frame
-        require_frame(check_rows(result.results, frame, tests=units), label)
+        finding = check_rows(result.results, self.params.task.frame, tests=units)
+        require_frame(finding, file.as_posix())
 
     def _tell(self, label: str, results: list[tuple[Exam, ResultFile]], seconds: float) -> None:
         if self.share.is_main_process:
