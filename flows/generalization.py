@@ -12,9 +12,10 @@ from prefect import flow, get_run_logger
 
 from tasks.artifact import publish_report
 from tasks.stage import StageFailedError, is_up_to_date, run_stage
+from vlm_r1.config import METHODS, Params, load_params
 from vlm_r1.paths import REPORT
 
-CHAPTERS = (
+CHAPTERS = (  # of one training run a method
     "draw",  # the pictures and records of both worlds
     "prepare",  # one reader, the data's expectations, leakage
     "base",  # the model both methods start from
@@ -32,15 +33,27 @@ runs:   make mlflow, then http://127.0.0.1:5000"""
 @flow(name="generalization")
 def generalization() -> None:
     """Bring every stage up to date, one after the other, and publish the report."""
-    seconds = {chapter: run_stage(chapter) for chapter in CHAPTERS}
+    seconds = {chapter: run_stage(chapter) for chapter in chapters(load_params())}
     publish_report()
     get_run_logger().info("done\n%s\n%s", seconds_table(seconds), WHERE)
+
+
+def chapters(params: Params) -> list[str]:
+    """Every stage in order; a training and an evaluation more for each of experiment.seeds."""
+    further = [
+        f"{stage}@{method}-{seed}"
+        for seed in params.experiment.seeds
+        for stage in ("train_seed", "evaluate_seed")
+        for method in METHODS
+    ]
+    report = CHAPTERS.index("report")
+    return [*CHAPTERS[:report], *further, *CHAPTERS[report:]]
 
 
 def seconds_table(seconds: dict[str, float]) -> str:
     """Seconds per stage, one a line, and their sum."""
     rows = [*seconds.items(), ("all", sum(seconds.values()))]
-    return "\n".join(f"{name:<14}{value:>8.1f} s" for name, value in rows)
+    return "\n".join(f"{name:<22}{value:>8.1f} s" for name, value in rows)
 
 
 def main() -> None:

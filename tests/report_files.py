@@ -64,7 +64,7 @@ def write_experiment(
                 write_results(root / paths.result_file(method, dataset, step), result)
     for method, completions in (("sft", 32), ("grpo", 256)):
         cost = {"method": method, "seconds": 12.5, "prompts": 32, "completions": completions}
-        file = root / paths.method_dir(method) / "cost.json"
+        file = root / paths.run_dir(method) / "cost.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(cost | {"tokens": 1000}), encoding="utf-8")
 

@@ -2,7 +2,15 @@
 
 import pytest
 
-from vlm_r1.contract import Contract, differences, require_equal
+from tests.conftest import small_values
+from vlm_r1.config import Params, parse_params
+from vlm_r1.contract import (
+    Contract,
+    differences,
+    evaluation_contract,
+    require_equal,
+    training_contract,
+)
 from vlm_r1.errors import ContractError
 
 TERMS = {
@@ -32,11 +40,12 @@ OTHER = {
     "max_new_tokens": 32,
     "parser_version": "0",
     "scoring_version": "0",
+    "decoding": "sampled",
 }
 
 
 def test_every_field_of_the_contract_is_tried_here():
-    assert set(OTHER) | {"decoding"} == set(Contract.model_fields)
+    assert set(OTHER) == set(Contract.model_fields)
 
 
 @pytest.mark.parametrize("field", sorted(OTHER))
@@ -47,6 +56,46 @@ def test_a_difference_in_one_field_is_refused_with_both_values(field):
         require_equal({"a": ours, "b": theirs})
     assert repr(ours[field]) in str(raised.value)
     assert repr(OTHER[field]) in str(raised.value)
+
+
+# What in params.yaml sets each term; digests come from files, versions and decoding from the code.
+SETTINGS = {
+    "min_pixels": ("task", "min_pixels", 4000),
+    "max_pixels": ("task", "max_pixels", 99_999),
+    "frame": ("task", "frame", "thousand"),
+    "prompts_per_step": ("train", "prompts_per_step", 4),
+    "step_grid": ("train", "save_every", 2),
+    "seed": ("experiment", "seed", 7),
+    "dtype": ("task", "dtype", "bfloat16"),
+    "prompts": ("task", "prompts", {"sft": "json", "grpo": "r1"}),
+    "max_new_tokens": ("evaluate", "max_new_tokens", 9),
+}
+FROM_FILES = {"base_digest", "training_records_digest"}
+FROM_CODE = {"decoding", "parser_version", "scoring_version"}
+
+
+def contract_of(params: Params, base: str = "b", records: str = "r") -> dict:
+    return evaluation_contract(training_contract(params, base, records), params).model_dump()
+
+
+def test_every_term_has_a_source():
+    assert set(SETTINGS) | FROM_FILES | FROM_CODE == set(Contract.model_fields)
+
+
+@pytest.mark.parametrize("field", sorted(SETTINGS))
+def test_a_changed_parameter_changes_its_term_and_no_other(field):
+    section, key, value = SETTINGS[field]
+    values = small_values()
+    before = contract_of(parse_params(values, "before"))
+    values[section][key] = value
+    after = contract_of(parse_params(values, "after"))
+    assert [line.partition(":")[0] for line in differences(before, after)] == [field]
+
+
+def test_another_base_and_other_records_change_their_digests_alone():
+    params = parse_params(small_values(), "small")
+    changed = differences(contract_of(params), contract_of(params, "b2", "r2"))
+    assert changed == ["base_digest: 'b' != 'b2'", "training_records_digest: 'r' != 'r2'"]
 
 
 def test_equal_contracts_have_one_digest_and_no_differences():

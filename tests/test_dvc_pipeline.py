@@ -11,20 +11,30 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.generalization import CHAPTERS
+from flows.generalization import CHAPTERS, chapters
 from tests.house import ROOT, closure, modules
+from vlm_r1.config import load_params
 
 # Code that shapes no output: MLflow is a view of the files, an error writes none.
 VIEWS = frozenset({"vlm_r1.tracking", "vlm_r1.errors"})
-STAGE_MODULES = {"sft": "train", "grpo": "train"}  # the others are named like their stage
+STAGE_MODULES = {  # the others are named like their stage
+    "sft": "train",
+    "grpo": "train",
+    "train_seed": "train",
+    "evaluate_seed": "evaluate",
+}
 DVC = str(Path(sys.executable).with_name("dvc"))
 STAND_IN = """
 import pathlib, sys, yaml
-name, *item = sys.argv[1:]
-name, item = (item[0], []) if name == "train" else (name, item)
+name, *words = sys.argv[1:]
+method, *seed = [word for word in words if word != "--seed"] or [""]
+if name == "train" and not seed:
+    name = method
+elif seed:
+    name += "_seed"
 stages = yaml.safe_load(pathlib.Path("dvc.yaml").read_text())["stages"]
-(out,) = stages[name].get("do", stages[name])["outs"]
-out = pathlib.Path(out.replace("${item}", "".join(item)))
+(out,) = stages[name]["outs"]
+out = pathlib.Path(out.replace("${key}", "-".join([method, *seed])))
 out.parent.mkdir(parents=True, exist_ok=True)
 if out.suffix:
     out.write_text(name)
@@ -35,9 +45,8 @@ else:
 
 
 def stages() -> dict[str, dict]:
-    """Stage -> its definition, the body of a `foreach` for one."""
-    listed = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    return {name: stage.get("do", stage) for name, stage in listed.items()}
+    """Stage -> its definition."""
+    return yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
 
 @pytest.mark.parametrize("stage", stages())
@@ -67,7 +76,7 @@ def test_templates_are_dependencies_of_the_stage_that_renders_them():
 def test_every_section_of_params_is_listed_by_a_stage():
     sections = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     listed = {key.split(".")[0] for stage in stages().values() for key in stage["params"]}
-    assert listed == set(sections)
+    assert listed - {"${item"} == set(sections)
 
 
 def test_the_flow_names_every_stage_once_and_in_an_order_that_dvc_allows():
@@ -154,6 +163,27 @@ def test_the_base_of_a_clone_is_taken_as_it_is(reproduced):
 def test_a_changed_knob_makes_only_its_readers_stale(clone, old, new, expected):
     edit(clone / "params.yaml", old, new)
     assert stale(clone) == expected
+
+
+def test_further_seeds_add_stages_and_leave_the_first_runs_alone(clone):
+    edit(clone / "params.yaml", "seeds: []", "seeds: [7]")
+    params = load_params(clone / "params.yaml")
+    further = [chapter for chapter in chapters(params) if chapter not in CHAPTERS]
+    assert further == [
+        "train_seed@sft-7",
+        "train_seed@grpo-7",
+        "evaluate_seed@sft-7",
+        "evaluate_seed@grpo-7",
+    ]
+    ran = dvc(clone, "repro").stdout.splitlines()
+    runs = {line.split("'")[1] for line in ran if line.startswith("Running")}
+    assert runs == {*further, "report", "register"}
+    assert (clone / "models/grpo-7/cost.json").exists()
+    assert (clone / "results/sft-7").is_dir()
+    edit(clone / "params.yaml", "learning_rate: 1.0e-4\n  schedule: linear\n  warmup_share: 0.0\n"
+         "  micro_batch: 16", "learning_rate: 2.0e-4\n  schedule: linear\n  warmup_share: 0.0\n"
+         "  micro_batch: 16")  # fmt: skip
+    assert stale(clone) == {"sft", "train_seed@sft-7"}  # what hangs on them follows
 
 
 def test_no_stage_asks_for_telemetry_or_updates():

@@ -8,18 +8,22 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
 from tests.conftest import ROOT, small_values
 from vlm_r1 import paths
 from vlm_r1.config import Params, parse_params
-from vlm_r1.errors import ContractError, ModelError
+from vlm_r1.contract import differences, read_terms
+from vlm_r1.errors import ConfigError, ContractError, ModelError
 from vlm_r1.evaluation import candidate
-from vlm_r1.stages import evaluate, watch
+from vlm_r1.results import read_results
+from vlm_r1.stages import evaluate, train, watch
 from vlm_r1.stages.terms import contract_of
 
 PROGRAM = ROOT / "tests/evaluation_process.py"
@@ -330,3 +334,26 @@ def test_a_watched_checkpoint_of_other_terms_is_refused(project, no_models):
     other = changed("experiment", seed=7)
     with pytest.raises(ContractError, match="seed: 42 != 7"):
         watch._evaluated(evaluate.begin(other, project, "sft"), 1, Path("models/sft/checkpoint-1"))
+
+
+def test_a_further_run_is_trained_and_evaluated_beside_the_first(small_root, tmp_path, monkeypatch):
+    monkeypatch.setattr("vlm_r1.training.arguments.REPORT_TO", [])
+    monkeypatch.setattr("vlm_r1.tracking.method_run", lambda *_: nullcontext())
+    monkeypatch.setattr("vlm_r1.tracking.track_training", lambda *_: None)
+    root = tmp_path / "project"
+    for name in ("data", "models/base"):
+        shutil.copytree(small_root / name, root / name)
+    params = changed("experiment", seeds=[7])
+    for seed in (None, 7):
+        train.run(params, root, "sft", seed)
+    evaluate.run(params, root, "sft", 7)
+    terms = {run: read_terms(root, paths.checkpoint_dir(run, 2)) for run in ("sft", "sft-7")}
+    assert differences(*terms.values()) == ["seed: 42 != 7"]
+    weights = [load_file(root / f"models/{run}/checkpoint-2/model.safetensors") for run in terms]
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert len(results(root)) == UNITS
+    assert all(name.startswith("results/sft-7/") for name in results(root))
+    result = read_results(root / paths.result_file("sft-7", "studio_test", 2))
+    assert result.meta["contract"]["seed"] == 7
+    with pytest.raises(ConfigError, match="seed 8"):
+        evaluate.run(params, root, "sft", 8)

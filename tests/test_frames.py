@@ -159,7 +159,11 @@ def test_stage_evaluate_refuses_a_checkpoint_that_speaks_another_frame(
     """Asked in input pixels, it answers in 0-1000."""
     truth = true_boxes(20)
     records = pd.DataFrame(truth, columns=["x1", "y1", "x2", "y2"]).assign(
-        expression="it", image=[f"{i}.png" for i in range(20)], height=IMAGE[0], width=IMAGE[1]
+        expression="it",
+        image=[f"{i}.png" for i in range(20)],
+        record_id=[f"r{i}" for i in range(20)],
+        height=IMAGE[0],
+        width=IMAGE[1],
     )
     texts = np.round(written_in("thousand", truth)).tolist()
     completions = [Completion(str(text), INPUT) for text in texts]
@@ -169,7 +173,7 @@ def test_stage_evaluate_refuses_a_checkpoint_that_speaks_another_frame(
         evaluate, "CompletionStore", lambda *_: Mock(read_all=lambda _: completions)
     )
     exam = Exam("street_test", records, questions=[], questions_digest="", meta={})
-    evaluation = Evaluation(small_params, tmp_path, "sft", Mock(), [exam], Mock(), Mock())
+    evaluation = Evaluation(small_params, tmp_path, "sft", Mock(seed=42), [exam], Mock(), Mock())
     assert small_params.task.frame == "input"
     with pytest.raises(
         ResultError, match=r"sft/street_test/step-1\.json: boxes score .* 100\.0 % as 0-1000"

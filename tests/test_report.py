@@ -203,19 +203,21 @@ def test_rows_pair_by_key_whatever_their_order():
     lines = rows(3)
     forward = Table([unit("sft", "d", 0, lines), unit("grpo", "d", 0, lines)])
     turned = Table([unit("sft", "d", 0, lines), unit("grpo", "d", 0, lines[::-1])])
-    assert (turned["grpo", "d", 0].scores.hit == forward["grpo", "d", 0].scores.hit).all()
-    assert turned["grpo", "d", 0].rows == lines
+    assert (turned["grpo", "d", 0].hit == forward["grpo", "d", 0].hit).all()
+    assert turned["grpo", "d", 0].first.rows == lines
 
 
 def test_rows_with_equal_keys_pair_by_occurrence():
     lines = rows(2, text="the same cup")
     table = Table([unit("sft", "d", 0, lines), unit("grpo", "d", 0, lines[::-1])])
-    assert table["grpo", "d", 0].scores.n == len(lines)
+    assert table["grpo", "d", 0].n == len(lines)
 
 
 def test_other_rows_are_refused():
     other = rows(3)[:-1]
-    with pytest.raises(ResultError, match=r"grpo-0\.json: 11 rows, 1 of the 12 rows of sft-0"):
+    with pytest.raises(
+        ResultError, match=r"sft-0\.json: 12 rows, 1 not in the other.*grpo-0\.json: 11 rows"
+    ):
         Table([unit("sft", "d", 0, rows(3)), unit("grpo", "d", 0, other)])
 
 

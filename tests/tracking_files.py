@@ -54,17 +54,18 @@ def write_experiment(root: Path, params: Params, weights: str = "first") -> Trai
     return contract
 
 
-def write_training(root: Path, method: str, contract: TrainingContract, weights: str) -> None:
+def write_training(root: Path, run: str, contract: TrainingContract, weights: str) -> None:
     for step in contract.step_grid[1:]:
-        folder = root / paths.checkpoint_dir(method, step)
-        write_checkpoint(folder, f"{weights} {method} {step}")
+        folder = root / paths.checkpoint_dir(run, step)
+        write_checkpoint(folder, f"{weights} {run} {step}")
         (folder / "contract.json").write_text(contract.model_dump_json())
     log = [
         {"step": step, "loss": 1.0 / step, "rewards/iou/mean": 0.1 * step, "odd(key)": step}
         for step in contract.step_grid[1:]
     ]
-    folder = root / paths.method_dir(method)
+    folder = root / paths.run_dir(run)
     (folder / "training_log.jsonl").write_text("\n".join(json.dumps(line) for line in log) + "\n")
+    method = run.partition("-")[0]
     cost = {"method": method, "seconds": 12.5, "prompts": 32, "completions": 256, "tokens": 999}
     (folder / "cost.json").write_text(json.dumps(cost))
     if method == "grpo":
@@ -105,8 +106,9 @@ def write_unit(
     step: int,
     hits: int,
 ) -> None:
-    """One result file with `hits` right answers of RECORDS."""
-    folder = paths.checkpoint_dir(method, step) if step else Path(params.task.base_model)
+    """One result file with `hits` right answers of RECORDS, of the run that `contract` tells."""
+    run = params.run_name(method, contract.seed)
+    folder = paths.checkpoint_dir(run, step) if step else Path(params.task.base_model)
     meta = {
         "method": method,
         "dataset": dataset,
@@ -132,4 +134,4 @@ def write_unit(
         for i in range(RECORDS)
     ]
     result = ResultFile(accuracy=100 * hits / RECORDS, results=rows, meta=meta)
-    write_results(root / paths.result_file(method, dataset, step), result)
+    write_results(root / paths.result_file(run, dataset, step), result)

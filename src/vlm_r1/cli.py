@@ -27,6 +27,9 @@ app.add_typer(stage_app, name="stage", no_args_is_help=True)
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The params file.")]
 MethodName = Literal["sft", "grpo"]
+TrainingSeed = Annotated[
+    int | None, typer.Option("--seed", help="A further training run, one of experiment.seeds.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 PresetName = Annotated[
     Literal["standard", "feb2025-r1", "feb2025-sft", "mar2025"] | None,
@@ -187,6 +190,7 @@ def evaluate(
     patience_s: Annotated[
         float, typer.Option(help="With --watch: seconds to wait for each next checkpoint.")
     ] = 86_400,
+    seed: TrainingSeed = None,
     params: ParamsFile = PARAMS,
 ) -> None:
     """Answer a method's checkpoints ahead of the stage `evaluate`, which then only writes results.
@@ -197,7 +201,8 @@ def evaluate(
     """
     from vlm_r1.stages import watch as ahead
 
-    ahead.run(load_params(params), Path.cwd(), method, device, patience_s if watch else 0)
+    patience_s = patience_s if watch else 0
+    ahead.run(load_params(params), Path.cwd(), method, device, patience_s, seed=seed)
 
 
 @stage_app.command("draw")
@@ -225,19 +230,21 @@ def stage_base(params: ParamsFile = PARAMS) -> None:
 
 
 @stage_app.command("train")
-def stage_train(method: MethodName, params: ParamsFile = PARAMS) -> None:
+def stage_train(method: MethodName, seed: TrainingSeed = None, params: ParamsFile = PARAMS) -> None:
     """Train one method from the base."""
     from vlm_r1.stages import train
 
-    train.run(load_params(params), Path.cwd(), method)
+    train.run(load_params(params), Path.cwd(), method, seed)
 
 
 @stage_app.command("evaluate")
-def stage_evaluate(method: MethodName, params: ParamsFile = PARAMS) -> None:
+def stage_evaluate(
+    method: MethodName, seed: TrainingSeed = None, params: ParamsFile = PARAMS
+) -> None:
     """Evaluate every checkpoint of one method on every dataset."""
     from vlm_r1.stages import evaluate
 
-    evaluate.run(load_params(params), Path.cwd(), method)
+    evaluate.run(load_params(params), Path.cwd(), method, seed)
 
 
 @stage_app.command("report")

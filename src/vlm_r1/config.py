@@ -14,6 +14,7 @@ Role = Literal["train", "validation", "id", "ood"]
 Frame = Literal["original", "input", "thousand", "unit"]
 Template = Literal["plain", "r1", "json"]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 
@@ -28,7 +29,14 @@ class Experiment(Section):
     """What the whole experiment is called and sown with."""
 
     name: str  # MLflow experiment
-    seed: Annotated[int, Field(ge=0)] = 42
+    seed: Seed = 42  # of the data, the base and the first training run of each method
+    seeds: list[Seed] = []  # of further training runs of both methods
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> "Experiment":
+        if len({self.seed, *self.seeds}) <= len(self.seeds):
+            raise ValueError(f"seed {self.seed} and seeds {self.seeds} name one seed twice")
+        return self
 
 
 class Prompts(Section):
@@ -192,6 +200,35 @@ class Params(Section):
         if roles.count("train") != 1:
             raise ValueError(f"{roles.count('train')} datasets have the role 'train', need one")
         return self
+
+    def sown(self, seed: int | None) -> "Params":
+        """These parameters for the training run of `seed`; None is the first run's.
+
+        Raises:
+            ConfigError: the experiment has no such seed.
+        """
+        first, others = self.experiment.seed, self.experiment.seeds
+        if seed is None or seed == first:
+            return self
+        if seed not in others:
+            raise ConfigError(
+                got=f"seed {seed}",
+                need=f"experiment.seed {first}, or one of experiment.seeds {others}",
+                because="a run that the experiment does not name would be in no report",
+                do="add it to experiment.seeds in params.yaml",
+            )
+        return self.model_copy(
+            update={"experiment": self.experiment.model_copy(update={"seed": seed, "seeds": []})}
+        )
+
+    def run_name(self, method: Method, seed: int | None = None) -> str:
+        """What a training run's folders are called: its method, and its seed unless the first."""
+        return method if seed in (None, self.experiment.seed) else f"{method}-{seed}"
+
+    @property
+    def all_seeds(self) -> list[int]:
+        """Of the training runs of each method, the first run's first."""
+        return [self.experiment.seed, *self.experiment.seeds]
 
     def names(self, *roles: Role) -> list[str]:
         """Names of the datasets with these roles, in the file's order."""

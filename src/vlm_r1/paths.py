@@ -17,19 +17,19 @@ def records_file(dataset: str) -> Path:
     return PREPARED / dataset / "records.parquet"
 
 
-def method_dir(method: str) -> Path:
-    """A method's checkpoints, log and cost."""
-    return MODELS / method
+def run_dir(run: str) -> Path:
+    """A training run's checkpoints, log and cost; `run` as `Params.run_name` has it."""
+    return MODELS / run
 
 
-def checkpoint_dir(method: str, step: int) -> Path:
-    """One checkpoint of a method."""
-    return method_dir(method) / f"checkpoint-{step}"
+def checkpoint_dir(run: str, step: int) -> Path:
+    """One checkpoint of a training run."""
+    return run_dir(run) / f"checkpoint-{step}"
 
 
-def result_file(method: str, dataset: str, step: int) -> Path:
-    """One unit, (method, dataset, step)."""
-    return RESULTS / method / dataset / f"step-{step}.json"
+def result_file(run: str, dataset: str, step: int) -> Path:
+    """One unit, (training run, dataset, step)."""
+    return RESULTS / run / dataset / f"step-{step}.json"
 
 
 def step_of(path: Path) -> int:

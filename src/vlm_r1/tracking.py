@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Branch:
-    """One method's branch of the run tree: where it is in MLflow and which files it shows."""
+    """One training run's branch of the run tree: where it is in MLflow, which files it shows."""
 
     client: "MlflowClient"
     experiment_id: str
@@ -58,8 +59,12 @@ class _Branch:
     method: str
 
     @property
+    def name(self) -> str:
+        return self.params.run_name(self.method, self.contract.seed)
+
+    @property
     def files(self) -> Path:
-        return self.root / paths.method_dir(self.method)
+        return self.root / paths.run_dir(self.name)
 
     def runs(self) -> list["Run"]:
         """Its child runs, the newest first."""
@@ -114,7 +119,8 @@ def configure(root: Path) -> "MlflowClient":
 
 
 def pipeline_run_id(root: Path, params: Params, contract: TrainingContract) -> str:
-    """The parent run of everything under this contract; made if there is none."""
+    """The parent run of all training runs under this contract; made if there is none."""
+    contract = contract.model_copy(update={"seed": params.experiment.seed})
     client = configure(root)
     experiment_id = _experiment_id(client, root, params)
     found = _search_runs(client, experiment_id, {KIND: "pipeline", CONTRACT: contract.digest})
@@ -151,7 +157,7 @@ def method_run(
         with mlflow.start_run(
             experiment_id=branch.experiment_id,
             parent_run_id=parent_id,
-            run_name=method,
+            run_name=branch.name,
             tags={KIND: "method", METHOD: method, CONTRACT: contract.digest},
         ) as run:
             _describe_method(branch, run.info.run_id)
@@ -175,7 +181,7 @@ def track_training(root: Path, params: Params, contract: TrainingContract, metho
         ContractError: a checkpoint was trained under another contract.
     """
     branch = _branch(root, params, contract, method)
-    digests = _checkpoint_digests(root, contract, method)
+    digests = _checkpoint_digests(branch)
     recorded = branch.find_recorded(digests)
     if recorded is not None:
         return recorded[0]
@@ -189,7 +195,9 @@ def track_training(root: Path, params: Params, contract: TrainingContract, metho
     return run_id
 
 
-def track_evaluation(root: Path, params: Params, method: str) -> dict[int, str]:
+def track_evaluation(
+    root: Path, params: Params, method: str, seed: int | None = None
+) -> dict[int, str]:
     """Log every unit's scores, recomputed, on the child run, tied to its LoggedModel and dataset.
 
     Metrics are `accuracy/<dataset>` (percent), `mean_iou/<dataset>` and `parse_rate/<dataset>`
@@ -202,9 +210,9 @@ def track_evaluation(root: Path, params: Params, method: str) -> dict[int, str]:
         ModelError: the results were measured on other checkpoints than those in models/.
         ResultError: a result file is missing or broken.
     """
-    branch = _branch(root, params, read_contract(root, params, method), method)
+    branch = _branch(root, params, read_contract(root, params, method, seed), method)
     units = [
-        (dataset, read_results(root / paths.result_file(method, dataset, step)))
+        (dataset, read_results(root / paths.result_file(branch.name, dataset, step)))
         for dataset in params.evaluated_datasets
         for step in params.train.step_grid
     ]
@@ -214,7 +222,7 @@ def track_evaluation(root: Path, params: Params, method: str) -> dict[int, str]:
         track_training(root, params, branch.contract, method)
         recorded = branch.find_recorded(digests)
     if recorded is None:
-        raise _other_checkpoints(method)
+        raise _other_checkpoints(branch.name)
     run_id, models = recorded
     metrics = [metric for unit in units for metric in _unit_metrics(*unit, models)]
     fresh = [metric for metric in metrics if not _is_logged(metric, models)]
@@ -255,28 +263,30 @@ def track_report(root: Path, params: Params, contract: TrainingContract, report_
 
 
 def rebuild(root: Path, params: Params) -> None:
-    """Bring MLflow up to what the files say: both methods, and the report if there is one."""
-    for method in METHODS:
-        track_evaluation(root, params, method)
+    """Bring MLflow up to what the files say: all training runs, and the report if there is one."""
+    for method, seed in product(METHODS, params.all_seeds):
+        track_evaluation(root, params, method, seed)
     if (root / paths.REPORT / "report.json").exists():
         contract = read_contract(root, params, METHODS[0])
         track_report(root, params, contract, root / paths.REPORT)
 
 
-def read_contract(root: Path, params: Params, method: str) -> TrainingContract:
-    """The contract that the method's last checkpoint was trained under.
+def read_contract(
+    root: Path, params: Params, method: str, seed: int | None = None
+) -> TrainingContract:
+    """The contract that a training run's last checkpoint was trained under.
 
     Raises:
         ModelError: the checkpoint is missing.
     """
-    folder = paths.checkpoint_dir(method, params.train.steps)
+    folder = paths.checkpoint_dir(params.run_name(method, seed), params.train.steps)
     return TrainingContract.model_validate(read_terms(root, folder))
 
 
-def _other_checkpoints(method: str) -> ModelError:
+def _other_checkpoints(run: str) -> ModelError:
     return ModelError(
-        got=f"{paths.RESULTS / method}: digests that differ from those of the checkpoints "
-        f"in {paths.method_dir(method)}",
+        got=f"{paths.RESULTS / run}: digests that differ from those of the checkpoints "
+        f"in {paths.run_dir(run)}",
         need="results measured on these very checkpoints",
         because="a score would otherwise be shown beside weights that did not earn it",
         do="`dvc status` names what is stale; `dvc repro` measures again",
@@ -301,10 +311,11 @@ def _search_runs(client: "MlflowClient", experiment_id: str, tags: dict[str, str
     return client.search_runs([experiment_id], query, order_by=["attributes.start_time DESC"])
 
 
-def _checkpoint_digests(root: Path, contract: TrainingContract, method: str) -> dict[int, str]:
+def _checkpoint_digests(branch: _Branch) -> dict[int, str]:
+    root, contract = branch.root, branch.contract
     digests = {0: contract.base_digest}
     for step in contract.step_grid[1:]:
-        folder = paths.checkpoint_dir(method, step)
+        folder = paths.checkpoint_dir(branch.name, step)
         trained_under = read_terms(root, folder)
         require_equal({"this pipeline": contract.model_dump(), str(folder): trained_under})
         digests[step] = checkpoint_digest(root / folder)
@@ -313,7 +324,8 @@ def _checkpoint_digests(root: Path, contract: TrainingContract, method: str) -> 
 
 def _describe_method(branch: _Branch, run_id: str) -> None:
     """What shaped a training: its sections of params.yaml, the contract, the training records."""
-    client, params, contract = branch.client, branch.params, branch.contract
+    client, contract = branch.client, branch.contract
+    params = branch.params.sown(contract.seed)
     shaping = {"experiment", "task", "train", branch.method}
     _log_params(client, run_id, params.model_dump(include=shaping))
     client.log_text(run_id, _as_yaml(params), "params.yaml")
@@ -327,12 +339,12 @@ def _create_models(branch: _Branch, run_id: str, digests: dict[int, str]) -> Non
     import mlflow
     from mlflow.entities import LoggedModelOutput
 
-    method, outputs = branch.method, []
+    method, run, outputs = branch.method, branch.name, []
     for step, digest in digests.items():
         base = branch.params.task.base_model
-        where = paths.checkpoint_dir(method, step).as_posix() if step else base
+        where = paths.checkpoint_dir(run, step).as_posix() if step else base
         model = mlflow.create_external_model(
-            name=f"{method}-step-{step}",
+            name=f"{run}-step-{step}",
             source_run_id=run_id,
             experiment_id=branch.experiment_id,
             model_type="checkpoint",

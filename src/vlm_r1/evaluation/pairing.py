@@ -113,5 +113,5 @@ def _unpaired(
         got="; ".join(told),
         need=f"the same rows in both, told by {by}",
         because="logs are compared row by row",
-        do="score both on the same records, or pass --common to compare the rows that both hold",
+        do="score both on the same records; `compare --common` takes the rows that both hold",
     )

@@ -38,6 +38,7 @@ def _row(record: dict, completion: Completion, frame: str) -> ResultRow:
         image=record["image"],
         input_size=completion.input_size,
         image_size=(record["height"], record["width"]),
+        record_id=record["record_id"],
     )
     answer = parse_answer(completion.text, frame)
     box = box_in_original(answer, row.image_size, row.input_size)

@@ -14,7 +14,7 @@ from vlm_r1.evaluation.statistics import (
     paired_difference,
 )
 from vlm_r1.report.schema import Comparison, CurvePoint, DatasetLine, FrameSplit
-from vlm_r1.report.units import TESTED, Table, Unit
+from vlm_r1.report.units import TESTED, Point, Table
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class LastStep:
     step: int
     accuracy: dict[str, float]  # method -> percent
     difference: Difference
-    discordance: Discordance  # rows that only grpo, only sft got right
+    discordance: Discordance  # rows that only grpo, only sft got right, of the first seed
     n: int
     n_images: int
     moves: list[Move]
@@ -80,7 +80,7 @@ def dataset_lines(table: Table) -> list[DatasetLine]:
                 name=dataset,
                 role=unit.role,
                 records=unit.scores.n,
-                images=_image_count(unit),
+                images=len(set(unit.scores.pictures)),
                 digest=unit.records_digest,
             )
         )
@@ -88,7 +88,7 @@ def dataset_lines(table: Table) -> list[DatasetLine]:
 
 
 def curve_points(table: Table, resampling: Resampling) -> list[CurvePoint]:
-    """Every tested unit's accuracy with its interval, by dataset, method and step."""
+    """Every tested point's accuracy with its interval, by dataset, method and step."""
     return [
         _curve_point(table[method, dataset, step], resampling)
         for dataset in table.datasets(*TESTED)
@@ -128,14 +128,14 @@ def at_last_step(table: Table, dataset: str, resampling: Resampling) -> LastStep
     step = steps[-1]
     ends = {method: table[method, dataset, step] for method in METHODS}
     starts = {m: table[m, dataset, 0] for m in METHODS if steps[0] == 0 < step}
-    sft, grpo = ends["sft"].scores, ends["grpo"].scores
+    sft, grpo = ends["sft"], ends["grpo"]
     return LastStep(
         dataset=dataset,
         role=ends["grpo"].role,
         step=step,
-        accuracy={method: unit.scores.accuracy for method, unit in ends.items()},
+        accuracy={method: end.accuracy for method, end in ends.items()},
         difference=paired_difference(grpo.hit, sft.hit, grpo.pictures, resampling),
-        discordance=discordance(grpo.hit, sft.hit),
+        discordance=discordance(grpo.first.scores.hit, sft.first.scores.hit),
         n=grpo.n,
         n_images=_image_count(ends["grpo"]),
         moves=[_move(starts[method], ends[method], resampling) for method in starts],
@@ -146,20 +146,19 @@ def at_last_step(table: Table, dataset: str, resampling: Resampling) -> LastStep
     )
 
 
-def _curve_point(unit: Unit, resampling: Resampling) -> CurvePoint:
-    scores = unit.scores
-    accuracy, low, high = interval(scores.hit, scores.pictures, resampling)
-    corrected = interval(unit.correction.hit, scores.pictures, resampling)
+def _curve_point(point: Point, resampling: Resampling) -> CurvePoint:
+    accuracy, low, high = interval(point.hit, point.pictures, resampling)
+    corrected = interval(point.correction.hit, point.pictures, resampling)
     return CurvePoint(
-        method=unit.method,
-        dataset=unit.dataset,
-        step=unit.step,
-        n=scores.n,
+        method=point.method,
+        dataset=point.dataset,
+        step=point.step,
+        n=point.n,
         accuracy=accuracy,
         ci_low=low,
         ci_high=high,
-        mean_iou=scores.mean_iou,
-        parse_rate=scores.parse_rate,
+        mean_iou=point.mean_iou,
+        parse_rate=point.parse_rate,
         corrected_accuracy=corrected.mean,
         corrected_ci_low=corrected.low,
         corrected_ci_high=corrected.high,
@@ -168,8 +167,8 @@ def _curve_point(unit: Unit, resampling: Resampling) -> CurvePoint:
 
 def _comparison(table: Table, dataset: str, step: int, resampling: Resampling) -> Comparison:
     grpo, sft = table["grpo", dataset, step], table["sft", dataset, step]
-    pictures = grpo.scores.pictures
-    found = paired_difference(grpo.scores.hit, sft.scores.hit, pictures, resampling)
+    pictures = grpo.pictures
+    found = paired_difference(grpo.hit, sft.hit, pictures, resampling)
     corrected = paired_difference(grpo.correction.hit, sft.correction.hit, pictures, resampling)
     return Comparison(
         dataset=dataset,
@@ -178,7 +177,7 @@ def _comparison(table: Table, dataset: str, step: int, resampling: Resampling) -
         ci_low=found.low,
         ci_high=found.high,
         p_value=found.p_value,
-        n=grpo.scores.n,
+        n=grpo.n,
         n_images=_image_count(grpo),
         corrected_difference=corrected.mean,
         corrected_ci_low=corrected.low,
@@ -186,19 +185,19 @@ def _comparison(table: Table, dataset: str, step: int, resampling: Resampling) -
     )
 
 
-def _move(start: Unit, end: Unit, resampling: Resampling) -> Move:
+def _move(start: Point, end: Point, resampling: Resampling) -> Move:
     return Move(
         method=end.method,
         dataset=end.dataset,
         role=end.role,
         step=end.step,
-        start=start.scores.accuracy,
-        end=end.scores.accuracy,
-        gain=paired_difference(end.scores.hit, start.scores.hit, end.scores.pictures, resampling),
+        start=start.accuracy,
+        end=end.accuracy,
+        gain=paired_difference(end.hit, start.hit, end.pictures, resampling),
     )
 
 
-def _origin(start: Unit, end: Unit, resampling: Resampling) -> Origin:
+def _origin(start: Point, end: Point, resampling: Resampling) -> Origin:
     correction = end.correction
     return Origin(
         method=end.method,
@@ -207,16 +206,16 @@ def _origin(start: Unit, end: Unit, resampling: Resampling) -> Origin:
         from_step=start.step,
         step=end.step,
         split=_split(start, end, resampling),
-        recovered=recovered(correction, end.scores.pictures, resampling),
-        end=end.scores.accuracy,
+        recovered=recovered(correction, end.pictures, resampling),
+        end=end.accuracy,
         scale=correction.scale,
         offset_px=correction.offset,
         reason=correction.reason,
     )
 
 
-def _split(start: Unit, end: Unit, resampling: Resampling) -> Split:
-    return split_difference(start.correction, end.correction, end.scores.pictures, resampling)
+def _split(start: Point, end: Point, resampling: Resampling) -> Split:
+    return split_difference(start.correction, end.correction, end.pictures, resampling)
 
 
 def _frame_split(origin: Origin) -> FrameSplit:
@@ -244,16 +243,18 @@ def _frame_split(origin: Origin) -> FrameSplit:
     )
 
 
-def _gain_gap(starts: dict[str, Unit], ends: dict[str, Unit], resampling: Resampling) -> Difference:
-    gains = {m: 1.0 * ends[m].scores.hit - starts[m].scores.hit for m in METHODS}
-    pictures = ends["grpo"].scores.pictures
+def _gain_gap(
+    starts: dict[str, Point], ends: dict[str, Point], resampling: Resampling
+) -> Difference:
+    gains = {m: 1.0 * ends[m].hit - starts[m].hit for m in METHODS}
+    pictures = ends["grpo"].pictures
     return paired_difference(gains["grpo"], gains["sft"], pictures, resampling)
 
 
-def _start_gap(starts: dict[str, Unit], resampling: Resampling) -> Difference:
-    grpo, sft = starts["grpo"].scores, starts["sft"].scores
+def _start_gap(starts: dict[str, Point], resampling: Resampling) -> Difference:
+    grpo, sft = starts["grpo"], starts["sft"]
     return paired_difference(grpo.hit, sft.hit, grpo.pictures, resampling)
 
 
-def _image_count(unit: Unit) -> int:
-    return len(set(unit.scores.pictures))
+def _image_count(point: Point) -> int:
+    return len(set(point.pictures))

@@ -24,15 +24,13 @@ from vlm_r1.report.schema import (
 )
 from vlm_r1.report.units import TESTED, Table
 
-SEEDS = 1  # training runs of each method in a table of units
-
 
 def curve_statistics(
     table: Table, comparisons: list[Comparison], resampling: Resampling
 ) -> Statistics:
     """The report's block `statistics`; `comparisons` are those of every common step."""
     return Statistics(
-        seeds=SEEDS,
+        seeds=len(table.seeds),
         confidence=resampling.confidence,
         power=POWER,
         datasets=[
@@ -45,6 +43,8 @@ def curve_statistics(
 
 def selection_lines(table: Table) -> list[SelectionLine]:
     """What choosing on each test set would have claimed; empty without validation results.
+
+    Of the first seed's checkpoints, among which the stage `register` chooses.
 
     Raises:
         ResultError: a checkpoint was evaluated on a test set and not on validation, or the reverse.
@@ -69,7 +69,7 @@ def _dataset(
     ]
     shown = np.array([test.p_holm < 1 - resampling.confidence for test in tests])
     steps = [test.step for test in tests]
-    grpo, sft = table["grpo", dataset, last].scores, table["sft", dataset, last].scores
+    grpo, sft = table["grpo", dataset, last], table["sft", dataset, last]
     return DatasetStatistics(
         dataset=dataset,
         steps=tests,
@@ -94,9 +94,9 @@ def _area(table: Table, dataset: str, resampling: Resampling) -> Estimate | None
     steps = table.common_steps(dataset)
     if len(steps) < 2:
         return None
-    grpo, sft = (np.stack([table[m, dataset, s].scores.hit for s in steps]) for m in METHODS[::-1])
+    curves = {m: np.stack([table[m, dataset, s].hit for s in steps], axis=-2) for m in METHODS}
     pictures = table.first(dataset).scores.pictures
-    return _estimate(area_between(steps, grpo, sft, pictures, resampling))
+    return _estimate(area_between(steps, curves["grpo"], curves["sft"], pictures, resampling))
 
 
 def _methods(table: Table, resampling: Resampling) -> list[MethodStatistics]:
@@ -113,10 +113,10 @@ def _methods(table: Table, resampling: Resampling) -> list[MethodStatistics]:
 def _method(
     table: Table, method: str, inside: str | None, ood: str, step: int, resampling: Resampling
 ) -> MethodStatistics:
-    first, last = (table[method, ood, s].scores for s in (0, step))
+    first, last = (table[method, ood, s] for s in (0, step))
     gap = None
     if inside is not None:
-        id_first, id_last = (table[method, inside, s].scores for s in (0, step))
+        id_first, id_last = (table[method, inside, s] for s in (0, step))
         gap = generalisation_gap(
             1.0 * id_last.hit - id_first.hit,
             id_last.pictures,
@@ -138,7 +138,7 @@ def _selection_line(table: Table, method: str, dataset: str) -> SelectionLine:
     steps = [step for step in table.steps(method, dataset) if step > 0]
     found = leaking_choice(
         _validation_scores(table, method),
-        {step: table[method, dataset, step].scores.hit for step in steps},
+        {step: table[method, dataset, step].first.scores.hit for step in steps},
     )
     return SelectionLine(
         method=method, dataset=dataset, overclaim=found.overclaim, **found._asdict()
@@ -150,7 +150,7 @@ def _validation_scores(table: Table, method: str) -> dict[int, ValidationScore]:
     names = table.datasets("validation")
     steps = set.intersection(*(set(table.steps(method, name)) for name in names)) - {0}
     return {
-        step: pooled_score([table[method, name, step].scores for name in names])
+        step: pooled_score([table[method, name, step].first.scores for name in names])
         for step in sorted(steps)
     }
 

@@ -99,7 +99,7 @@ def _picks(table: Table, count: int, seed: int) -> list[Pick]:
 def _candidates(table: Table, dataset: str, right: str, rng: np.random.Generator) -> list[Pick]:
     """The rows in which `right` was right at the last common step, shuffled."""
     step = table.common_steps(dataset)[-1]
-    grpo, sft = table["grpo", dataset, step].scores.hit, table["sft", dataset, step].scores.hit
+    grpo, sft = (table[m, dataset, step].first.scores.hit for m in ("grpo", "sft"))
     chosen = {
         "grpo": grpo & ~sft,
         "sft": sft & ~grpo,
@@ -117,7 +117,7 @@ def _in_turn(pools: list[list[Pick]]) -> list[Pick]:
 def _case(table: Table, number: int, pick: Pick, images: dict[str, Path] | None) -> Case:
     dataset, right, row = pick
     step = table.common_steps(dataset)[-1]
-    units = {method: table[method, dataset, step] for method in METHODS}
+    units = {method: table[method, dataset, step].first for method in METHODS}
     shown = units["grpo"].rows[row]
     answers = {method: _answer(unit, row) for method, unit in units.items()}
     png = None

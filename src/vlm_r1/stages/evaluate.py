@@ -1,4 +1,4 @@
-"""Stage `evaluate`: every checkpoint of a method on every dataset -> results/<method>.
+"""Stage `evaluate`: every checkpoint of a training run on every dataset -> results/<run>.
 
 Completions go through the cache of `evaluation.completions`, so an evaluation that was killed, or
 whose results were removed, goes on where it was. Under `torchrun` the processes share the batches
@@ -55,7 +55,7 @@ class Exam:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What all checkpoints of a method are asked, under which contract, by how many processes."""
+    """What all checkpoints of a training run are asked, under which contract, by how many."""
 
     params: Params
     root: Path
@@ -64,6 +64,11 @@ class Evaluation:
     exams: list[Exam]
     share: PartialState
     device: torch.device
+
+    @property
+    def run(self) -> str:
+        """The training run's name, that of its folders."""
+        return self.params.run_name(self.method, self.contract.seed)
 
     def results(self, step: int, checkpoint: str | Path) -> list[tuple[Exam, ResultFile]]:
         """One checkpoint's results; asks what the cache lacks, with the other processes.
@@ -74,7 +79,7 @@ class Evaluation:
         """
         started = time.monotonic()
         candidate = Candidate(checkpoint, self.params, self.device)
-        label = f"{self.method} step {step}"
+        label = f"{self.run} step {step}"
         stores = {}
         for exam in self.exams:
             key = candidate.key(exam.questions_digest, self.contract)
@@ -90,7 +95,7 @@ class Evaluation:
             completions = stores[exam.name].read_all(len(exam.questions))
             meta = {**unit, **exam.meta}
             result = build_result(exam.records, completions, self.params.task.frame, meta)
-            self._require_frame(paths.result_file(self.method, exam.name, step), result)
+            self._require_frame(paths.result_file(self.run, exam.name, step), result)
             results.append((exam, result))
         self._tell(label, results, time.monotonic() - started)
         return results
@@ -106,35 +111,45 @@ class Evaluation:
             logger.info("%s  accuracy: %s  (%.1f s)", label, shown, seconds)
 
 
-def run(params: Params, root: Path, method: str) -> None:
+def run(params: Params, root: Path, method: str, seed: int | None = None) -> None:
     """Evaluate step 0 (the base, under the method's prompt) and every checkpoint of `method`.
 
+    Args:
+        seed: one of experiment.seeds for a further training run, results/<method>-<seed>.
+
     Raises:
+        ConfigError: the experiment has no such seed.
         ModelError: a checkpoint of the grid is missing or broken; nothing is written then.
         ContractError: a checkpoint was trained under other terms.
         ResultError: boxes score significantly better in another frame than in the task's.
     """
-    evaluation = begin(params, root, method)
+    evaluation = begin(params, root, method, seed=seed)
     checkpoints = {
-        step: checkpoint_path(params, root, method, step, evaluation.contract)
+        step: checkpoint_path(params, root, evaluation.run, step, evaluation.contract)
         for step in params.train.step_grid
     }
     for checkpoint in checkpoints.values():  # before hours are spent on those before it
         require_whole_checkpoint(checkpoint)
     writes = evaluation.share.is_main_process
-    with whole_folder(root / paths.RESULTS / method) if writes else nullcontext() as output:
+    with whole_folder(root / paths.RESULTS / evaluation.run) if writes else nullcontext() as output:
         for step, checkpoint in checkpoints.items():
             for exam, result in evaluation.results(step, checkpoint):
                 if writes:
                     write_results(output / exam.name / f"step-{step}.json", result)
     if writes:
-        tracking.track_evaluation(root, params, method)
+        tracking.track_evaluation(root, params, method, seed)
     evaluation.share.destroy_process_group()
 
 
-def begin(params: Params, root: Path, method: str, device: str | None = None) -> Evaluation:
-    """Read what will be asked; `device` as torch names it, by default this process's own."""
-    contract = evaluation_contract(contract_of(params, root), params)
+def begin(
+    params: Params, root: Path, method: str, device: str | None = None, seed: int | None = None
+) -> Evaluation:
+    """Read what will be asked; `device` as torch names it, by default this process's own.
+
+    Raises:
+        ConfigError: the experiment has no such seed.
+    """
+    contract = evaluation_contract(contract_of(params.sown(seed), root), params)
     exams = [_exam(params, root, method, name) for name in params.evaluated_datasets]
     # accelerate shares work between CPU processes only if told that the CPU is meant
     share = PartialState(cpu=not torch.accelerator.is_available(), timeout=SLOWEST_SHARE)
@@ -143,7 +158,7 @@ def begin(params: Params, root: Path, method: str, device: str | None = None) ->
 
 
 def checkpoint_path(
-    params: Params, root: Path, method: str, step: int, contract: Contract
+    params: Params, root: Path, run: str, step: int, contract: Contract
 ) -> str | Path:
     """The folder of a step's checkpoint, whose contract must be the one in force.
 
@@ -153,7 +168,7 @@ def checkpoint_path(
     """
     if step == 0:
         return base_path(params, root)
-    folder = paths.checkpoint_dir(method, step)
+    folder = paths.checkpoint_dir(run, step)
     require_terms(root, folder, contract)
     return root / folder
 

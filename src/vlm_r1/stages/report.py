@@ -29,10 +29,11 @@ def run(
         DataError: a picture of the gallery is missing or broken.
     """
     units = [
-        read_unit(root, method, dataset, params.datasets[dataset].role, step)
+        read_unit(root, params, method, dataset, step, seed)
         for dataset in params.evaluated_datasets
         for method in METHODS
         for step in params.train.step_grid
+        for seed in params.all_seeds
     ]
     settings = params.report
     report = build_report(
@@ -50,7 +51,7 @@ def run(
 
 
 def _read_cost(root: Path, method: str) -> Cost:
-    file = paths.method_dir(method) / "cost.json"
+    file = paths.run_dir(method) / "cost.json"
     try:
         return Cost.model_validate_json((root / file).read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -10,11 +10,19 @@ from vlm_r1.stages.terms import base_path, contract_of
 from vlm_r1.training.run import TrainingJob, train
 
 
-def run(params: Params, root: Path, method: str) -> None:
-    """Train `method` (sft or grpo) and leave its checkpoints, logs and cost in models/<method>."""
-    contract = contract_of(params, root)
+def run(params: Params, root: Path, method: str, seed: int | None = None) -> None:
+    """Train `method` (sft or grpo) and leave its checkpoints, logs and cost in models/<run>.
+
+    Args:
+        seed: one of experiment.seeds for a further run, models/<method>-<seed>.
+
+    Raises:
+        ConfigError: the experiment has no such seed.
+    """
+    sown = params.sown(seed)
+    contract = contract_of(sown, root)
     dataset = params.datasets[params.train_dataset]
-    final = root / paths.method_dir(method)
+    final = root / paths.run_dir(params.run_name(method, seed))
     with (
         tracking.method_run(root, params, contract, method),
         whole_folder(final) as output,
@@ -22,7 +30,7 @@ def run(params: Params, root: Path, method: str) -> None:
         train(
             TrainingJob(
                 method=method,
-                params=params,
+                params=sown,
                 contract=contract,
                 base=base_path(params, root),
                 records=read_records(root / paths.records_file(params.train_dataset)),
