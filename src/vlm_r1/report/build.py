@@ -1,4 +1,4 @@
-"""Units in, a folder of report files out: json, md, html, curves.png and gallery/."""
+"""Units in, a folder of report files out: json, md, html, curves, DVC views, gallery/."""
 
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from vlm_r1.report.page import Page, render_html, render_markdown
 from vlm_r1.report.schema import Cost, Lineage, Report
 from vlm_r1.report.units import TESTED, Table, Unit, check_fairness
 from vlm_r1.report.verdict import judge
+from vlm_r1.report.views import write_views
 
 
 def build_report(
@@ -96,6 +97,7 @@ def build_report(
 def _write(page: Page, folder: Path) -> None:
     figure = folder / "curves.png"
     draw_curves(page.report, figure)
+    write_views(page.report, folder)
     (folder / "report.json").write_text(page.report.to_json(), encoding="utf-8")
     (folder / "report.md").write_text(render_markdown(page), encoding="utf-8")
     (folder / "report.html").write_text(render_html(page, figure), encoding="utf-8")
