@@ -188,8 +188,8 @@ def _frame(result: ResultFile, frame: str | None) -> str:
 
 def _require_rows(result: ResultFile) -> None:
     rows = result.results
-    said = (result.meta or {}).get("records", max(1, len(rows)))
-    if said != len(rows):
+    said = (result.meta or {}).get("records", len(rows))
+    if not rows or said != len(rows):
         raise ResultError(
             got=f"a result file with {len(rows)} of {said} rows" if rows else "a file without rows",
             need="at least one row, and all that meta says",
