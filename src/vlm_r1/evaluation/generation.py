@@ -1,21 +1,29 @@
-"""Greedy answers of one checkpoint: batches by tokens, one encoding a picture, early stop.
+"""Greedy answers of one checkpoint: batches by tokens, a picture read once, early stop.
 
 A row is done at its end of turn or at `</answer>`, a batch when all its rows are. Nothing after the
 tag is ever read as an answer, so stopping there only saves time.
 """
 
+import logging
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import BatchEncoding, PreTrainedModel, ProcessorMixin
+from torch import Tensor
+from transformers import PreTrainedModel, ProcessorMixin
+from transformers.generation import StopStringCriteria
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vlm_r1.data.images import open_picture, picture_size
 from vlm_r1.errors import DataError
 from vlm_r1.evaluation.batches import plan_batches
+from vlm_r1.evaluation.decoding import can_share, decode, head_lengths, read_heads
 from vlm_r1.evaluation.questions import Completion, Question
 from vlm_r1.models.chat import chat_text
+
+logger = logging.getLogger(__name__)
 
 STOP = "</answer>"
 
@@ -74,50 +82,101 @@ def batches_of(prompts: list[Prompt], batch_tokens: int, max_new_tokens: int) ->
     return plan_batches(tokens, pictures, max_new_tokens, batch_tokens)
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of a batch as the model sees them, and which of them each row asks about."""
+
+    features: list[Tensor]  # of each picture: (its tokens, width)
+    grids: Tensor  # (pictures, 3): patches in time, height, width
+    which: list[int]  # (rows,)
+
+
 @torch.inference_mode()
 def answer(
     model: PreTrainedModel, processor: ProcessorMixin, batch: list[Prompt], max_new_tokens: int
 ) -> list[Completion]:
-    """Completions of one batch; each picture is opened and encoded once, however many phrases.
-
-    The features go to the language model through `generate`'s `mm_encoder_outputs`
-    (transformers, generation/utils.py), one entry a row.
-    """
+    """Completions of one batch; a picture is opened, encoded and read once for all its phrases."""
     number = {file: i for i, file in enumerate(dict.fromkeys(prompt.picture for prompt in batch))}
     which = [number[prompt.picture] for prompt in batch]
     seen = processor.image_processor([open_picture(file) for file in number], return_tensors="pt")
-    inputs = _text_inputs(processor, batch, [processor.replace_image_token(seen, i) for i in which])
-    inputs, seen = inputs.to(model.device), seen.to(model.device)
-    features = model.get_image_features(
-        seen["pixel_values"], seen["image_grid_thw"], return_dict=True
-    ).pooler_output
+    ids = _token_ids(processor, batch, [processor.replace_image_token(seen, i) for i in which])
+    seen = seen.to(model.device)
+    grids = seen["image_grid_thw"]
+    encoded = model.get_image_features(seen["pixel_values"], grids, return_dict=True)
+    begin = _read_together if can_share(model) else _read_apart
+    inputs = begin(model, processor, ids, Pictures(encoded.pooler_output, grids, which))
     output = model.generate(
         **inputs,
-        image_grid_thw=seen["image_grid_thw"][which],
-        mm_encoder_outputs={
-            "image": BaseModelOutputWithPooling(pooler_output=[features[i] for i in which])
-        },
         max_new_tokens=max_new_tokens,
         do_sample=False,
-        stop_strings=[STOP],
-        tokenizer=processor.tokenizer,
+        pad_token_id=processor.tokenizer.pad_token_id,
+        stopping_criteria=[StopStringCriteria(processor.tokenizer, [STOP])],
     )
     texts = processor.batch_decode(
         output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
     )
-    sizes = (seen["image_grid_thw"][which, 1:] * processor.image_processor.patch_size).tolist()
+    sizes = (grids[which, 1:] * processor.image_processor.patch_size).tolist()
     return [Completion(text, tuple(size)) for text, size in zip(texts, sizes, strict=True)]
 
 
-def _text_inputs(
+def _read_together(
+    model: PreTrainedModel, processor: ProcessorMixin, ids: list[list[int]], pictures: Pictures
+) -> dict[str, Any]:
+    """What `generate` goes on from when each picture has been read once (`decoding`)."""
+    which, lengths = pictures.which, head_lengths(ids, processor.image_token_id)
+    first = [which.index(number) for number in range(len(pictures.grids))]
+    heads = _padded(processor, [ids[row][: lengths[row]] for row in first], model.device)
+    tails = _padded(processor, [row[n:] for row, n in zip(ids, lengths, strict=True)], model.device)
+    past, position = read_heads(model, heads, pictures.features, pictures.grids, which)
+    whole = {
+        name: torch.cat([heads[name][which], tails[name]], dim=1)
+        for name in ("input_ids", "attention_mask")
+    }
+    return whole | {
+        "position_ids": position + (tails["attention_mask"].cumsum(1) - 1).clamp(min=0),
+        "past_key_values": past,
+        "custom_generate": decode,
+    }
+
+
+def _read_apart(
+    model: PreTrainedModel, processor: ProcessorMixin, ids: list[list[int]], pictures: Pictures
+) -> dict[str, Any]:
+    """What `generate` reads whole for each row; the features go in as `mm_encoder_outputs`."""
+    _say_that_rows_read_apart(model.config.model_type)
+    features = [pictures.features[number] for number in pictures.which]
+    return _padded(processor, ids, model.device) | {
+        "image_grid_thw": pictures.grids[pictures.which],
+        "mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=features)},
+    }
+
+
+@cache
+def _say_that_rows_read_apart(model_type: str) -> None:
+    logger.info("%s reads a picture anew for each phrase: its past cannot be shared", model_type)
+
+
+def _token_ids(
     processor: ProcessorMixin, batch: list[Prompt], placeholders: list[str]
-) -> BatchEncoding:
-    """Token ids and masks (rows, tokens), padded left, each picture's place held open."""
+) -> list[list[int]]:
+    """Token ids of each row, its picture's place held open."""
     texts, _ = processor.get_text_with_replacements([p.text for p in batch], placeholders)
-    inputs = processor.tokenizer(texts, padding=True, return_tensors="pt")
-    kinds = processor.create_mm_token_type_ids(inputs["input_ids"])
-    inputs["mm_token_type_ids"] = torch.tensor(kinds)
-    return inputs
+    return processor.tokenizer(texts)["input_ids"]
+
+
+def _padded(
+    processor: ProcessorMixin, ids: list[list[int]], device: torch.device
+) -> dict[str, Tensor]:
+    """Token ids, masks and token types, each (rows, tokens), padded left."""
+    width, pad = max(map(len, ids)), processor.tokenizer.pad_token_id
+    rows = [[pad] * (width - len(row)) + row for row in ids]
+    masks = [[0] * (width - len(row)) + [1] * len(row) for row in ids]
+    values = {
+        "input_ids": rows,
+        "attention_mask": masks,
+        "mm_token_type_ids": processor.create_mm_token_type_ids(rows),
+    }
+    return {name: torch.tensor(value, device=device) for name, value in values.items()}
 
 
 def _require_one_picture(question: Question, found: int) -> None:
