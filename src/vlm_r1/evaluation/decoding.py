@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 from transformers.generation import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
@@ -136,28 +135,29 @@ def decode(
     """
     past, position_ids = inputs["past_key_values"], inputs["position_ids"]
     attention_mask = inputs["attention_mask"]
-    rows = torch.arange(len(input_ids), device=input_ids.device)
-    said: dict[int, Tensor] = {}
-    while len(rows):
+    live = torch.arange(len(input_ids), device=input_ids.device)
+    while len(live):
         logits = model(
-            input_ids=input_ids[:, past.get_seq_length() :],
+            input_ids=input_ids[live, past.get_seq_length() :],
             attention_mask=attention_mask,
             position_ids=position_ids.expand(3, -1, -1),
             past_key_values=past,
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
-        tokens = logits_processor(input_ids, logits.float()).argmax(-1, keepdim=True)
-        input_ids = torch.cat([input_ids, tokens], dim=1)
+        # Processors count rows: they see all of them, as `generate` shows them.
+        scores = logits.new_zeros(len(input_ids), logits.shape[1], dtype=torch.float32)
+        scores[live] = logits.float()
+        best = logits_processor(input_ids, scores).argmax(-1)
+        tokens = torch.full_like(best, generation_config.pad_token_id)
+        tokens[live] = best[live]
+        input_ids = torch.cat([input_ids, tokens[:, None]], dim=1)
         position_ids = position_ids[:, -1:] + 1
         if attention_mask is not None:
-            attention_mask = torch.cat([attention_mask, torch.ones_like(tokens)], dim=1)
-        done = stopping_criteria(input_ids, None)
-        if done.any():
-            said.update(zip(rows[done].tolist(), input_ids[done], strict=True))
-            on = (~done).nonzero()[:, 0]
-            rows, input_ids, position_ids = rows[on], input_ids[on], position_ids[on]
-            attention_mask = None if attention_mask is None else attention_mask[on]
-            past.batch_select_indices(on)
-    in_order = [said[row] for row in range(len(said))]
-    return pad_sequence(in_order, True, generation_config.pad_token_id)
+            attention_mask = torch.cat([attention_mask, torch.ones_like(tokens[live])[:, None]], 1)
+        going_on = ~stopping_criteria(input_ids, None)[live]
+        if not going_on.all():
+            live, position_ids = live[going_on], position_ids[going_on]
+            attention_mask = None if attention_mask is None else attention_mask[going_on]
+            past.batch_select_indices(going_on)
+    return input_ids

@@ -128,6 +128,10 @@ def _read_together(
     heads = _padded(processor, [ids[row][: lengths[row]] for row in first], model.device)
     tails = _padded(processor, [row[n:] for row, n in zip(ids, lengths, strict=True)], model.device)
     past, position = read_heads(model, heads, pictures.features, pictures.grids, which)
+    # A repetition penalty counts what stands between tokens: let it be a token that is there.
+    tails["input_ids"] = torch.where(
+        tails["attention_mask"] == 1, tails["input_ids"], heads["input_ids"][which, -1:]
+    )
     whole = {
         name: torch.cat([heads[name][which], tails[name]], dim=1)
         for name in ("input_ids", "attention_mask")
