@@ -23,6 +23,7 @@ CHAPTERS = (  # of one training run a method
     "grpo",  # after sft: one training at a time on one machine
     "evaluate@sft",  # every checkpoint on every dataset
     "evaluate@grpo",
+    "prompts",  # the same models under other prompts, where asked for
     "report",  # statistics, curves, gallery, verdict
     "register",  # the best on validation becomes the champion
 )

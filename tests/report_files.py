@@ -9,6 +9,7 @@ from PIL import Image
 
 from vlm_r1 import paths
 from vlm_r1.config import METHODS, Params, parse_params
+from vlm_r1.evaluation.prompt_matrix import PromptMatrix
 from vlm_r1.prompts import question_for
 from vlm_r1.results import ResultFile, ResultRow, write_results
 
@@ -67,6 +68,11 @@ def write_experiment(
         file = root / paths.run_dir(method) / "cost.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(cost | {"tokens": 1000}), encoding="utf-8")
+        log = [{"step": step, "loss": 1 / step, "num_tokens": 9.0} for step in (1, 2)]
+        lines = [json.dumps(line) + "\n" for line in log]
+        (file.parent / "training_log.jsonl").write_text("".join(lines), encoding="utf-8")
+    (root / paths.PROMPTS).mkdir(parents=True)
+    PromptMatrix(cells=[]).write(root / paths.PROMPTS)
 
 
 def result_file(method: str, dataset: str, step: int, lines: list[ResultRow]) -> ResultFile:

@@ -47,7 +47,8 @@ def vlm_r1(*arguments, cwd=ROOT):
         (["compare"], ["--json", "--flips", "--common", "--allow-unfair", "B - A", "Example"]),
         (["predict"], ["--model", "--out", "Example"]),
         (["report"], ["--from-logs", "--id", "--ood", "--out", "Example"]),
-        (["stage"], ["draw", "prepare", "base", "train", "evaluate", "report", "register"]),
+        (["stage"], ["draw", "prepare", "base", "train", "evaluate", "prompts", "report"]),
+        (["stage"], ["register"]),
     ],
 )
 def test_help_teaches(command, taught):

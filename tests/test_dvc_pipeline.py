@@ -40,7 +40,8 @@ if out.suffix:
     out.write_text(name)
 else:
     out.mkdir()
-    (out / "cost.json").write_text(name)
+    for file in ("cost.json", "training_log.jsonl"):
+        (out / file).write_text(name)
 """
 
 
@@ -153,8 +154,9 @@ def test_the_base_of_a_clone_is_taken_as_it_is(reproduced):
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("max_new_tokens: 72", "max_new_tokens: 70", {"evaluate@sft", "evaluate@grpo"}),
+        ("max_new_tokens: 72", "max_new_tokens: 70", {"evaluate@sft", "evaluate@grpo", "prompts"}),
         ("resamples: 10000", "resamples: 999", {"report"}),
+        ("prompt_matrix: false", "prompt_matrix: true", {"prompts", "report"}),
         ("beta: 0.04", "beta: 0.05", {"grpo"}),
         ("model_name: vlm-r1-rec", "model_name: other", {"register"}),
         ("find_steps: ", "find_steps: 1", set()),  # frozen

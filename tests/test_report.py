@@ -37,7 +37,7 @@ from vlm_r1.report.analysis import (
 )
 from vlm_r1.report.build import _file_notes
 from vlm_r1.report.figure import draw_curves
-from vlm_r1.report.gallery import choose_cases, draw_boxes, phrase_of
+from vlm_r1.report.gallery import choose_cases, draw_boxes
 from vlm_r1.report.lineage import package_versions, read_lineage
 from vlm_r1.report.page import markdown_text
 from vlm_r1.report.schema import Report, StepTest
@@ -99,7 +99,8 @@ def test_schema_is_frozen():
     assert (list(schema["properties"]), fields) == (
         [
             "schema_version", "verdict", "contract", "datasets", "curves", "comparisons",
-            "statistics", "selection", "frames", "cost", "lineage", "unfair",
+            "statistics", "selection", "frames", "fairness", "slices", "prompts", "published",
+            "training", "cost", "cost_per_point", "reproduce", "lineage", "unfair",
         ],
         {
             "Verdict": [
@@ -108,7 +109,7 @@ def test_schema_is_frozen():
             "DatasetLine": ["name", "role", "records", "images", "digest"],
             "CurvePoint": [
                 "method", "dataset", "step", "n", "accuracy", "ci_low", "ci_high", "mean_iou",
-                "parse_rate", "corrected_accuracy", "corrected_ci_low", "corrected_ci_high",
+                "parse_rate", "corrected_accuracy", "corrected_ci_low", "corrected_ci_high", "files",
             ],
             "Comparison": [
                 "dataset", "step", "difference", "ci_low", "ci_high", "p_value", "n", "n_images",
@@ -137,10 +138,30 @@ def test_schema_is_frozen():
                 "overclaim",
             ],
             "Cost": ["method", "seconds", "prompts", "completions", "tokens"],
+            "CostPerPoint": [
+                "method", "dataset", "step", "gain", "gain_ci_low", "gain_ci_high",
+                "seconds", "seconds_ci_low", "seconds_ci_high",
+                "tokens", "tokens_ci_low", "tokens_ci_high", "reason",
+            ],
+            "FairnessTerm": ["term", "status", "values"],
+            "Share": ["percent", "ci_low", "ci_high"],
+            "SliceLine": [
+                "dataset", "step", "dimension", "name", "n", "n_images", "small", "sft", "grpo",
+                "difference",
+            ],
+            "LeftOut": ["dataset", "dimension", "reason"],
+            "Slices": ["small_n", "lines", "left_out"],
+            "PromptLine": [
+                "model", "step", "template", "own", "dataset", "n", "accuracy", "ci_low",
+                "ci_high", "parse_rate", "best_frame", "file",
+            ],
+            "TrainingLog": ["method", "quantities", "reason"],
+            "PublishedSeries": ["source", "method", "datasets", "points", "withdrawn", "note"],
+            "Command": ["what", "command"],
             "Lineage": ["git_commit", "dvc", "versions", "mlflow_run_id"],
         },
     )  # fmt: skip
-    assert schema["properties"]["schema_version"]["default"] == "2"
+    assert schema["properties"]["schema_version"]["default"] == "3"
 
 
 def test_report_json_follows_the_schema_and_leaves_out_unfair(report):
@@ -191,9 +212,9 @@ def test_same_inputs_give_the_same_bytes(project, tmp_path):
     stage.run(PARAMS, again, mlflow_run_id="run-1")
     first, second = (root / paths.REPORT for root in (project, again))
     files = sorted(f.relative_to(first) for f in first.rglob("*") if f.is_file())
-    assert len(files) == 4 + 6  # json, md, html, png and the gallery
+    assert len(files) == 3 + 2 * 2 + 6  # json, md, html, two figures as png and svg, the gallery
     for file in files:
-        if file.suffix == ".png":
+        if file.suffix in (".png", ".svg"):
             assert (first / file).read_bytes() == (second / file).read_bytes(), file
     texts = [json.loads((folder / "report.json").read_text("utf-8")) for folder in (first, second)]
     assert texts[0] == texts[1]
@@ -346,7 +367,7 @@ def test_missing_result_is_named_and_nothing_is_written(tmp_path):
     (tmp_path / "results/grpo/street_test/step-1.json").unlink()
     with pytest.raises(ResultError, match=r"grpo/street_test/step-1\.json: no such file"):
         stage.run(PARAMS, tmp_path)
-    assert not (tmp_path / "reports").exists()
+    assert not (tmp_path / paths.REPORT).exists()
 
 
 def test_missing_cost_is_named(tmp_path):
@@ -397,9 +418,16 @@ def test_unequal_contracts_are_refused_or_stamped_everywhere(tmp_path, project):
     assert report["verdict"]["text"].startswith("UNFAIR COMPARISON: the contracts differ in max_p")
     assert "stays open" in report["verdict"]["text"]
     for page in ("report.md", "report.html"):
-        assert "max_pixels: 500 != 1000" in (folder / page).read_text("utf-8")
-    fair = (project / paths.REPORT / "curves.png").read_bytes()
-    assert (folder / "curves.png").read_bytes() != fair
+        text = (folder / page).read_text("utf-8")
+        assert "UNFAIR COMPARISON" in text
+        assert "max_pixels: 500 != 1000" in text
+    page = (folder / "report.html").read_text("utf-8")
+    assert page.count(">UNFAIR</text>") == page.count("<figure>") > 2  # every chart of the page
+    for figure in ("curves", "training"):
+        fair = project / paths.REPORT / f"{figure}.png"
+        assert (folder / f"{figure}.png").read_bytes() != fair.read_bytes()
+        assert "UNFAIR COMPARISON: max_pixels differ" in (folder / f"{figure}.svg").read_text()
+        assert "UNFAIR" not in fair.with_suffix(".svg").read_text()
 
 
 def test_other_records_under_one_name_are_a_difference_of_terms():
@@ -531,12 +559,7 @@ def test_small_pictures_grow_and_boxes_are_drawn_at_their_scale():
 def test_absurd_boxes_are_drawn_along_the_edge():
     far = (-1e7, 5.0, 1e7, 20.0)
     png = draw_boxes(Image.new("RGB", (800, 60)), TRUTH, {"grpo": far, "sft": far})
-    assert Image.open(io.BytesIO(png)).size == (640, 48)
-
-
-def test_phrase_is_taken_out_of_the_question(project):
-    assert phrase_of(rows(0)[3].question) == "the 3 cup"
-    assert phrase_of("where is it?") == "where is it?"
+    assert Image.open(io.BytesIO(png)).size == (800, 60)
 
 
 # --- pages
@@ -579,16 +602,20 @@ def test_markdown_text_keeps_plain_names_readable():
 def test_html_is_one_file_that_fetches_nothing(project):
     html = (project / paths.REPORT / "report.html").read_text("utf-8")
     assert "http" not in html
-    sources = re.findall(r'(?:src|href)="([^"]{0,22})', html)
-    assert len(sources) == 1 + PARAMS.report.gallery
-    assert set(sources) == {"data:image/png;base64,"}
+    sources = re.findall(r'src="([^"]{0,22})', html)
+    assert sources == ["data:image/png;base64,"] * PARAMS.report.gallery
+    links = set(re.findall(r'href="([^"]+)"', html))
+    assert links
+    assert all(f'id="{link.removeprefix("#")}"' in html for link in links)
+    assert "<script" not in html
+    assert "url(" not in html
     assert "prefers-color-scheme: dark" in html
 
 
 def test_pictures_of_the_markdown_lie_beside_it(project):
     folder = project / paths.REPORT
     linked = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", (folder / "report.md").read_text("utf-8"))
-    assert len(linked) == 1 + PARAMS.report.gallery
+    assert len(linked) == 2 + PARAMS.report.gallery  # curves, training
     assert all((folder / name).is_file() for name in linked)
 
 

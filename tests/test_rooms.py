@@ -20,7 +20,7 @@ TEXT_ROOMS = {
         f"vlm_r1.evaluation.{name}"
         for name in (
             *("bootstrap", "statistics", "effects", "frames", "correction"),
-            *("scoring", "logs", "comparison"),
+            *("scoring", "logs", "comparison", "slices", "prompt_matrix"),
         )
     ),
     *GROUND,
@@ -103,6 +103,11 @@ def test_importing_the_text_rooms_loads_nothing_heavy():
     program = f"import sys, {', '.join(sorted(TEXT_ROOMS))}\nprint(*sys.modules)"
     loaded = run_python(program).stdout.split()
     assert "vlm_r1.rewards" in loaded
+    assert HEAVY.isdisjoint(loaded)
+
+
+def test_a_prompt_stage_that_is_off_loads_nothing_heavy():
+    loaded = run_python("import sys, vlm_r1.stages.prompts\nprint(*sys.modules)").stdout.split()
     assert HEAVY.isdisjoint(loaded)
 
 

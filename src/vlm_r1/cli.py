@@ -247,6 +247,14 @@ def stage_evaluate(
     evaluate.run(load_params(params), Path.cwd(), method, seed)
 
 
+@stage_app.command("prompts")
+def stage_prompts(params: ParamsFile = PARAMS) -> None:
+    """Ask the base and the best checkpoints with every prompt, if report.prompt_matrix is set."""
+    from vlm_r1.stages import prompts
+
+    prompts.run(load_params(params), Path.cwd())
+
+
 @stage_app.command("report")
 def stage_report(
     params: ParamsFile = PARAMS,

@@ -167,6 +167,7 @@ class Report(Section):
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     resamples: Count = 10_000
     gallery: Annotated[int, Field(ge=0)] = 12  # pictures shown
+    prompt_matrix: bool = False  # ask base and best checkpoints with every template
 
 
 class Registry(Section):

@@ -8,6 +8,7 @@ PREPARED = Path("data/prepared")
 MODELS = Path("models")
 RESULTS = Path("results")
 REPORT = Path("reports/generalization")
+PROMPTS = Path("reports/prompts")
 SELECTION = Path("reports/selection.json")
 COMPLETIONS = Path(".cache/completions")  # may be removed at any time
 

@@ -162,6 +162,7 @@ def _curve_point(point: Point, resampling: Resampling) -> CurvePoint:
         corrected_accuracy=corrected.mean,
         corrected_ci_low=corrected.low,
         corrected_ci_high=corrected.high,
+        files=[unit.source for unit in point.units],
     )
 
 

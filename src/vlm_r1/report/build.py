@@ -1,5 +1,7 @@
-"""Units in, a folder of report files out: json, md, html, curves, DVC views, gallery/."""
+"""Units in, a folder of report files out: json, md, html, figures, DVC views, gallery/."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vlm_r1.config import METHODS
@@ -7,34 +9,63 @@ from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.statistics import Resampling
 from vlm_r1.folders import whole_folder
 from vlm_r1.report.analysis import (
+    LastStep,
     at_last_step,
     compare,
     curve_points,
     dataset_lines,
     frame_splits,
 )
+from vlm_r1.report.costs import cost_per_point
 from vlm_r1.report.effects import curve_statistics, selection_lines
-from vlm_r1.report.figure import draw_curves
+from vlm_r1.report.fairness import checklist
 from vlm_r1.report.gallery import choose_cases
 from vlm_r1.report.page import Page, render_html, render_markdown
-from vlm_r1.report.schema import Cost, Lineage, Report
+from vlm_r1.report.plots import draw_figures
+from vlm_r1.report.published import published_series
+from vlm_r1.report.schema import (
+    Command,
+    Cost,
+    Lineage,
+    PromptLine,
+    Report,
+    Statistics,
+    TrainingLog,
+)
+from vlm_r1.report.slicing import slice_block
 from vlm_r1.report.units import TESTED, Table, Unit, check_fairness
-from vlm_r1.report.verdict import judge
+from vlm_r1.report.verdict import Judgement, judge
 from vlm_r1.report.views import write_views
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What the report shows beside the units' own numbers; logs of others have none of it.
+
+    Attributes:
+        reproduce: table and whether it is unfair -> the commands that make its numbers again.
+        images: folder of each dataset's pictures; None where there are none.
+        notes, skipped: what a reader must know about the files; (file, reason) of those not read.
+    """
+
+    lineage: Lineage
+    cost: list[Cost] = field(default_factory=list)
+    training: list[TrainingLog] = field(default_factory=list)
+    prompts: list[PromptLine] = field(default_factory=list)
+    reproduce: Callable[[Table, bool], list[Command]] = lambda table, unfair: []
+    images: dict[str, Path] | None = None
+    notes: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
 
 
 def build_report(
     units: list[Unit],
+    beside: Beside,
     *,
     out: Path,
-    lineage: Lineage,
     resampling: Resampling,
     gallery: int,
-    cost: list[Cost] | None = None,
-    images: dict[str, Path] | None = None,
     allow_unfair: bool = False,
-    notes: list[str] | None = None,
-    skipped: list[tuple[str, str]] | None = None,
 ) -> Report:
     """Write the whole report as folder `out`, or nothing if anything fails.
 
@@ -42,8 +73,6 @@ def build_report(
         units: both methods on the id, ood and validation datasets, each role in the order in
             which its datasets are to be shown; the verdict is about the first ood dataset.
         gallery: number of cases.
-        images: folder of each dataset's pictures; None where there are none.
-        notes, skipped: what a reader must know about the files; (file, reason) of those not read.
 
     Raises:
         ContractError: contracts differ and `allow_unfair` is not given.
@@ -56,37 +85,34 @@ def build_report(
     last_steps = [at_last_step(table, name, resampling) for name in table.datasets(*TESTED)]
     comparisons = compare(table, resampling)
     statistics = curve_statistics(table, comparisons, resampling)
-    contract = units[0].contract
-    ood = next(last for last in last_steps if last.role == "ood")
-    judgement = judge(
-        ood=ood,
-        in_domain=next((last for last in last_steps if last.role == "id"), None),
-        confidence=resampling.confidence,
-        unfair=unfair,
-        verified=contract.get("verified", True),
-        tests=next(one.steps for one in statistics.datasets if one.dataset == ood.dataset),
-        seeds=statistics.seeds,
-    )
+    judgement = _judge(table, last_steps, statistics, resampling, unfair)
     report = Report(
         verdict=judgement.verdict,
-        contract=contract,
+        contract=table.units[0].contract,
         datasets=dataset_lines(table),
         curves=curve_points(table, resampling),
         comparisons=comparisons,
         statistics=statistics,
         selection=selection_lines(table),
         frames=frame_splits(last_steps),
-        cost=cost or [],
-        lineage=lineage,
+        fairness=checklist(table.units),
+        slices=slice_block(table, resampling),
+        prompts=beside.prompts,
+        published=published_series(table.datasets(*TESTED)),
+        training=beside.training,
+        cost=beside.cost,
+        cost_per_point=cost_per_point(beside.cost, _first(last_steps, "ood")),
+        reproduce=beside.reproduce(table, bool(unfair)),
+        lineage=beside.lineage,
         unfair=unfair,
     )
     page = Page(
         report=report,
         judgement=judgement,
         last_steps=last_steps,
-        gallery=choose_cases(table, gallery, resampling.seed, images),
-        notes=[*(notes or []), *_file_notes(table)],
-        skipped=skipped or [],
+        gallery=choose_cases(table, gallery, resampling.seed, beside.images),
+        notes=[*beside.notes, *_file_notes(table)],
+        skipped=beside.skipped,
         resampling=resampling,
     )
     with whole_folder(out) as folder:
@@ -94,13 +120,35 @@ def build_report(
     return report
 
 
+def _judge(
+    table: Table,
+    last_steps: list[LastStep],
+    statistics: Statistics,
+    resampling: Resampling,
+    unfair: list[str],
+) -> Judgement:
+    ood = _first(last_steps, "ood")
+    return judge(
+        ood=ood,
+        in_domain=_first(last_steps, "id"),
+        confidence=resampling.confidence,
+        unfair=unfair,
+        verified=table.units[0].contract.get("verified", True),
+        tests=next(one.steps for one in statistics.datasets if one.dataset == ood.dataset),
+        seeds=statistics.seeds,
+    )
+
+
+def _first(last_steps: list[LastStep], role: str) -> LastStep | None:
+    return next((last for last in last_steps if last.role == role), None)
+
+
 def _write(page: Page, folder: Path) -> None:
-    figure = folder / "curves.png"
-    draw_curves(page.report, figure)
+    figures = draw_figures(page.report, folder)
     write_views(page.report, folder)
     (folder / "report.json").write_text(page.report.to_json(), encoding="utf-8")
-    (folder / "report.md").write_text(render_markdown(page), encoding="utf-8")
-    (folder / "report.html").write_text(render_html(page, figure), encoding="utf-8")
+    (folder / "report.md").write_text(render_markdown(page, figures), encoding="utf-8")
+    (folder / "report.html").write_text(render_html(page), encoding="utf-8")
     (folder / "gallery").mkdir()
     for case in page.gallery:
         if case.png is not None:

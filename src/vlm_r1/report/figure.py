@@ -1,9 +1,11 @@
-"""curves.png: raw and corrected accuracy against step, in domain above, out of domain below."""
+"""curves.png and .svg: raw and corrected accuracy, in domain above, out of domain below."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -35,8 +37,8 @@ class Label(NamedTuple):
     weight: str
 
 
-def draw_curves(report: Report, path: Path) -> None:
-    """Write the figure as PNG; the same report gives the same bytes.
+def draw_curves(report: Report, *files: Path) -> None:
+    """Write the figure, PNG or SVG by each file's name; the same report gives the same bytes.
 
     Solid with a band: accuracy and its interval; dashed: the same with box coordinates corrected.
     Hollow markers are step 0, the base under each method's prompt. A report that is marked unfair
@@ -58,9 +60,18 @@ def draw_curves(report: Report, path: Path) -> None:
             points = [point for point in report.curves if point.dataset == name]
             _draw_panel(axis, points, f"{PLACES[role_of[name]].capitalize()} · {name}")
     _explain_lines(figure)
+    save(figure, report, files)
+
+
+def save(figure: Figure, report: Report, files: Iterable[Path]) -> None:
+    """Write a figure without date or name of the software; stamped if the report is unfair."""
     if report.unfair:
         _stamp(figure, report.unfair)
-    figure.savefig(path, metadata={"Software": None})
+    for file in files:
+        undated = {"Date": None} if file.suffix == ".svg" else {"Software": None}
+        with rc_context({"svg.hashsalt": "vlm-r1"}):  # ids in the SVG are random without it
+            figure.savefig(file, metadata=undated)
+        figure.set_layout_engine("none")  # where things stand is known now; asking again is slow
 
 
 def _draw_panel(axis: Axes, points: list[CurvePoint], title: str) -> None:
@@ -73,14 +84,19 @@ def _draw_panel(axis: Axes, points: list[CurvePoint], title: str) -> None:
     axis.set_title(f"{title} (n = {points[0].n})", loc="left", color=INK, fontweight="bold")
     axis.set_xlabel("training step", color=FAINT)
     axis.set_ylabel("accuracy, % at IoU > 0.5", color=FAINT)
+    plain_axis(axis)
+    set_steps(axis, sorted({point.step for point in points}))
+    _set_limits(axis, points)
+    _label_ends(axis, ends)
+
+
+def plain_axis(axis: Axes) -> None:
+    """Two faint spines and faint lines across."""
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color("#BBBBBB")
     axis.tick_params(colors=FAINT)
     axis.grid(axis="y", color="#E6E6E6", linewidth=0.8)
     axis.set_axisbelow(True)
-    _set_ticks(axis, sorted({point.step for point in points}))
-    _set_limits(axis, points)
-    _label_ends(axis, ends)
 
 
 def _draw_curve(axis: Axes, method: str, curve: list[CurvePoint]) -> None:
@@ -110,7 +126,7 @@ def _explain_lines(figure: Figure) -> None:
     )
 
 
-def _set_ticks(axis: Axes, steps: list[int]) -> None:
+def set_steps(axis: Axes, steps: list[int]) -> None:
     """A tick at every evaluated step, or at some of them where they are many."""
     shown = steps[:: math.ceil(len(steps) / MOST_TICKS)]
     axis.set_xticks(shown, ["0 (base)" if step == 0 else str(step) for step in shown])

@@ -7,15 +7,17 @@ is unverified and rows on one true box count as one picture.
 """
 
 import re
+from functools import partial
 from pathlib import Path
 
 from vlm_r1 import config
 from vlm_r1.config import METHODS
 from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.statistics import Resampling
-from vlm_r1.report.build import build_report
+from vlm_r1.report.build import Beside, build_report
 from vlm_r1.report.lineage import package_versions
-from vlm_r1.report.schema import Lineage, Report
+from vlm_r1.report.reproduce import commands_of_logs
+from vlm_r1.report.schema import Lineage, Report, TrainingLog
 from vlm_r1.report.units import Unit, make_unit
 from vlm_r1.results import read_results
 
@@ -27,6 +29,7 @@ SIZE = "3b"
 METHOD_OF = {"sft": "sft", "r1": "grpo"}
 OUT_OF_DOMAIN = ("refgta", "lisa")  # what VLM-R1 calls out of domain
 
+NO_TRAINING = "prediction logs do not tell"
 NO_PICTURES = (
     "The logs name no pictures: rows with the same true box are taken as one picture. Phrases on "
     "different things in one picture are then taken as independent, so intervals may be narrow."
@@ -61,15 +64,15 @@ def report_from_logs(
     notes = [f"Roles guessed from the names: {', '.join(guessed)}."] if guessed else []
     if any(row.image is None for unit in units for row in unit.rows):
         notes.append(NO_PICTURES)
-    return build_report(
-        units,
-        out=out,
+    beside = Beside(
         lineage=Lineage(versions=package_versions()),
-        resampling=Resampling(settings.confidence, settings.resamples, seed),
-        gallery=settings.gallery,
+        training=[TrainingLog(method=m, quantities={}, reason=NO_TRAINING) for m in METHODS],
+        reproduce=partial(commands_of_logs, logs=logs_dir, id_name=id_name, ood_name=ood_name),
         notes=notes,
         skipped=skipped,
     )
+    resampling = Resampling(settings.confidence, settings.resamples, seed)
+    return build_report(units, beside, out=out, resampling=resampling, gallery=settings.gallery)
 
 
 def _sort_files(logs_dir: Path) -> tuple[list[tuple[Path, re.Match]], list[tuple[str, str]]]:

@@ -11,11 +11,11 @@ from PIL import Image, ImageDraw
 
 from vlm_r1.config import METHODS
 from vlm_r1.data.images import open_picture
-from vlm_r1.prompts import expression_in
+from vlm_r1.evaluation.slices import phrase_of
 from vlm_r1.report.figure import COLORS
 from vlm_r1.report.units import TESTED, Table, Unit
 
-SMALL_PX, LARGE_PX = 420, 640  # longer side of a picture on the page
+SMALL_PX, LARGE_PX = 420, 960  # longer side of a picture in the gallery
 LINE_PX, HALO_PX, DASH_PX = 4, 2, 9
 TRUTH_COLOR = "#FFFFFF"
 
@@ -73,12 +73,6 @@ def choose_cases(table: Table, count: int, seed: int, images: dict[str, Path] | 
     ranks = {right: i for i, right in enumerate(sum(STAGES, ()))}
     picks.sort(key=lambda pick: (ranks[pick.right], order[pick.dataset]))
     return [_case(table, number, pick, images) for number, pick in enumerate(picks, start=1)]
-
-
-def phrase_of(question: str) -> str:
-    """The phrase inside VLM-R1's question sentence; the whole question if it is another."""
-    expression = expression_in(question)
-    return question if expression is None else expression
 
 
 def _picks(table: Table, count: int, seed: int) -> list[Pick]:

@@ -5,11 +5,11 @@ parse rate are 0-1. A change of any field is a new SCHEMA_VERSION.
 """
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 
 
 class Part(BaseModel):
@@ -55,6 +55,7 @@ class CurvePoint(Part):
     corrected_accuracy: float
     corrected_ci_low: float
     corrected_ci_high: float
+    files: list[str]  # one a seed; `vlm-r1 score FILE --json` computes its accuracy again
 
 
 class Comparison(Part):
@@ -176,6 +177,121 @@ class Cost(Part):
     tokens: int
 
 
+class CostPerPoint(Part):
+    """What a method's training spent on each point it gained since step 0 on the ood dataset.
+
+    The ends of the intervals are cost / ends of the gain's interval. All null where `reason` says
+    why there is no such number.
+    """
+
+    method: str
+    dataset: str
+    step: int
+    gain: float | None
+    gain_ci_low: float | None
+    gain_ci_high: float | None
+    seconds: float | None = None
+    seconds_ci_low: float | None = None
+    seconds_ci_high: float | None = None
+    tokens: float | None = None
+    tokens_ci_low: float | None = None
+    tokens_ci_high: float | None = None
+    reason: str | None = None
+
+
+class FairnessTerm(Part):
+    """A term of the contract over all results: one value where it is equal, each where it is not.
+
+    "unknown": the files tell no terms, so nobody can say.
+    """
+
+    term: str
+    status: Literal["equal", "unequal", "unknown"]
+    values: list[Any]
+
+
+class Share(Part):
+    """An accuracy, percent; no interval where all rows are on one picture."""
+
+    percent: float
+    ci_low: float | None
+    ci_high: float | None
+
+
+class SliceLine(Part):
+    """Both methods on the rows of one slice at the last common step; evaluation/slices.py."""
+
+    dataset: str
+    step: int
+    dimension: str  # its unit is in its name
+    name: str
+    n: int
+    n_images: int
+    small: bool  # fewer rows than Slices.small_n
+    sft: Share
+    grpo: Share
+    difference: Estimate | None  # grpo minus sft; null where all rows are on one picture
+
+
+class LeftOut(Part):
+    """A dimension by which a dataset's rows could not be sliced, and why."""
+
+    dataset: str
+    dimension: str
+    reason: str
+
+
+class Slices(Part):
+    """Every slice of every tested dataset."""
+
+    small_n: int
+    lines: list[SliceLine]
+    left_out: list[LeftOut]
+
+
+class PromptLine(Part):
+    """One model under one prompt. `own`: the prompt its method is trained with."""
+
+    model: str  # base, sft or grpo
+    step: int
+    template: str
+    own: bool
+    dataset: str
+    n: int
+    accuracy: float
+    ci_low: float
+    ci_high: float
+    parse_rate: float
+    best_frame: str | None  # another frame in which its boxes score significantly better
+    file: str
+
+
+class TrainingLog(Part):
+    """Logged quantities of a training, quantity -> [(step, value), ...]."""
+
+    method: str
+    quantities: dict[str, list[tuple[int, float]]]
+    reason: str | None = None  # why there are none
+
+
+class PublishedSeries(Part):
+    """A published curve on a dataset of this report, or on the mean of several of them."""
+
+    source: str
+    method: str
+    datasets: list[str]
+    points: list[tuple[int, float]]  # (step, percent)
+    withdrawn: bool
+    note: str
+
+
+class Command(Part):
+    """A command line, and what it makes again."""
+
+    what: str
+    command: str
+
+
 class Lineage(Part):
     """Code, data, packages and tracking run behind the numbers."""
 
@@ -197,7 +313,14 @@ class Report(Part):
     statistics: Statistics
     selection: list[SelectionLine]  # empty where there are no validation results
     frames: list[FrameSplit]
+    fairness: list[FairnessTerm]
+    slices: Slices
+    prompts: list[PromptLine]  # empty where `report.prompt_matrix` is off
+    published: list[PublishedSeries]  # empty unless a dataset is one that VLM-R1 published on
+    training: list[TrainingLog]
     cost: list[Cost]
+    cost_per_point: list[CostPerPoint]  # empty where costs are not known
+    reproduce: list[Command]
     lineage: Lineage
     unfair: list[str] = []  # terms in which the contracts differ; written only where there are any
 

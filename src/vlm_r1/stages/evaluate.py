@@ -44,7 +44,7 @@ SLOWEST_SHARE = timedelta(days=1)  # how long processes wait for each other; 10 
 
 @dataclass(frozen=True)
 class Exam:
-    """A dataset as every checkpoint of one method is asked it; `meta` is what results say of it."""
+    """A dataset as it is asked with one template; `meta` is what results say of it."""
 
     name: str
     records: pd.DataFrame
@@ -150,7 +150,8 @@ def begin(
         ConfigError: the experiment has no such seed.
     """
     contract = evaluation_contract(contract_of(params.sown(seed), root), params)
-    exams = [_exam(params, root, method, name) for name in params.evaluated_datasets]
+    template = getattr(params.task.prompts, method)
+    exams = [exam_with(params, root, template, name) for name in params.evaluated_datasets]
     # accelerate shares work between CPU processes only if told that the CPU is meant
     share = PartialState(cpu=not torch.accelerator.is_available(), timeout=SLOWEST_SHARE)
     own = share.device if device is None else torch.device(device)
@@ -184,10 +185,14 @@ def require_terms(root: Path, checkpoint: Path, contract: Contract) -> None:
     require_equal({str(checkpoint): read_terms(root, checkpoint), "params.yaml": in_force})
 
 
-def _exam(params: Params, root: Path, method: str, name: str) -> Exam:
+def exam_with(params: Params, root: Path, template: str, name: str) -> Exam:
+    """The dataset `name` as a model is asked it with a template of `prompts.TEMPLATES`.
+
+    Raises:
+        DataError: its records or a picture are missing.
+    """
     dataset = params.datasets[name]
     records = read_records(root / paths.records_file(name))
-    template = getattr(params.task.prompts, method)
     questions = [
         question_about(template, phrase, root / dataset.images / image)
         for phrase, image in zip(records["expression"], records["image"], strict=True)

@@ -1,6 +1,7 @@
-"""Stage `report`: results/ and models/*/cost.json -> reports/generalization/."""
+"""Stage `report`: results, prompts, costs and logs of both methods -> reports/generalization."""
 
 import logging
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -9,9 +10,12 @@ from vlm_r1 import paths
 from vlm_r1.config import METHODS, Params
 from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.statistics import Resampling
-from vlm_r1.report.build import build_report
+from vlm_r1.report.build import Beside, build_report
 from vlm_r1.report.lineage import read_lineage
+from vlm_r1.report.prompt_lines import prompt_lines
+from vlm_r1.report.reproduce import commands_of_project
 from vlm_r1.report.schema import Cost
+from vlm_r1.report.training import read_training_log
 from vlm_r1.report.units import read_unit
 from vlm_r1.results import first_fault
 
@@ -24,7 +28,7 @@ def run(
     """Write the report of every unit of the step grid; returns its folder.
 
     Raises:
-        ResultError: a result file or a cost file is missing or broken.
+        ResultError: a result file, the prompt matrix or a cost file is missing or broken.
         ContractError: contracts differ and `allow_unfair` is not given.
         DataError: a picture of the gallery is missing or broken.
     """
@@ -36,14 +40,23 @@ def run(
         for seed in params.all_seeds
     ]
     settings = params.report
+    resampling = Resampling(settings.confidence, settings.resamples, params.experiment.seed)
+    lineage = read_lineage(root, mlflow_run_id)
+    logs = {m: root / paths.run_dir(m) / "training_log.jsonl" for m in METHODS}
+    beside = Beside(
+        lineage=lineage,
+        cost=[_read_cost(root, method) for method in METHODS],
+        training=[read_training_log(path, method) for method, path in logs.items()],
+        prompts=prompt_lines(root, params, resampling),
+        reproduce=partial(commands_of_project, lineage=lineage),
+        images={name: root / params.datasets[name].images for name in params.evaluated_datasets},
+    )
     report = build_report(
         units,
+        beside,
         out=root / paths.REPORT,
-        lineage=read_lineage(root, mlflow_run_id),
-        resampling=Resampling(settings.confidence, settings.resamples, params.experiment.seed),
+        resampling=resampling,
         gallery=settings.gallery,
-        cost=[_read_cost(root, method) for method in METHODS],
-        images={name: root / params.datasets[name].images for name in params.evaluated_datasets},
         allow_unfair=allow_unfair,
     )
     log.info("%s", report.verdict.text)

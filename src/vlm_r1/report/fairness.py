@@ -1,0 +1,49 @@
+"""Units -> the fairness contract as a checklist: every term, and whether it was equal for all."""
+
+import json
+from typing import Any
+
+from vlm_r1.contract import Contract
+from vlm_r1.report.schema import FairnessTerm
+from vlm_r1.report.units import Unit
+
+RECORDS = "records of "  # + dataset: its records' digest, beside the terms of the contract
+
+
+def checklist(units: list[Unit]) -> list[FairnessTerm]:
+    """The contract's terms over all units, then the digest of each dataset's records.
+
+    Where the files tell no terms, as logs of others, every term of our contract is unknown.
+    """
+    contracts = [unit.contract for unit in units]
+    if not all(contract.get("verified", True) for contract in contracts):
+        terms = [_unknown(term) for term in Contract.model_fields]
+    else:
+        names = dict.fromkeys(term for contract in contracts for term in contract)
+        terms = [_term(name, [c.get(name) for c in contracts]) for name in names if name != "seed"]
+        terms += [_term("seed", _seeds(units))] if "seed" in names else []
+    for dataset in dict.fromkeys(unit.dataset for unit in units):
+        digests = [unit.records_digest for unit in units if unit.dataset == dataset]
+        known = any(digest is not None for digest in digests)
+        name = RECORDS + dataset
+        terms.append(_term(name, digests) if known else _unknown(name))
+    return terms
+
+
+def _term(name: str, values: list[Any]) -> FairnessTerm:
+    distinct = list({json.dumps(value, sort_keys=True): value for value in values}.values())
+    status = "equal" if len(distinct) == 1 else "unequal"
+    return FairnessTerm(term=name, status=status, values=distinct)
+
+
+def _seeds(units: list[Unit]) -> list[Any]:
+    """Each method's seeds: one where it is trained once, else all in order."""
+    found = []
+    for method in dict.fromkeys(unit.method for unit in units):
+        seeds = {unit.contract.get("seed"): None for unit in units if unit.method == method}
+        found.append(next(iter(seeds)) if len(seeds) == 1 else list(seeds))
+    return found
+
+
+def _unknown(name: str) -> FairnessTerm:
+    return FairnessTerm(term=name, status="unknown", values=[])

@@ -1,0 +1,58 @@
+"""What the pages call things: sections, terms of the contract, slices, prompts, models."""
+
+from vlm_r1.report.verdict import NAMES, PLACES
+
+SECTIONS = {  # in this order; each has a template of its name in templates/html and templates/md
+    "verdict": "Verdict",
+    "curves": "Curves",
+    "fairness": "Equal terms",
+    "comparisons": "Differences",
+    "statistics": "Over all steps",
+    "frames": "Coordinates",
+    "slices": "Slices",
+    "prompts": "Prompts",
+    "cost": "Cost",
+    "published": "Published figures",
+    "training": "Training",
+    "cases": "Cases",
+    "notes": "Notes",
+    "lineage": "Lineage",
+    "reading": "How to read",
+}
+ROLES = PLACES | {"validation": "validation (for choosing a checkpoint; never compared)"}
+RIGHT = {
+    "grpo": "Only GRPO right",
+    "sft": "Only SFT right",
+    "neither": "Neither right",
+    "both": "Both right",
+}
+TERM_WORDS = {
+    "base_digest": "base checkpoint (digest)",
+    "training_records_digest": "training records (digest)",
+    "min_pixels": "smallest picture, pixels",
+    "max_pixels": "largest picture, pixels",
+    "frame": "frame of the boxes",
+    "prompts_per_step": "prompts a step",
+    "step_grid": "steps evaluated",
+    "dtype": "number type",
+    "prompts": "prompt of each method",
+    "max_new_tokens": "tokens of an answer, at most",
+    "parser_version": "parser version",
+    "scoring_version": "scoring version",
+}
+DIMENSION_WORDS = {
+    "box_area_percent": "Size of the true box, % of the picture's area",
+    "box_area_px2": "Size of the true box, pixels (COCO's bounds)",
+    "box_aspect_ratio": "Shape of the true box, width to height",
+    "phrase_words": "Length of the phrase, words",
+    "spatial_words": "Spatial words in the phrase (left, top, between, ...)",
+    "things_named": "Different things asked for in the same picture",
+    "category": "Category of the thing",
+    "split": "Split of the test set",
+}
+MODEL_WORDS = {"base": "Base"} | NAMES
+TEMPLATE_WORDS = {
+    "plain": "plain question",
+    "r1": "R1 (think, then answer)",
+    "json": "JSON request",
+}

@@ -1,0 +1,29 @@
+"""Stage `prompts`: how much an accuracy hangs on the prompt -> reports/prompts.
+
+Off unless `report.prompt_matrix` is set: it then writes an empty matrix and opens no model.
+"""
+
+from pathlib import Path
+
+from vlm_r1 import paths
+from vlm_r1.config import Params
+from vlm_r1.evaluation.prompt_matrix import PromptMatrix
+from vlm_r1.folders import whole_folder
+
+
+def run(params: Params, root: Path) -> None:
+    """Write matrix.json and a result file for each of its cells.
+
+    Raises:
+        ResultError: a validation result is missing or broken.
+        ModelError: a checkpoint is missing or broken.
+        ContractError: a checkpoint was trained under other terms.
+    """
+    with whole_folder(root / paths.PROMPTS) as folder:
+        cells = []
+        if params.report.prompt_matrix:
+            # Imported here because it loads torch: turned off, the stage shall cost nothing.
+            from vlm_r1.stages.prompt_cells import ask_all
+
+            cells = ask_all(params, root, folder)
+        PromptMatrix(cells=cells).write(folder)

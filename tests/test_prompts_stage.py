@@ -1,0 +1,114 @@
+"""The stage `prompts`: nothing when off; every model under every prompt, own prompts from cache."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import small_values
+from tests.test_evaluate_stage import drop_checkpoint
+from vlm_r1 import paths
+from vlm_r1.config import METHODS, Params, parse_params
+from vlm_r1.errors import ModelError
+from vlm_r1.evaluation import candidate
+from vlm_r1.evaluation.prompt_matrix import read_matrix
+from vlm_r1.evaluation.scoring import score_results
+from vlm_r1.evaluation.selection import select
+from vlm_r1.prompts import TEMPLATES
+from vlm_r1.results import read_results
+from vlm_r1.stages import evaluate, prompts
+
+ROWS = 12  # 6 pictures, 2 phrases each
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    values = small_values()
+    values["report"]["prompt_matrix"] = True
+    return parse_params(values, "small")
+
+
+@pytest.fixture(scope="module")
+def evaluated(small_root, params, tmp_path_factory) -> Path:
+    """A project with two checkpoints of both methods, evaluated."""
+    root = tmp_path_factory.mktemp("evaluated") / "project"
+    for name in ("data", "models/base"):
+        shutil.copytree(small_root / name, root / name)
+    for number, method in enumerate(METHODS):
+        for step in (1, 2):
+            folder = root / paths.checkpoint_dir(method, step)
+            drop_checkpoint(root, params, folder, step + 10 * number)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vlm_r1.tracking.track_evaluation", lambda *_: None)
+        for method in METHODS:
+            evaluate.run(params, root, method)
+    return root
+
+
+@pytest.fixture(scope="module")
+def asked(evaluated, params) -> tuple[Path, int]:
+    """The project after the stage, and how many rows a model answered in it."""
+    answered = []
+    original = candidate.answer
+
+    def count(model, processor, batch, *more):
+        answered.extend(batch)
+        return original(model, processor, batch, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidate, "answer", count)
+        prompts.run(params, evaluated)
+    return evaluated, len(answered)
+
+
+def test_turned_off_it_writes_an_empty_matrix_and_needs_no_files(tmp_path, small_params):
+    assert not small_params.report.prompt_matrix
+    prompts.run(small_params, tmp_path)
+    assert [file.name for file in (tmp_path / paths.PROMPTS).iterdir()] == ["matrix.json"]
+    assert read_matrix(tmp_path / paths.PROMPTS).cells == []
+
+
+def test_every_model_is_asked_with_every_prompt_in_and_out_of_domain(asked, params):
+    root, _ = asked
+    cells = read_matrix(root / paths.PROMPTS).cells
+    chosen = select(params, root)
+    steps = {c.method: c.step for c in (chosen.champion, chosen.challenger)} | {"base": 0}
+    assert {(c.model, c.step, c.template, c.dataset) for c in cells} == {
+        (model, step, template, dataset)
+        for model, step in steps.items()
+        for template in TEMPLATES
+        for dataset in ("studio_test", "street_test")
+    }
+    for cell in cells:
+        result = read_results(root / paths.PROMPTS / cell.file)
+        assert result.meta["template"] == cell.template
+        assert score_results(result).n == ROWS
+
+
+def test_prompts_that_were_asked_already_come_from_the_cache(asked):
+    """The base was asked with both methods' prompts, each method with its own: 4 of 9."""
+    _, answered = asked
+    assert answered == (9 - 4) * 2 * ROWS
+
+
+def test_a_models_own_prompt_gives_its_own_results(asked, params):
+    root, _ = asked
+    for cell in read_matrix(root / paths.PROMPTS).cells:
+        if cell.model in METHODS and getattr(params.task.prompts, cell.model) == cell.template:
+            usual = paths.result_file(cell.model, cell.dataset, cell.step)
+            texts = [
+                [row["model_output"] for row in json.loads((root / file).read_text())["results"]]
+                for file in (usual, paths.PROMPTS / cell.file)
+            ]
+            assert texts[0] == texts[1]
+
+
+def test_a_missing_checkpoint_is_named_and_the_old_matrix_stays(asked, params, tmp_path):
+    root = Path(shutil.copytree(asked[0], tmp_path / "project"))
+    before = (root / paths.PROMPTS / "matrix.json").read_text()
+    for step in (1, 2):
+        shutil.rmtree(root / paths.checkpoint_dir("grpo", step))
+    with pytest.raises(ModelError, match="models/grpo/checkpoint-"):
+        prompts.run(params, root)
+    assert (root / paths.PROMPTS / "matrix.json").read_text() == before
