@@ -109,7 +109,8 @@ def test_schema_is_frozen():
             "DatasetLine": ["name", "role", "records", "images", "digest"],
             "CurvePoint": [
                 "method", "dataset", "step", "n", "accuracy", "ci_low", "ci_high", "mean_iou",
-                "parse_rate", "corrected_accuracy", "corrected_ci_low", "corrected_ci_high", "files",
+                "parse_rate", "corrected_accuracy", "corrected_ci_low", "corrected_ci_high",
+                "files",
             ],
             "Comparison": [
                 "dataset", "step", "difference", "ci_low", "ci_high", "p_value", "n", "n_images",
@@ -212,7 +213,8 @@ def test_same_inputs_give_the_same_bytes(project, tmp_path):
     stage.run(PARAMS, again, mlflow_run_id="run-1")
     first, second = (root / paths.REPORT for root in (project, again))
     files = sorted(f.relative_to(first) for f in first.rglob("*") if f.is_file())
-    assert len(files) == 3 + 2 * 2 + 6  # json, md, html, two figures as png and svg, the gallery
+    # json, md, html; two figures as png and svg; what DVC shows of two datasets; the gallery
+    assert len(files) == 3 + 2 * 2 + 3 + 6
     for file in files:
         if file.suffix in (".png", ".svg"):
             assert (first / file).read_bytes() == (second / file).read_bytes(), file
