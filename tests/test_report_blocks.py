@@ -20,6 +20,7 @@ from tests.report_files import (
 )
 from tests.test_report_from_logs import NAME, write_log
 from vlm_r1 import cli, config, paths
+from vlm_r1.config import METHODS
 from vlm_r1.contract import Contract
 from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.prompt_matrix import PromptCell, PromptMatrix, read_matrix
@@ -35,7 +36,8 @@ from vlm_r1.report.from_logs import report_from_logs
 from vlm_r1.report.page import forest
 from vlm_r1.report.prompt_lines import prompt_lines
 from vlm_r1.report.published import our_curve, published_series
-from vlm_r1.report.schema import Cost, Report
+from vlm_r1.report.reproduce import commands_of_project
+from vlm_r1.report.schema import Cost, Lineage, Report
 from vlm_r1.report.slicing import slice_block
 from vlm_r1.report.training import MOST_POINTS, read_training_log
 from vlm_r1.report.units import Table, Unit, make_unit
@@ -74,7 +76,13 @@ def of_logs(tmp_path_factory) -> Path:
     return root
 
 
-def unit(method: str, hits: int = 3, contract: dict | None = None, digest: str = "d") -> Unit:
+def unit(
+    method: str,
+    hits: int = 3,
+    contract: dict | None = None,
+    digest: str = "d",
+    seed: int | None = None,
+) -> Unit:
     result = result_file(method, "d", 1, rows(hits))
     meta = {**result.meta, "contract": contract or CONTRACT, "records_digest": digest}
     return make_unit(
@@ -84,6 +92,7 @@ def unit(method: str, hits: int = 3, contract: dict | None = None, digest: str =
         role="ood",
         step=1,
         source=method,
+        seed=seed,
     )
 
 
@@ -110,6 +119,14 @@ def test_a_term_that_one_side_lacks_is_unequal():
     terms = {t.term: t.status for t in checklist([unit("sft"), unit("grpo", contract={
         "frame": "original"})])}  # fmt: skip
     assert terms["max_pixels"] == "unequal"
+
+
+def test_several_seeds_are_equal_terms_if_both_methods_have_them():
+    units = [unit(m, contract={**CONTRACT, "seed": s}, seed=s) for m in METHODS for s in (1, 2)]
+    terms = {t.term: (t.status, t.values) for t in checklist(units)}
+    assert terms["seed"] == ("equal", [[1, 2]])
+    terms = {t.term: (t.status, t.values) for t in checklist(units[:3])}
+    assert terms["seed"] == ("unequal", [[1, 2], 1])
 
 
 def test_logs_without_terms_leave_every_term_unknown(of_logs):
@@ -268,6 +285,18 @@ def test_slices_are_compared_at_the_last_common_step(report):
     assert all(s.small for s in report.slices.lines)  # 12 rows
     left_out = {(one.dataset, one.dimension) for one in report.slices.left_out}
     assert ("street_test", "box_area_percent") in left_out
+
+
+def test_slices_and_commands_of_several_seeds():
+    """Of 12 rows SFT hits 2 and 4, GRPO 6 and 8."""
+    hits = {"sft": (2, 4), "grpo": (6, 8)}
+    table = Table(unit(m, hits[m][s], seed=s) for m in METHODS for s in (0, 1))
+    (line,) = [s for s in slice_block(table, QUICK).lines if s.dimension == "phrase_words"]
+    assert line.n == 12
+    assert (line.sft.percent, line.grpo.percent) == pytest.approx((25, 700 / 12))
+    assert line.difference.points == pytest.approx(400 / 12)
+    what = [c.what for c in commands_of_project(table, False, Lineage())]
+    assert "the verdict's difference (of seed 0 alone)" in what
 
 
 def test_a_slice_on_one_picture_has_no_interval():
