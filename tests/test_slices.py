@@ -58,9 +58,9 @@ def test_box_size_is_in_pixels_by_cocos_bounds_where_a_log_tells_no_sizes():
 def test_aspect_ratio_is_width_over_height_of_the_true_box():
     rows = [row(box=(0, 0, w, h)) for w, h in ((1, 2), (2, 3), (1, 1), (3, 2))]
     assert found(slice_rows(rows, "d"), "box_aspect_ratio") == {
-        "tall, under 2:3": [0],
+        "under 2:3": [0],
         "2:3 to 3:2": [1, 2],
-        "wide, 3:2 and more": [3],
+        "3:2 and more": [3],
     }
 
 

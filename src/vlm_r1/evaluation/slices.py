@@ -96,7 +96,7 @@ def _box_area_px2(rows: Sequence[ResultRow], dataset: str) -> Names:
 
 def _box_aspect_ratio(rows: Sequence[ResultRow], dataset: str) -> Names:
     ratios = [(x2 - x1) / (y2 - y1) for x1, y1, x2, y2 in (row.ground_truth for row in rows)]
-    return _binned(ratios, [2 / 3, 3 / 2], ["tall, under 2:3", "2:3 to 3:2", "wide, 3:2 and more"])
+    return _binned(ratios, [2 / 3, 3 / 2], ["under 2:3", "2:3 to 3:2", "3:2 and more"])
 
 
 def _phrase_words(rows: Sequence[ResultRow], dataset: str) -> Names:

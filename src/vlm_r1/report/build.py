@@ -83,6 +83,29 @@ def build_report(
     table = Table(units)
     _require_both_methods(table)
     last_steps = [at_last_step(table, name, resampling) for name in table.datasets(*TESTED)]
+    report, judgement = _measure(table, beside, last_steps, resampling, unfair)
+    page = Page(
+        report=report,
+        judgement=judgement,
+        last_steps=last_steps,
+        gallery=choose_cases(table, gallery, resampling.seed, beside.images),
+        notes=[*beside.notes, *_file_notes(table)],
+        skipped=beside.skipped,
+        resampling=resampling,
+    )
+    with whole_folder(out) as folder:
+        _write(page, folder)
+    return report
+
+
+def _measure(
+    table: Table,
+    beside: Beside,
+    last_steps: list[LastStep],
+    resampling: Resampling,
+    unfair: list[str],
+) -> tuple[Report, Judgement]:
+    """Every number of the report, and its verdict in words."""
     comparisons = compare(table, resampling)
     statistics = curve_statistics(table, comparisons, resampling)
     judgement = _judge(table, last_steps, statistics, resampling, unfair)
@@ -106,18 +129,7 @@ def build_report(
         lineage=beside.lineage,
         unfair=unfair,
     )
-    page = Page(
-        report=report,
-        judgement=judgement,
-        last_steps=last_steps,
-        gallery=choose_cases(table, gallery, resampling.seed, beside.images),
-        notes=[*beside.notes, *_file_notes(table)],
-        skipped=beside.skipped,
-        resampling=resampling,
-    )
-    with whole_folder(out) as folder:
-        _write(page, folder)
-    return report
+    return report, judgement
 
 
 def _judge(

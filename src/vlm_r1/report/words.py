@@ -43,7 +43,7 @@ TERM_WORDS = {
 DIMENSION_WORDS = {
     "box_area_percent": "Size of the true box, % of the picture's area",
     "box_area_px2": "Size of the true box, pixels (COCO's bounds)",
-    "box_aspect_ratio": "Shape of the true box, width to height",
+    "box_aspect_ratio": "Shape of the true box, width : height",
     "phrase_words": "Length of the phrase, words",
     "spatial_words": "Spatial words in the phrase (left, top, between, ...)",
     "things_named": "Different things asked for in the same picture",
