@@ -368,6 +368,10 @@ def test_turned_off_the_pages_say_how_to_turn_it_on(project, report):
         assert "report.prompt_matrix" in (project / paths.REPORT / page).read_text("utf-8")
 
 
+def test_a_report_of_logs_has_no_section_of_prompts(of_logs):
+    assert "How much the prompt does" not in (of_logs / "out/report.html").read_text("utf-8")
+
+
 def test_a_broken_matrix_is_named(tmp_path):
     with pytest.raises(ResultError, match=r"matrix\.json: no such file"):
         read_matrix(tmp_path)

@@ -53,6 +53,8 @@ class Page:
         empty = {
             "notes": not (self.notes or self.skipped),
             "published": not self.report.published,
+            # Who has only logs cannot ask again: there the section would promise too much.
+            "prompts": not (self.report.prompts or self.report.contract.get("verified", True)),
             "cases": not self.gallery,
         }
         return [(name, title) for name, title in SECTIONS.items() if not empty.get(name)]
