@@ -1,10 +1,13 @@
 """Pictures: every kind of file becomes RGB, broken ones are refused."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from vlm_r1.data.images import open_picture
+from vlm_r1.data.images import open_picture, picture_digest, picture_size
 from vlm_r1.errors import DataError
 
 ORIENTATION = 0x0112
@@ -46,11 +49,97 @@ def test_transparency_is_laid_on_white(tmp_path, mode):
     assert [opened.getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), (0, 0, 0)]
 
 
-def test_sixteen_bits_are_refused_rather_than_clipped(tmp_path):
-    Image.fromarray(np.full((2, 2), 40_000, dtype=np.uint16)).save(tmp_path / "depth.png")
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_of_sixteen_bits_of_grey_the_upper_eight_are_kept(tmp_path, suffix):
+    path = tmp_path / f"deep.{suffix}"
+    Image.fromarray(np.array([[0, 255, 256, 40_000, 65_535]], dtype=np.uint16)).save(path)
 
-    with pytest.raises(DataError, match=r"depth\.png: more than 8 bits a channel \(mode I"):
-        open_picture(tmp_path / "depth.png")
+    assert np.asarray(open_picture(path))[0, :, 0].tolist() == [0, 0, 1, 40_000 // 256, 255]
+
+
+@pytest.mark.parametrize(("mode", "dtype"), [("I", np.int32), ("F", np.float32)])
+def test_thirty_two_bits_have_no_known_range_and_are_refused(tmp_path, mode, dtype):
+    Image.fromarray(np.full((2, 2), 7, dtype=dtype)).save(tmp_path / "depth.tiff")
+
+    with pytest.raises(DataError, match=rf"depth\.tiff: 32 bits a channel \(mode {mode}\)"):
+        open_picture(tmp_path / "depth.tiff")
+
+
+def test_a_cmyk_photo_gets_the_colours_that_pillow_converts_it_to(tmp_path):
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "print.jpg", quality=100)
+
+    red, green, blue = open_picture(tmp_path / "print.jpg").getpixel((4, 4))
+
+    assert (red > 250, green < 5, blue < 5) == (True, True, True)
+
+
+def test_palette_transparency_is_laid_on_white(tmp_path):
+    picture = Image.new("P", (2, 1))
+    picture.putpalette([10, 20, 30, 40, 50, 60])
+    picture.putpixel((1, 0), 1)
+    picture.save(tmp_path / "a.png", transparency=0)
+
+    opened = open_picture(tmp_path / "a.png")
+
+    assert [opened.getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), (40, 50, 60)]
+
+
+def test_the_first_of_several_frames_is_taken(tmp_path):
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+
+    assert open_picture(tmp_path / "a.gif").getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_the_content_decides_not_the_name(tmp_path):
+    Image.new("RGB", (3, 2), "red").save(tmp_path / "a.jpg", format="PNG")
+
+    assert open_picture(tmp_path / "a.jpg").getpixel((0, 0)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 3), (27, 27), (200, 1)])
+def test_a_tiny_picture_is_a_picture(tmp_path, size):
+    Image.new("RGB", size).save(tmp_path / "a.png")
+
+    assert open_picture(tmp_path / "a.png").size == size
+
+
+def test_what_the_processor_would_refuse_is_refused_here(tmp_path):
+    Image.new("RGB", (201, 1)).save(tmp_path / "line.png")
+
+    with pytest.raises(DataError, match=r"line\.png: 201 x 1 px, longer than 200 to 1"):
+        open_picture(tmp_path / "line.png")
+
+
+@pytest.mark.parametrize("side", [13_500, 60_000])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, side):
+    """A PNG of 70 bytes whose header claims `side` x `side` pixels."""
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    body = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+
+    with pytest.raises(DataError, match=r"bomb\.png: .*pixels"):
+        open_picture(tmp_path / "bomb.png")
+
+
+def test_an_empty_file_is_named_so(tmp_path):
+    (tmp_path / "a.jpg").touch()
+
+    for reads in (open_picture, picture_size):
+        with pytest.raises(DataError, match=r"a\.jpg: empty\nneed a whole picture"):
+            reads(tmp_path / "a.jpg")
+
+
+def test_a_folder_in_place_of_a_picture_is_named_so(tmp_path):
+    (tmp_path / "a.jpg").mkdir()
+
+    for reads in (open_picture, picture_size, picture_digest):
+        with pytest.raises(DataError, match=r"a\.jpg: a folder"):
+            reads(tmp_path / "a.jpg")
 
 
 def test_missing_picture_is_named(tmp_path):

@@ -2,15 +2,21 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from tests.conftest import small_values
+from tests.picture_files import save_turned
 from vlm_r1.config import parse_params
 from vlm_r1.contract import TrainingContract
 from vlm_r1.data.records import read_records
-from vlm_r1.errors import ConfigError
+from vlm_r1.errors import ConfigError, DataError
+from vlm_r1.evaluation.generation import answer, make_prompts
+from vlm_r1.evaluation.questions import question_about
+from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.paths import records_file
 from vlm_r1.stages.terms import contract_of
 from vlm_r1.training.arguments import grpo_arguments, sft_arguments
@@ -154,3 +160,49 @@ def test_the_iou_reward_is_soft_or_hard_by_parameter(small_params, tmp_path, kin
         trainer_state=State(),
     )
     assert paid == pytest.approx(expected)
+
+
+def odd_pictures(folder):
+    """File name -> the kind of picture that two loaders are most likely to read differently."""
+    noise = np.random.default_rng(0).integers(0, 256, (60, 90, 4), dtype=np.uint8)
+    save_turned(folder / "turned.jpg", noise[..., :3], 6)
+    save_turned(folder / "print.jpg", Image.fromarray(noise, "CMYK"), 3)
+    Image.fromarray(noise, "RGBA").save(folder / "clear.png")
+    Image.fromarray(noise[..., 0].astype(np.uint16) * 256).save(folder / "deep.png")
+    Image.fromarray(noise[..., :3]).quantize(16).save(folder / "palette.gif")
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_training_and_evaluation_show_a_model_the_same_pixels(
+    small_root, small_params, tmp_path, monkeypatch
+):
+    names = odd_pictures(tmp_path)
+    assert len(names) == 5
+    records = read_records(small_root / records_file(small_params.train_dataset)).iloc[:5]
+    records = records.assign(image=names).reset_index(drop=True)
+    base = small_root / "models/base"
+    model, processor = load_model(base, small_params.task), load_processor(base, small_params.task)
+    shown = []
+    process = type(processor.image_processor).__call__
+
+    def spy(self, images, **options):
+        shown.extend(np.asarray(picture) for picture in images)
+        return process(self, images, **options)
+
+    monkeypatch.setattr(type(processor.image_processor), "__call__", spy)
+    questions = [question_about("plain", "thing", tmp_path / name) for name in names]
+    answer(model, processor, make_prompts(processor, questions), 1)
+
+    for rows in (sft_rows, grpo_rows):
+        trained_on = [row["image"] for row in rows(records, tmp_path, small_params)]
+        assert [picture.mode for picture in trained_on] == ["RGB"] * 5
+        same = [np.array_equal(*pair) for pair in zip(shown, trained_on, strict=True)]
+        assert same == [True] * 5
+
+
+def test_a_broken_picture_stops_training_with_its_name(small_root, small_params, tmp_path):
+    records = read_records(small_root / records_file(small_params.train_dataset)).iloc[:1]
+    (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff")
+    rows = sft_rows(records.assign(image=["cut.jpg"]), tmp_path, small_params)
+    with pytest.raises(DataError, match=r"cut\.jpg: "):
+        rows[0]

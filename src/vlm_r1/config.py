@@ -78,6 +78,8 @@ class Dataset(Section):
     role: Role
     records: str
     images: str  # folder that the records' `image` paths are relative to
+    # whether the boxes were drawn on pictures that EXIF had turned upright (docs/data.md)
+    exif: Literal["applied", "ignored"] = "applied"
 
 
 class Validation(Section):

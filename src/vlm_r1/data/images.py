@@ -1,43 +1,67 @@
-"""The one way in which a picture is loaded, for validation, training, evaluation and reports."""
+"""The one way in which a picture is loaded, for validation, training, evaluation and reports.
+
+What becomes of every kind of file is in docs/data.md, "Pictures". Boxes in original pixels are in
+the frame of what `open_picture` returns: upright (see `data.orientation`).
+"""
 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from vlm_r1.errors import DataError
 
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # 179 million: from there on Pillow refuses too
+MAX_ASPECT_RATIO = 200  # Qwen2-VL's processor raises above it (transformers, smart_resize)
+ORIENTATION = 0x0112  # EXIF tag
+QUARTER_TURNS = (5, 6, 7, 8)  # orientations that swap width and height
 
 
 def open_picture(path: Path) -> Image.Image:
     """The picture as RGB, fully decoded, turned as its EXIF orientation says.
 
-    Grey, palette and CMYK pictures are converted; transparent ones are laid on white, as
-    qwen_vl_utils does.
+    The file's content decides what it is, not its name; of several frames the first is taken.
+    Grey, palette and CMYK pictures are converted; of 16 bits a channel the upper eight are kept;
+    transparent ones are laid on white, as qwen_vl_utils does.
 
     Raises:
-        DataError: the file is missing, cut short, no picture, or has more than 8 bits a channel
-            (Pillow would clip those to white).
+        DataError: the file is missing, empty, cut short, no picture, of 32 bits a channel (whose
+            range no file states), above `MAX_PIXELS`, or longer than `MAX_ASPECT_RATIO`.
     """
     with _refusal(path), Image.open(path) as file:
+        _require_bounds(path, *file.size)
         file.load()
         picture = ImageOps.exif_transpose(file)
-    if picture.mode == "F" or picture.mode.startswith("I"):
-        raise _unusable(f"{path}: more than 8 bits a channel (mode {picture.mode})")
-    return _on_white(picture) if picture.has_transparency_data else picture.convert("RGB")
+        if picture.mode.startswith("I;16"):
+            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        if picture.mode in ("I", "F"):
+            raise _unusable(f"{path}: 32 bits a channel (mode {picture.mode})")
+        return _on_white(picture) if picture.has_transparency_data else picture.convert("RGB")
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """(height, width) as the file's header says, before any EXIF turn; decodes nothing.
+    """(height, width) of what `open_picture` returns; reads the file's header only.
 
     Raises:
-        DataError: the file is missing or no picture.
+        DataError: the file is missing, empty or no picture.
+    """
+    width, height, orientation = read_header(path)
+    return (width, height) if orientation in QUARTER_TURNS else (height, width)
+
+
+def read_header(path: Path) -> tuple[int, int, int]:
+    """Width and height of the stored pixels, and the EXIF orientation (1 to 8; 1 is upright).
+
+    Raises:
+        DataError: the file is missing, empty or no picture.
     """
     with _refusal(path), Image.open(path) as file:
-        return file.height, file.width
+        orientation = file.getexif().get(ORIENTATION, 1)
+        return file.width, file.height, orientation if orientation in range(1, 9) else 1
 
 
 def picture_digest(path: Path) -> str:
@@ -55,10 +79,23 @@ def _refusal(path: Path) -> Iterator[None]:
     """Whatever keeps a picture from being read becomes a `DataError` that names the file."""
     try:
         yield
+    except DataError:
+        raise
     except FileNotFoundError:
         raise _unusable(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise _unusable(f"{path}: a folder") from None
     except BROKEN as error:
-        raise _unusable(f"{path}: {' '.join(str(error).split())}") from None
+        empty = path.is_file() and path.stat().st_size == 0
+        raise _unusable(f"{path}: {'empty' if empty else ' '.join(str(error).split())}") from None
+
+
+def _require_bounds(path: Path, width: int, height: int) -> None:
+    """Refuse what would fill the memory or what no processor takes, before decoding it."""
+    if width * height > MAX_PIXELS:
+        raise _unusable(f"{path}: {width} x {height} px, above {MAX_PIXELS} pixels")
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+        raise _unusable(f"{path}: {width} x {height} px, longer than {MAX_ASPECT_RATIO} to 1")
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
@@ -70,7 +107,7 @@ def _on_white(picture: Image.Image) -> Image.Image:
 def _unusable(got: str) -> DataError:
     return DataError(
         got=got,
-        need="a whole picture with 8 bits a channel that Pillow opens",
+        need="a whole picture with 8 or 16 bits a channel that Pillow opens",
         because="a model that is shown nothing would be scored as if it had been wrong",
         do="restore the file, or correct the dataset's `images` folder in params.yaml",
     )

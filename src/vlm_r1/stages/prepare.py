@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vlm_r1.config import Params
 from vlm_r1.data.expectations import Candidate, render_page, validate
+from vlm_r1.data.orientation import upright_records
 from vlm_r1.data.readers import read_vlm_r1_json
 from vlm_r1.data.records import write_records
 from vlm_r1.errors import DataError
@@ -34,6 +35,8 @@ def run(params: Params, root: Path) -> None:
 def _read(name: str, params: Params, root: Path) -> Candidate:
     dataset = params.datasets[name]
     frame = read_vlm_r1_json(root / dataset.records, name, dataset.role)
+    if dataset.exif == "ignored":
+        frame = upright_records(frame, root / dataset.images)
     return Candidate(name, dataset.records, root / dataset.images, frame)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from vlm_r1 import prompts
 from vlm_r1.boxes import from_original, smart_resize
 from vlm_r1.config import Params
+from vlm_r1.data.images import open_picture
 from vlm_r1.data.records import BOX
 
 
@@ -62,8 +63,18 @@ def _shared_columns(records: pd.DataFrame, images: Path, params: Params, templat
 
 
 def _with_images(columns: dict) -> datasets.Dataset:
-    """Pictures stay paths until a row is read: COCO does not fit in memory."""
-    return datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image(mode="RGB"))
+    """Pictures stay paths until a row is read: COCO does not fit in memory.
+
+    `datasets.Image` would open them in its own way (alpha dropped, 16 bits clipped).
+    """
+    return datasets.Dataset.from_dict(columns).with_transform(_with_open_pictures)
+
+
+def _with_open_pictures(rows: dict) -> dict:
+    """Rows, or some of their columns, with each picture as `open_picture` loads it."""
+    if "image" not in rows:
+        return rows
+    return rows | {"image": [open_picture(Path(file)) for file in rows["image"]]}
 
 
 def _input_sizes(records: pd.DataFrame, params: Params) -> np.ndarray:

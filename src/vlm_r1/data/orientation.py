@@ -1,0 +1,71 @@
+"""EXIF orientation: from the frame of a file's stored pixels to the upright frame.
+
+A camera may store pixels as the sensor lay and note in EXIF how to turn them. `open_picture` turns
+them, so boxes and sizes of records must be in the upright frame. Tools that ignore EXIF write
+theirs in the stored frame; `exif: ignored` of a dataset says so, and `upright_records` turns them
+once, when the records are prepared.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from vlm_r1.data.images import QUARTER_TURNS, read_header
+from vlm_r1.data.records import BOX
+
+# The upright x and y of a point, as (side it is measured along, whether from its far end):
+# EXIF 2.32, tag 274, names the sides that the stored row 0 and column 0 become.
+_AXES = {
+    1: (("x", False), ("y", False)),
+    2: (("x", True), ("y", False)),
+    3: (("x", True), ("y", True)),
+    4: (("x", False), ("y", True)),
+    5: (("y", False), ("x", False)),
+    6: (("y", True), ("x", False)),
+    7: (("y", True), ("x", True)),
+    8: (("y", False), ("x", True)),
+}
+
+
+def upright_boxes(boxes: np.ndarray, width: int, height: int, orientation: int) -> np.ndarray:
+    """Boxes (n, 4), xyxy in stored pixels of a `width` x `height` picture, in upright pixels.
+
+    Example: stored 40 x 20, orientation 6 (a quarter clockwise): [1, 2, 5, 8] -> [12, 1, 18, 5].
+
+    Args:
+        orientation: EXIF's 1 to 8.
+    """
+    boxes = np.asarray(boxes, dtype=np.float64)
+    low = {"x": boxes[:, 0], "y": boxes[:, 1]}
+    high = {"x": boxes[:, 2], "y": boxes[:, 3]}
+    side = {"x": width, "y": height}
+    spans = [
+        (side[axis] - high[axis], side[axis] - low[axis]) if far else (low[axis], high[axis])
+        for axis, far in _AXES[orientation]
+    ]
+    (x1, x2), (y1, y2) = spans
+    return np.stack([x1, y1, x2, y2], axis=-1)
+
+
+def upright_records(records: pd.DataFrame, images: Path) -> pd.DataFrame:
+    """Records whose sizes and boxes ignore EXIF, with both in the upright frame; order is kept.
+
+    Reads the header of every distinct picture. A size that was not the stored one is wrong after
+    the turn too, so validation finds it.
+
+    Raises:
+        DataError: a picture is missing or no picture.
+    """
+    turned = records.copy()
+    for image, rows in records.groupby("image", sort=False).groups.items():
+        width, height, orientation = read_header(images / image)
+        if orientation == 1:
+            continue
+        boxes = records.loc[rows, BOX].to_numpy(dtype=float)
+        turned.loc[rows, BOX] = upright_boxes(boxes, width, height, orientation)
+        if orientation in QUARTER_TURNS:
+            turned.loc[rows, ["width", "height"]] = records.loc[
+                rows, ["height", "width"]
+            ].to_numpy()
+    return turned
