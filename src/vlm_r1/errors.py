@@ -11,6 +11,8 @@ class InputError(ValueError):
         do: the next step for the reader.
     """
 
+    exit_code = 1  # of a command that ends with it
+
     def __init__(self, got: str, need: str, because: str, do: str) -> None:
         super().__init__(f"got {got}\nneed {need}\nbecause {because}\ndo: {do}")
         self.got, self.need, self.because, self.do = got, need, because, do
@@ -22,6 +24,16 @@ class ConfigError(InputError):
 
 class DataError(InputError):
     """Records, pictures, archives."""
+
+
+class FetchError(InputError):
+    """An archive that cannot be fetched."""
+
+
+class TemporaryFetchError(FetchError):
+    """An archive that a later try may fetch."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class ModelError(InputError):
