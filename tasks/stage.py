@@ -43,21 +43,25 @@ def run_stage(stage: str) -> float:
         StageFailedError: DVC or the stage's command ended with another code than 0.
     """
     _refuse_circle(stage)
-    logger = get_run_logger()
     started_s = time.monotonic()
+    code, last = run_logged("dvc", "--wait-for-lock", "repro", "--single-item", stage)
+    if code != 0:
+        raise StageFailedError(f"stage {stage} ended with code {code}; its last lines:\n{last}")
+    return time.monotonic() - started_s
+
+
+def run_logged(program: str, *arguments: str) -> tuple[int, str]:
+    """Run a program of this environment and log its lines as they come; its code and last lines."""
+    logger = get_run_logger()
     tail: deque[str] = deque(maxlen=TAIL_LINES)
-    command = [str(BIN / "dvc"), "--wait-for-lock", "repro", "--single-item", stage]
+    command = [str(BIN / program), *arguments]
     with process_group(
         command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
         for line in _lines(process):
             logger.info(line)
             tail.append(line)
-        code = process.wait()
-    if code != 0:
-        last = "\n".join(tail)
-        raise StageFailedError(f"stage {stage} ended with code {code}; its last lines:\n{last}")
-    return time.monotonic() - started_s
+        return process.wait(), "\n".join(tail)
 
 
 def is_up_to_date() -> bool:

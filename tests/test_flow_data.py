@@ -1,0 +1,60 @@
+"""Fetching as a Prefect task: which faults are tried again, how often, and what is said."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+import pytest
+from prefect.states import Failed
+
+from flows import data as flow
+from tasks import source as source_task
+from tasks import stage as stage_task
+from tasks.source import RETRIES, SourceFailedError, fetch_source
+from tests.archive_server import Fault, serve, zip_of
+from tests.house import SOURCE
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """The mirror of a project in the current folder, which is no DVC project."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stage_task, "get_run_logger", lambda: logging.getLogger("fetch"))
+    monkeypatch.setenv("PYTHONPATH", str(SOURCE))
+    with serve() as archives:
+        archives.files["refgta.zip"] = zip_of({"a.png": b"a"})
+        monkeypatch.setenv("VLM_R1_MIRROR", archives.address)
+        yield archives
+
+
+def test_the_task_fetches_through_the_command(server):
+    fetch_source.fn("refgta")
+    assert Path("data/raw/refgta.zip").read_bytes() == server.files["refgta.zip"]
+
+
+@pytest.mark.parametrize(("status", "again"), [(503, True), (404, False)])
+def test_only_what_may_pass_is_tried_again(server, status, again):
+    server.faults = [Fault(status=status)]
+    with pytest.raises(
+        SourceFailedError, match=f"(?s)fetching refgta ended.*HTTP {status}"
+    ) as told:
+        fetch_source.fn("refgta")
+    state = Failed(data=told.value)
+    assert asyncio.run(source_task._may_pass(None, None, state)) is again
+
+
+def test_retries_back_off_twice_as_long_each_time():
+    assert fetch_source.retries == RETRIES == 5
+    assert fetch_source.retry_delay_seconds == [10, 20, 40, 80, 160]
+    assert fetch_source.retry_condition_fn is source_task._may_pass
+
+
+def test_the_flow_fetches_what_params_name_and_then_runs_the_stages(monkeypatch):
+    done = []
+    monkeypatch.setattr(flow, "fetch_source", lambda name: done.append(f"fetch {name}"))
+    monkeypatch.setattr(flow, "run_stage", done.append)
+    flow.data.fn(["refgta", "lisa_test"])
+    assert done == ["fetch refgta", "fetch lisa_test", "unpack", "version", "prepare"]
+    done.clear()
+    flow.data.fn()
+    assert done == ["unpack", "version", "prepare"], "the laptop profile has no sources"
