@@ -17,6 +17,8 @@ from vlm_r1.paths import REPORT
 
 CHAPTERS = (  # of one training run a method
     "draw",  # the pictures and records of both worlds
+    "unpack",  # archives, for profiles of real data
+    "version",  # which bytes each dataset is made of
     "prepare",  # one reader, the data's expectations, leakage
     "base",  # the model both methods start from
     "sft",

@@ -1,6 +1,7 @@
 """The command line as a person meets it."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -41,19 +42,39 @@ def vlm_r1(*arguments, cwd=ROOT):
 @pytest.mark.parametrize(
     ("command", "taught"),
     [
-        ([], ["config", "score", "compare", "predict", "report", "stage"]),
+        ([], ["config", "sources", "fetch", "score", "compare", "predict", "report", "stage"]),
         (["score"], ["--json", "--preset", "--frame", "--field", "--repair", "IoU > 0.5"]),
         (["score"], [*FIELDS, *PRESETS, *FRAMES, "Example"]),
         (["compare"], ["--json", "--flips", "--common", "--allow-unfair", "B - A", "Example"]),
+        (["sources"], ["--json", "Example"]),
+        (["fetch"], ["--mirror", "VLM_R1_MIRROR", "--retries", "--unpack", "75", "Example"]),
         (["predict"], ["--model", "--out", "Example"]),
         (["report"], ["--from-logs", "--id", "--ood", "--out", "Example"]),
         (["stage"], ["draw", "prepare", "base", "train", "evaluate", "prompts", "report"]),
-        (["stage"], ["register"]),
+        (["stage"], ["register", "unpack", "version"]),
     ],
 )
 def test_help_teaches(command, taught):
     text = runner.invoke(cli.app, [*command, "--help"], env={"COLUMNS": "200"}).output
     assert all(word in text for word in taught)
+
+
+def test_sources_are_listed_for_a_person_and_for_a_program():
+    shown = runner.invoke(cli.app, ["sources"]).output
+    lines = runner.invoke(cli.app, ["sources", "--json"]).output.splitlines()
+    listed = {source["name"]: source for source in map(json.loads, lines)}
+    assert len(listed) == 9
+    for name, source in listed.items():
+        assert re.search(rf"^{name}  \(.*\)\n  address  {re.escape(source['url'])}$", shown, re.M)
+    assert listed["train2014"]["size_bytes"] == 13_510_573_713
+    assert listed["refgta"]["sha256"] is None
+    assert listed["refer_refcocop"]["file"] == "refer_refcocop.zip"
+
+
+def test_a_source_that_is_not_declared_is_told_with_the_names_there_are():
+    done = vlm_r1("fetch", "coco")
+    assert done.returncode == 1
+    assert done.stderr.startswith("got the source 'coco'\nneed one of train2014, ")
 
 
 def test_config_prints_what_it_resolved():

@@ -22,6 +22,7 @@ from tests.report_files import (
     write_experiment,
 )
 from vlm_r1 import paths
+from vlm_r1.data.versions import DatasetVersion
 from vlm_r1.errors import ContractError, DataError, ResultError
 from vlm_r1.evaluation.correction import Affine, Split, correct_boxes
 from vlm_r1.evaluation.scoring import score_results
@@ -159,7 +160,10 @@ def test_schema_is_frozen():
             "TrainingLog": ["method", "quantities", "reason"],
             "PublishedSeries": ["source", "method", "datasets", "points", "withdrawn", "note"],
             "Command": ["what", "command"],
-            "Lineage": ["git_commit", "dvc", "versions", "mlflow_run_id"],
+            "Lineage": ["git_commit", "data", "dvc", "versions", "mlflow_run_id"],
+            "DatasetVersion": [
+                "records", "records_sha256", "images", "images_archive", "images_sha256",
+            ],
         },
     )  # fmt: skip
     assert schema["properties"]["schema_version"]["default"] == "3"
@@ -632,6 +636,20 @@ def test_lineage_reads_dvc_lock_but_not_what_comes_after_the_results(tmp_path):
     lineage = read_lineage(tmp_path, mlflow_run_id=None)
     assert lineage.dvc == {"sft": {"models/sft": "aa.dir"}}
     assert lineage.mlflow_run_id is None
+
+
+def test_lineage_names_the_bytes_of_every_dataset(tmp_path):
+    version = DatasetVersion(
+        records="data/own/records.json",
+        records_sha256="a" * 64,
+        images="data/unpacked/refgta",
+        images_archive="refgta.zip",
+        images_sha256="b" * 64,
+    )
+    file = tmp_path / paths.version_file("refgta_test")
+    file.parent.mkdir(parents=True)
+    file.write_text(version.model_dump_json())
+    assert read_lineage(tmp_path, mlflow_run_id=None).data == {"refgta_test": version}
 
 
 def test_lineage_without_git_and_dvc_is_empty(tmp_path):

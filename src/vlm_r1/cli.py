@@ -55,7 +55,7 @@ def main() -> None:
         app()
     except InputError as error:
         typer.echo(str(error), err=True)
-        sys.exit(1)
+        sys.exit(error.exit_code)
 
 
 @app.command()
@@ -66,6 +66,52 @@ def config(params: ParamsFile = PARAMS) -> None:
     """
     resolved = load_params(params).model_dump(mode="json")
     typer.echo(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True), nl=False)
+
+
+@app.command()
+def sources(as_json: AsJson = False) -> None:
+    """List every archive that VLM-R1 uses: address, size, SHA-256, licence.
+
+    Example: vlm-r1 sources --json
+    """
+    from vlm_r1.data.sources import SOURCES, sources_text
+
+    if as_json:
+        for source in SOURCES:
+            typer.echo(json.dumps(source.model_dump() | {"file": source.file, "url": source.url()}))
+    else:
+        typer.echo(sources_text())
+
+
+@app.command()
+def fetch(
+    names: Annotated[list[str], typer.Argument(help="Names that `vlm-r1 sources` lists.")],
+    mirror: Annotated[
+        str | None,
+        typer.Option(envvar="VLM_R1_MIRROR", help="Base address to take the files from instead."),
+    ] = None,
+    retries: Annotated[
+        int, typer.Option(min=0, help="Further tries after a temporary fault; each is logged.")
+    ] = 0,
+    timeout_s: Annotated[float, typer.Option(help="Seconds without an answer.")] = 30.0,
+    unpacked: Annotated[
+        bool, typer.Option("--unpack", help="Also unpack them as data/unpacked/NAME.")
+    ] = False,
+) -> None:
+    """Download archives into data/raw, verify and track them (data/raw/NAME.zip.dvc).
+
+    Goes on where it was, after a fault or a kill. Exit code 75: a later try may succeed.
+
+    Example: vlm-r1 fetch rec_jsons_processed refgta --retries 3
+    """
+    from vlm_r1.data.fetching import fetch_with_retries
+    from vlm_r1.data.sources import source_named
+    from vlm_r1.stages import unpack
+
+    for source in [source_named(name) for name in names]:
+        typer.echo(fetch_with_retries(source, Path.cwd(), mirror, retries, timeout_s))
+        if unpacked and source.is_archive:
+            unpack.run(Path.cwd(), source.name)
 
 
 @app.command()
@@ -211,6 +257,22 @@ def stage_draw(params: ParamsFile = PARAMS) -> None:
     from vlm_r1.stages import draw
 
     draw.run(load_params(params), Path.cwd())
+
+
+@stage_app.command("unpack")
+def stage_unpack(source: str) -> None:
+    """Unpack data/raw/SOURCE.zip as data/unpacked/SOURCE."""
+    from vlm_r1.stages import unpack
+
+    unpack.run(Path.cwd(), source)
+
+
+@stage_app.command("version")
+def stage_version(dataset: str, params: ParamsFile = PARAMS) -> None:
+    """Write down which bytes a dataset is made of."""
+    from vlm_r1.stages import version
+
+    version.run(load_params(params), Path.cwd(), dataset)
 
 
 @stage_app.command("prepare")

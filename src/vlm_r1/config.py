@@ -184,6 +184,7 @@ class Params(Section):
     experiment: Experiment
     task: Task
     draw: dict[str, DrawnSplit] = {}
+    sources: list[str] = []  # archives of data/raw that the stage `unpack` opens
     datasets: dict[str, Dataset]
     validation: Validation = Validation()
     base: BaseTraining

@@ -4,6 +4,10 @@ import re
 from pathlib import Path
 
 DRAWN = Path("data/drawn")
+RAW = Path("data/raw")  # archives as fetched, each with its .dvc file
+UNPACKED = Path("data/unpacked")  # what they hold; rebuilt from RAW, not tracked
+VERSIONS = Path("data/versions")
+INPUTS = Path("data/inputs")
 PREPARED = Path("data/prepared")
 MODELS = Path("models")
 RESULTS = Path("results")
@@ -16,6 +20,16 @@ COMPLETIONS = Path(".cache/completions")  # may be removed at any time
 def records_file(dataset: str) -> Path:
     """A dataset's validated records."""
     return PREPARED / dataset / "records.parquet"
+
+
+def version_file(dataset: str) -> Path:
+    """Which bytes a dataset is made of, before anybody reads it."""
+    return VERSIONS / f"{dataset}.json"
+
+
+def inputs_file(readers: str) -> Path:
+    """What `training` or `evaluation` reads, as digests: their stages depend on this alone."""
+    return INPUTS / f"{readers}.json"
 
 
 def run_dir(run: str) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from vlm_r1.data.versions import read_versions
 from vlm_r1.report.schema import Lineage
 
 PACKAGES = ("vlm-r1", "torch", "transformers", "trl", "peft", "accelerate", "numpy", "scipy")
@@ -16,6 +17,7 @@ def read_lineage(root: Path, mlflow_run_id: str | None) -> Lineage:
     """The lineage of the project at `root`; what is not there (git, dvc.lock) is null or empty."""
     return Lineage(
         git_commit=_git_commit(root),
+        data=read_versions(root),
         dvc=_dvc_outputs(root / "dvc.lock"),
         versions=package_versions(),
         mlflow_run_id=mlflow_run_id,

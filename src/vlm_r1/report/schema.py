@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from vlm_r1.data.versions import DatasetVersion
+
 SCHEMA_VERSION = "3"
 
 
@@ -296,6 +298,7 @@ class Lineage(Part):
     """Code, data, packages and tracking run behind the numbers."""
 
     git_commit: str | None = None
+    data: dict[str, DatasetVersion] = {}  # dataset -> the files it was read from
     dvc: dict[str, dict[str, str]] = {}  # stage -> output -> md5
     versions: dict[str, str | None] = {}
     mlflow_run_id: str | None = None

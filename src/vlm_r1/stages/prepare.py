@@ -1,4 +1,7 @@
-"""Stage prepare: params.datasets -> data/prepared/<dataset>/ with records and their validation."""
+"""Stage prepare: params.datasets -> data/prepared/<dataset>/ with records and their validation.
+
+Also data/inputs, which stands for what training and evaluation read.
+"""
 
 import json
 import logging
@@ -8,12 +11,15 @@ from vlm_r1.config import Params
 from vlm_r1.data.expectations import Candidate, render_page, validate
 from vlm_r1.data.orientation import upright_records
 from vlm_r1.data.readers import read_vlm_r1_json
-from vlm_r1.data.records import write_records
+from vlm_r1.data.records import records_digest, write_records
+from vlm_r1.data.versions import InputVersion, images_version
 from vlm_r1.errors import DataError
 from vlm_r1.folders import whole_folder
-from vlm_r1.paths import PREPARED
+from vlm_r1.paths import INPUTS, PREPARED, inputs_file
 
 log = logging.getLogger(__name__)
+
+READERS = {"training": ("train",), "evaluation": ("validation", "id", "ood")}
 
 
 def run(params: Params, root: Path) -> None:
@@ -30,6 +36,7 @@ def run(params: Params, root: Path) -> None:
         for candidate in candidates:
             _write(folder / candidate.name, candidate, verdicts[candidate.name])
     _require_pass(verdicts)
+    _write_inputs(params, root, candidates)
 
 
 def _read(name: str, params: Params, root: Path) -> Candidate:
@@ -49,6 +56,23 @@ def _write(folder: Path, candidate: Candidate, verdict: dict) -> None:
     if verdict["verdict"] == "pass":
         write_records(folder / "records.parquet", candidate.frame)
     log.info("%s: %d records, %s", candidate.name, verdict["rows"], verdict["verdict"])
+
+
+def _write_inputs(params: Params, root: Path, candidates: list[Candidate]) -> None:
+    """What the stages after this one depend on, one file for each group of readers."""
+    with whole_folder(root / INPUTS) as folder:
+        for readers, roles in READERS.items():
+            inputs = {
+                candidate.name: InputVersion(
+                    records_digest=records_digest(candidate.frame),
+                    images=params.datasets[candidate.name].images,
+                    images_sha256=images_version(candidate.images)[0],
+                ).model_dump()
+                for candidate in candidates
+                if params.datasets[candidate.name].role in roles
+            }
+            text = json.dumps(inputs, indent=1) + "\n"
+            (folder / inputs_file(readers).name).write_text(text, encoding="utf-8")
 
 
 def _require_pass(verdicts: dict[str, dict]) -> None:

@@ -1,0 +1,146 @@
+"""A change of data runs exactly the stages that depend on it again: archives and own files.
+
+`fetch`, `unpack` and `version` are real; the stages after them only digest what they depend on.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.archive_server import serve, zip_of
+from tests.conftest import small_values
+from tests.house import ROOT, SOURCE
+from tests.test_dvc_pipeline import dvc
+from vlm_r1.data.fetching import fetch
+from vlm_r1.data.sources import Source
+from vlm_r1.data.versions import read_versions
+
+STAND_IN = f"""
+import hashlib, pathlib, sys, yaml
+name, *item = sys.argv[1:]
+if name in ("unpack", "version"):
+    sys.path.insert(0, {str(SOURCE)!r})
+    from vlm_r1.cli import app
+    app(["stage", name, *item])
+key = item[0] if item else ""
+listed = yaml.safe_load(pathlib.Path("dvc.yaml").read_text())["stages"]
+listed = listed[key if name == "train" else name]
+fill = lambda path: pathlib.Path(path.replace("${{key}}", key))
+files = [f for dep in map(fill, listed["deps"]) for f in (dep, *sorted(dep.rglob("*")))]
+digest = hashlib.sha256(b"".join(f.read_bytes() for f in files if f.is_file())).hexdigest()
+out = fill(listed["outs"][-1])
+inside = [out / "cost.json", out / "training_log.jsonl"]
+made = dict.fromkeys([out] if out.suffix else inside, digest)
+if name == "prepare":
+    roles = {{k: d["role"] for k, d in yaml.safe_load(open("params.yaml"))["datasets"].items()}}
+    for readers, wanted in (("training", True), ("evaluation", False)):
+        read = [k for k, role in roles.items() if (role == "train") is wanted]
+        versions = [pathlib.Path(f"data/versions/{{k}}.json").read_text() for k in read]
+        made[pathlib.Path(f"data/inputs/{{readers}}.json")] = "".join(versions)
+for file, text in made.items():
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+"""
+EVALUATIONS = {"evaluate@sft", "evaluate@grpo"}
+THE_REST = {"prompts", "report", "register"}
+
+
+@pytest.fixture
+def server():
+    with serve() as archives:
+        archives.files["photos_a.zip"] = zip_of({"records.json": b"[1]", "in/1.jpg": b"one"})
+        archives.files["photos_b.zip"] = zip_of({"in/2.jpg": b"two"})
+        yield archives
+
+
+@pytest.fixture
+def project(server, tmp_path) -> Path:
+    """Two fetched archives, and a picture folder of somebody's own; every stage has run."""
+    root = tmp_path / "project"
+    root.mkdir()
+    for name in (".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, root / name)
+    (root / "dvc.yaml").write_text(pipeline_of_data())
+    (root / "models/base").mkdir(parents=True)
+    (root / "models/base/weights").write_text("from git")
+    (root / "data/own/pictures").mkdir(parents=True)
+    (root / "data/own/pictures/3.jpg").write_text("three")
+    for name in ("id.json", "ood.json"):
+        (root / "data/own" / name).write_text("[1]")
+    (root / "params.yaml").write_text(yaml.safe_dump(params()))
+    (root / "stand_in.py").write_text(STAND_IN)
+    subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+    dvc(root, "init", "--quiet")
+    shutil.copy(ROOT / ".dvc/config", root / ".dvc/config")
+    for name in ("photos_a", "photos_b"):
+        facts = {"path": f"{name}.zip", "licence": "", "note": ""}
+        fetch(Source(name=name, base=server.address, **facts), root)
+    assert len(repro(root)) == 2 + 4 + 9
+    return root
+
+
+def pipeline_of_data() -> str:
+    """dvc.yaml with stand-ins for the commands, and without the code that stages depend on."""
+    pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    pipeline["vars"] = [{"stage": f"{sys.executable} stand_in.py"}]
+    for stage in pipeline["stages"].values():
+        body = stage.get("do", stage)
+        body["deps"] = [dep for dep in body["deps"] if not dep.startswith("src/")] or [
+            "stand_in.py"
+        ]
+    return yaml.safe_dump(pipeline, sort_keys=False)
+
+
+def params() -> dict:
+    datasets = {
+        "a_train": ("train", "data/unpacked/photos_a/records.json", "data/unpacked/photos_a"),
+        "a_val": ("validation", "data/own/id.json", "data/unpacked/photos_a"),
+        "b_id": ("id", "data/own/id.json", "data/unpacked/photos_b/in"),
+        "own_ood": ("ood", "data/own/ood.json", "data/own/pictures"),
+    }
+    keys = ("role", "records", "images")
+    return small_values() | {
+        "sources": ["photos_a", "photos_b"],
+        "datasets": {name: dict(zip(keys, row, strict=True)) for name, row in datasets.items()},
+    }
+
+
+def repro(root: Path) -> set[str]:
+    """Run what is stale; the stages that ran."""
+    return set(re.findall(r"Running stage '(.+)':", dvc(root, "repro").stdout))
+
+
+def test_a_change_of_data_runs_exactly_what_depends_on_it(project, server):
+    before = read_versions(project)
+    assert before["b_id"].images_archive == "photos_b.zip"
+    assert before["own_ood"].images_archive is None
+
+    # an archive whose pictures only an evaluation set shows, and another one's own record file
+    server.files["photos_b.zip"] = zip_of({"in/2.jpg": b"other"})
+    dvc(project, "update", "data/raw/photos_b.zip.dvc")
+    (project / "data/own/ood.json").write_text("[2]")
+    changed = {"unpack@photos_b", "version@b_id", "version@own_ood"}
+    assert repro(project) == changed | {"prepare"} | EVALUATIONS | THE_REST
+    assert (project / "data/unpacked/photos_b/in/2.jpg").read_bytes() == b"other"
+    changed = [name for name, version in read_versions(project).items() if version != before[name]]
+    assert changed == ["b_id", "own_ood"]
+
+    # the training set's record file, as it lies in the unpacked archive
+    (project / "data/unpacked/photos_a/records.json").write_text("[2]")
+    changed = {"version@a_train", "version@a_val"}  # both look into that folder
+    assert repro(project) == changed | {"prepare", "sft", "grpo"} | EVALUATIONS | THE_REST
+
+    # one's own picture; and an unpacked folder that is gone is unpacked again
+    (project / "data/own/pictures/3.jpg").write_text("third")
+    shutil.rmtree(project / "data/unpacked/photos_b")
+    assert set(json.loads(dvc(project, "status", "--json").stdout)) == {
+        *("version@own_ood", "unpack@photos_b", "version@b_id")
+    }
+    dvc(project, "repro", "unpack@photos_b")
+    assert set(json.loads(dvc(project, "status", "--json").stdout)) == {"version@own_ood"}
