@@ -11,15 +11,13 @@ from vlm_r1.config import Params
 from vlm_r1.data.expectations import Candidate, render_page, validate
 from vlm_r1.data.orientation import upright_records
 from vlm_r1.data.readers import read_vlm_r1_json
-from vlm_r1.data.records import records_digest, write_records
-from vlm_r1.data.versions import InputVersion, images_version
+from vlm_r1.data.records import write_records
+from vlm_r1.data.versions import write_inputs
 from vlm_r1.errors import DataError
 from vlm_r1.folders import whole_folder
-from vlm_r1.paths import INPUTS, PREPARED, inputs_file
+from vlm_r1.paths import PREPARED
 
 log = logging.getLogger(__name__)
-
-READERS = {"training": ("train",), "evaluation": ("validation", "id", "ood")}
 
 
 def run(params: Params, root: Path) -> None:
@@ -36,7 +34,7 @@ def run(params: Params, root: Path) -> None:
         for candidate in candidates:
             _write(folder / candidate.name, candidate, verdicts[candidate.name])
     _require_pass(verdicts)
-    _write_inputs(params, root, candidates)
+    write_inputs(params, root, {candidate.name: candidate.frame for candidate in candidates})
 
 
 def _read(name: str, params: Params, root: Path) -> Candidate:
@@ -56,23 +54,6 @@ def _write(folder: Path, candidate: Candidate, verdict: dict) -> None:
     if verdict["verdict"] == "pass":
         write_records(folder / "records.parquet", candidate.frame)
     log.info("%s: %d records, %s", candidate.name, verdict["rows"], verdict["verdict"])
-
-
-def _write_inputs(params: Params, root: Path, candidates: list[Candidate]) -> None:
-    """What the stages after this one depend on, one file for each group of readers."""
-    with whole_folder(root / INPUTS) as folder:
-        for readers, roles in READERS.items():
-            inputs = {
-                candidate.name: InputVersion(
-                    records_digest=records_digest(candidate.frame),
-                    images=params.datasets[candidate.name].images,
-                    images_sha256=images_version(candidate.images)[0],
-                ).model_dump()
-                for candidate in candidates
-                if params.datasets[candidate.name].role in roles
-            }
-            text = json.dumps(inputs, indent=1) + "\n"
-            (folder / inputs_file(readers).name).write_text(text, encoding="utf-8")
 
 
 def _require_pass(verdicts: dict[str, dict]) -> None:
