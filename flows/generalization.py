@@ -12,6 +12,7 @@ from prefect import flow, get_run_logger
 
 from tasks.artifact import publish_report
 from tasks.stage import StageFailedError, is_up_to_date, run_stage
+from tasks.validation import publish_validation
 from vlm_r1.config import METHODS, Params, load_params
 from vlm_r1.paths import REPORT
 
@@ -36,7 +37,13 @@ runs:   make mlflow, then http://127.0.0.1:5000"""
 @flow(name="generalization")
 def generalization() -> None:
     """Bring every stage up to date, one after the other, and publish the report."""
-    seconds = {chapter: run_stage(chapter) for chapter in chapters(load_params())}
+    seconds = {}
+    for chapter in chapters(load_params()):
+        try:
+            seconds[chapter] = run_stage(chapter)
+        finally:
+            if chapter == "prepare":  # above all when data fails
+                publish_validation()
     publish_report()
     get_run_logger().info("done\n%s\n%s", seconds_table(seconds), WHERE)
 

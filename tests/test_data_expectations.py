@@ -1,20 +1,17 @@
 """The suite and stage prepare: each fault is caught, named, and keeps the records back."""
 
-import json
-import math
 import shutil
-from pathlib import Path
 
 import pandas as pd
 import pytest
 from PIL import Image
 
-from vlm_r1.config import DrawnSplit, Validation, load_params
-from vlm_r1.data.expectations import Candidate, render_page, validate
-from vlm_r1.data.readers import read_vlm_r1_json
-from vlm_r1.data.records import read_records, records_frame
-from vlm_r1.errors import DataError
-from vlm_r1.stages import draw, prepare
+from vlm_r1.config import Validation
+from vlm_r1.data.checks import suite
+from vlm_r1.data.published import PUBLISHED
+from vlm_r1.data.readers.source import UNREAD, Reading
+from vlm_r1.data.records import records_frame
+from vlm_r1.data.verdict import Candidate, render_page, validate
 
 RECORD = {
     "record_id": "d:1",
@@ -30,26 +27,38 @@ RECORD = {
     "dataset": "d",
     "source_id": "1",
 }
-OTHER = RECORD | {"record_id": "d:2", "expression": "right cup"}
+OTHER = RECORD | {"record_id": "d:2", "expression": "right cup", "source_id": "2"}
 BOUNDS = Validation(max_phrase_characters=20, min_box_side_px=2.0)
 
 
 @pytest.fixture
 def pictures(tmp_path):
-    Image.new("RGB", (10, 8), "red").save(tmp_path / "a.png")
-    Image.new("RGB", (10, 8), "blue").save(tmp_path / "trained.png")
+    for name, color in (("a.png", "red"), ("trained.png", "blue")):
+        noise = Image.effect_noise((10, 8), 90 if color == "red" else 80)
+        Image.merge("RGB", [noise, noise, noise]).save(tmp_path / name)
     shutil.copy(tmp_path / "trained.png", tmp_path / "copy.png")
     return tmp_path
 
 
-def judge(folder, *records):
-    """The verdict on `records`, next to a training set of one other picture."""
-    training = records_frame([RECORD | {"image": "trained.png"}])
+def candidate(name, folder, records, role="id", unread=(), **known):
+    frame = records_frame(list(records)).assign(file=f"{name}.json")
+    frame["row"] = range(1, len(frame) + 1)
+    reading = Reading(frame, pd.DataFrame(list(unread), columns=UNREAD, dtype=object))
+    return Candidate(name, role, reading, folder, **known)
+
+
+def judge_both(folder, records, bounds=BOUNDS, trained=({"image": "trained.png"},), **known):
+    """Verdicts on a training set of one other picture and on `records`."""
     candidates = [
-        Candidate("training", "training.json", folder, training),
-        Candidate("tested", "tested.json", folder, records_frame(list(records))),
+        candidate("training", folder, [RECORD | change for change in trained], "train"),
+        candidate("tested", folder, records, **known),
     ]
-    return validate(candidates, "training", BOUNDS)["tested"]
+    return validate(candidates, "training", bounds, folder / "cache/pictures.sqlite")
+
+
+def judge(folder, *records, **known):
+    """What validation.json says of `records`."""
+    return judge_both(folder, records, **known)["tested"].to_json_dict()
 
 
 def failures(verdict):
@@ -61,10 +70,12 @@ def test_good_records_pass_every_expectation(pictures):
 
     assert verdict["verdict"] == "pass"
     assert (verdict["rows"], verdict["quarantined"], verdict["leakage"]) == (2, 0, [])
-    assert len(verdict["expectations"]) == 13
-    assert all(
-        e["success"] and e["failed"] == 0 and not e["examples"] for e in verdict["expectations"]
-    )
+    assert len(verdict["expectations"]) == 18
+    for expectation in verdict["expectations"]:
+        assert expectation.keys() == {"name", "success", "failed", "examples"}
+        assert expectation["success"]
+        assert expectation["failed"] == 0
+        assert expectation["examples"] == []
 
 
 FAULTS = {  # expectation -> what is wrong with the second record, and how it is shown
@@ -79,12 +90,13 @@ FAULTS = {  # expectation -> what is wrong with the second record, and how it is
         {"image": "gone.png"},
         {"image": "gone.png", "picture_fault": "gone.png: no such file"},
     ),
-    "stated_width": ({"width": 11}, {"image": "a.png", "width": 11, "picture_width": 10.0}),
-    "stated_height": ({"height": 9}, {"image": "a.png", "height": 9, "picture_height": 8.0}),
+    "stated_width": ({"width": 11}, {"image": "a.png", "width": 11, "picture_width": 10}),
+    "stated_height": ({"height": 9}, {"image": "a.png", "height": 9, "picture_height": 8}),
     "picture_not_trained_on": (
         {"image": "copy.png"},
-        {"image": "copy.png", "training_image": "trained.png"},
+        {"image": "copy.png", "against_image": "trained.png", "by": "bytes"},
     ),
+    "split_known": ({"split": "tset"}, {"split": "tset"}),
 }
 
 
@@ -118,18 +130,6 @@ def test_box_outside_any_side_fails(pictures, change):
     assert failures(judge(pictures, OTHER | change)).keys() == {"box_inside_picture"}
 
 
-def test_unknown_corner_fails_beside_the_order_it_cannot_have(pictures):
-    failed = failures(judge(pictures, OTHER | {"x2": math.nan}))
-
-    assert failed.keys() == {"box_known", "box_left_of_right"}
-    assert failed["box_known"]["examples"][0]["value"] == {
-        "x1": 0.0,
-        "y1": 0.0,
-        "x2": None,
-        "y2": 8.0,
-    }
-
-
 def test_rounding_of_two_decimals_is_no_overhang(pictures):
     assert judge(pictures, RECORD | {"x2": 10.005, "y2": 8.000000001})["verdict"] == "pass"
 
@@ -141,6 +141,191 @@ def test_repeated_id_and_repeated_record_show_both_rows(pictures):
     for failure in failures(verdict).values():
         assert failure["failed"] == 2
         assert [example["row"] for example in failure["examples"]] == [1, 3]
+
+
+def test_one_id_with_two_boxes_is_told_apart_from_a_repetition(pictures):
+    verdict = judge(pictures, RECORD, RECORD | {"x2": 9.0})
+
+    assert failures(verdict).keys() == {"record_id_unique", "id_has_one_box"}
+
+
+def test_one_annotation_has_one_box_in_its_picture_whatever_is_said_of_it(pictures):
+    same = OTHER | {"source_id": "1"}
+
+    assert judge(pictures, RECORD, same)["verdict"] == "pass"
+    assert judge(pictures, RECORD, OTHER | {"x2": 9.0})["verdict"] == "pass"
+    failed = failures(judge(pictures, RECORD, same | {"x2": 9.0}))
+    assert failed.keys() == {"id_has_one_box"}
+    assert failed["id_has_one_box"]["failed"] == 2
+
+
+def test_row_that_could_not_be_read_fails_with_its_fault(pictures):
+    verdict = judge(pictures, RECORD, unread=[("tested.json", 2, "7", "image: Field required")])
+
+    assert verdict["rows"] == 2
+    assert failures(verdict).keys() == {"row_readable"}
+    assert failures(verdict)["row_readable"]["examples"] == [
+        {
+            "file": "tested.json",
+            "row": 2,
+            "id": "7",
+            "value": {"fault": "image: Field required"},
+        }
+    ]
+
+
+def test_a_share_of_thin_or_repeated_boxes_may_be_allowed_and_is_still_counted(pictures):
+    records = [RECORD | {"record_id": f"d:{i}", "expression": f"{i}"} for i in range(10, 19)]
+    records += [OTHER | {"x2": 1.0}]
+    bounds = BOUNDS.model_copy(update={"max_degenerate_share": 0.1})
+
+    assert failures(judge(pictures, *records)).keys() == {"box_side"}
+    allowed = judge(pictures, *records, bounds=bounds)
+    assert allowed["verdict"] == "pass"
+    assert [e["failed"] for e in allowed["expectations"] if e["name"] == "box_side"] == [1]
+
+
+def test_a_share_of_repeated_records_may_be_allowed(pictures):
+    twice = [RECORD, RECORD | {"record_id": "d:3"}]
+    bounds = BOUNDS.model_copy(update={"max_repeated_share": 1.0})
+
+    assert failures(judge(pictures, *twice)).keys() == {"record_not_repeated"}
+    assert judge(pictures, *twice, bounds=bounds)["verdict"] == "pass"
+
+
+def test_published_counts_are_held_against_each_split(pictures, monkeypatch):
+    monkeypatch.setitem(PUBLISHED, "tiny", {"val": 1, "test": 2})
+    records = [RECORD | {"split": "val"}, OTHER | {"split": "test"}]
+
+    verdict = judge(pictures, *records, published="tiny")
+
+    (failure,) = failures(verdict).values()
+    assert failure["name"] == "split_rows_published"
+    assert failure["examples"] == [
+        {
+            "file": "tested",
+            "row": None,
+            "id": None,
+            "value": {"split": "test", "rows": 1, "published": 2},
+        }
+    ]
+
+
+def test_picture_of_another_format_than_its_suffix_fails(pictures):
+    Image.open(pictures / "a.png").save(pictures / "a.jpg", "PNG")
+
+    failed = failures(judge(pictures, RECORD | {"image": "a.jpg"}))
+
+    assert failed.keys() == {"picture_suffix"}
+    value = failed["picture_suffix"]["examples"][0]["value"]
+    assert value == {"image": "a.jpg", "suffix_fault": "PNG in a file named a.jpg"}
+
+
+def test_size_before_the_exif_turn_is_told(pictures):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    Image.open(pictures / "a.png").save(pictures / "turned.png", exif=exif)
+    turned = RECORD | {"image": "turned.png"}
+
+    upright = turned | {"width": 8, "height": 10, "x2": 8.0}
+    assert judge(pictures, upright)["verdict"] == "pass"
+    assert failures(judge(pictures, turned)).keys() == {
+        *("stated_width", "stated_height", "exif_frame")
+    }
+
+
+NO_PICTURES = {
+    "folder": ("d.png", lambda path: path.mkdir(), "d.png: a folder"),
+    "zero_bytes": ("z.jpg", lambda path: path.touch(), "z.jpg: empty"),
+    "text": ("t.png", lambda path: path.write_text("hello"), "t.png: cannot identify image file"),
+}
+
+
+@pytest.mark.parametrize(("name", "make", "fault"), NO_PICTURES.values(), ids=NO_PICTURES)
+def test_what_is_no_picture_fails_by_file_and_row(pictures, name, make, fault):
+    make(pictures / name)
+
+    failed = failures(judge(pictures, RECORD, OTHER | {"image": name}))
+
+    (example,) = failed["picture_opens"]["examples"]
+    assert failed.keys() == {"picture_opens"}
+    assert (example["file"], example["row"]) == ("tested.json", 2)
+    assert example["value"]["picture_fault"].startswith(fault)
+
+
+# --- what is set aside -----------------------------------------------------------------------
+
+QUARANTINE = BOUNDS.model_copy(update={"on_failure": "quarantine"})
+
+
+def test_quarantine_sets_unfit_rows_aside_with_all_their_reasons(pictures):
+    unfit = OTHER | {"x2": 1.0, "expression": " "}
+    unread = [("tested.json", 3, None, "broken JSON")]
+
+    verdict = judge_both(pictures, [RECORD, unfit], QUARANTINE, unread=unread)["tested"]
+
+    assert verdict.passed
+    assert verdict.records["record_id"].tolist() == ["d:1"]
+    found = verdict.to_json_dict()
+    assert (found["verdict"], found["rows"], found["quarantined"]) == ("pass", 3, 2)
+    assert failures(found).keys() == {
+        "row_readable",
+        "box_side",
+        "phrase_not_blank",
+        "id_has_one_box",
+    } - {"id_has_one_box"}
+    first, second = verdict.set_aside
+    assert (first["file"], first["row"], first["id"]) == ("tested.json", 2, "d:2")
+    assert first["reasons"] == ["phrase_not_blank", "box_side"]
+    assert first["record"]["x2"] == 1.0
+    assert second == {
+        "file": "tested.json",
+        "row": 3,
+        "id": None,
+        "reasons": ["row_readable"],
+        "fault": "broken JSON",
+    }
+
+
+def test_quarantine_of_everything_is_no_pass(pictures):
+    verdict = judge_both(pictures, [RECORD | {"expression": " "}], QUARANTINE)["tested"]
+
+    assert not verdict.passed
+    assert verdict.failures()[-1] == "no record is left"
+
+
+def test_leak_is_no_matter_of_quarantine_because_a_test_set_stays_whole(pictures):
+    verdict = judge_both(pictures, [RECORD, OTHER | {"image": "copy.png"}], QUARANTINE)["tested"]
+
+    assert not verdict.passed
+    assert len(verdict.records) == 2
+
+
+def test_excluded_leaks_leave_the_training_set(pictures):
+    exclude = BOUNDS.model_copy(update={"on_leak": "exclude"})
+    trained = [{"image": "trained.png"}, {"image": "a.png", "record_id": "d:9"}]
+
+    verdicts = judge_both(pictures, [OTHER | {"image": "copy.png"}], exclude, trained)
+
+    tested = verdicts["tested"]
+    assert tested.passed
+    assert len(tested.records) == 1
+    assert [leak.against_image for leak in tested.leakage] == ["trained.png"]
+    training = verdicts["training"]
+    assert training.passed
+    assert training.records["image"].tolist() == ["a.png"]
+    assert [line["reasons"] for line in training.set_aside] == [["picture_not_tested_on"]]
+    assert training.to_json_dict()["leakage"] == [
+        {"image": "trained.png", "against": "tested", "against_image": "copy.png", "by": "bytes"}
+    ]
+
+
+def test_checks_of_one_suite_have_names_of_their_own():
+    names = [check.name for check in suite("id", BOUNDS, True, True)]
+    assert len(set(names)) == len(names) == 19
+
+
+# --- pictures and pages ----------------------------------------------------------------------
 
 
 def test_truncated_picture_says_what_is_wrong_with_it(pictures):
@@ -171,118 +356,23 @@ def test_leakage_names_each_picture_once_with_its_twin(pictures):
     verdict = judge(pictures, RECORD | leaking, OTHER | leaking)
 
     assert failures(verdict)["picture_not_trained_on"]["failed"] == 2
-    assert verdict["leakage"] == [{"image": "copy.png", "training_image": "trained.png"}]
+    assert verdict["leakage"] == [
+        {
+            "image": "copy.png",
+            "against": "training",
+            "against_image": "trained.png",
+            "by": "bytes",
+        }
+    ]
 
 
 def test_page_escapes_what_comes_from_the_data(pictures):
     verdict = judge(pictures, OTHER | {"expression": "<script>alert(1)</script>"})
 
-    page = render_page("tested", verdict)
+    page = render_page("tested", verdict, {"phrase_length": "The phrase is short."})
 
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "<script" not in page
     assert "http" not in page
     assert "tested.json" in page
     assert "phrase_length" in page
-
-
-# --- stage prepare -------------------------------------------------------------------------
-
-
-@pytest.fixture
-def project(tmp_path):
-    """A project of four tiny drawn datasets; gives its params and root."""
-    params = load_params(Path(__file__).parents[1] / "params.yaml")
-    drawn = {
-        name: DrawnSplit(world=split.world, pictures=3, phrases_per_picture=2)
-        for name, split in params.draw.items()
-    }
-    params = params.model_copy(update={"draw": drawn})
-    draw.run(params, tmp_path)
-    return params, tmp_path
-
-
-def prepared(root):
-    folder = root / "data/prepared"
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-
-
-def test_prepare_writes_three_files_a_dataset_and_the_same_bytes_again(project):
-    params, root = project
-    prepare.run(params, root)
-    first = {name: (root / "data/prepared" / name).read_bytes() for name in prepared(root)}
-    prepare.run(params, root)
-
-    assert {name: (root / "data/prepared" / name).read_bytes() for name in prepared(root)} == first
-    assert sorted(first) == sorted(
-        f"{dataset}/{file}"
-        for dataset in params.datasets
-        for file in ("records.parquet", "validation.html", "validation.json")
-    )
-    source = read_vlm_r1_json(
-        root / "data/drawn/studio_val/records.json", "studio_val", "validation"
-    )
-    written = read_records(root / "data/prepared/studio_val/records.parquet")
-    pd.testing.assert_frame_equal(written, source)
-
-
-def test_box_outside_keeps_that_datasets_records_back_and_no_others(project):
-    params, root = project
-    prepare.run(params, root)
-    path = root / "data/drawn/street_test/records.json"
-    rows = json.loads(path.read_text())
-    rows[3]["solution"][2] = 500.0
-    path.write_text(json.dumps(rows))
-
-    with pytest.raises(
-        DataError,
-        match=r"got street_test: box_inside_picture fails for 1 of 6 records,"
-        r" first data/drawn/street_test/records\.json row 4 \{.*\"x2\": 500\.0",
-    ):
-        prepare.run(params, root)
-
-    assert len(prepared(root)) == 4 * 3 - 1
-    assert "street_test/records.parquet" not in prepared(root)
-    verdict = json.loads((root / "data/prepared/street_test/validation.json").read_text())
-    assert verdict["verdict"] == "fail"
-    assert "fail" in (root / "data/prepared/street_test/validation.html").read_text()
-
-
-def test_every_failing_dataset_is_named(project):
-    params, root = project
-    (root / "data/drawn/studio_val/images/studio_val_000002.png").unlink()
-    twin = root / "data/drawn/studio_train/images/studio_train_000001.png"
-    shutil.copy(twin, root / "data/drawn/studio_test/images/studio_test_000003.png")
-
-    with pytest.raises(DataError) as caught:
-        prepare.run(params, root)
-
-    assert "studio_val: picture_opens fails for 2 of 6 records, first" in caught.value.got
-    assert "studio_test: picture_not_trained_on fails for 2 of 6 records, first" in caught.value.got
-    assert "records.json row 5" in caught.value.got
-    leakage = json.loads((root / "data/prepared/studio_test/validation.json").read_text())[
-        "leakage"
-    ]
-    assert leakage == [
-        {
-            "image": "images/studio_test_000003.png",
-            "training_image": "images/studio_train_000001.png",
-        }
-    ]
-
-
-def test_unreadable_row_leaves_what_was_there(project):
-    params, root = project
-    prepare.run(params, root)
-    before = prepared(root)
-    path = root / "data/drawn/studio_val/records.json"
-    rows = json.loads(path.read_text())
-    del rows[1]["solution"]
-    path.write_text(json.dumps(rows))
-
-    with pytest.raises(
-        DataError, match=r"studio_val/records\.json: row 2: solution: Field required"
-    ):
-        prepare.run(params, root)
-
-    assert prepared(root) == before

@@ -107,7 +107,9 @@ def test_schema_is_frozen():
             "Verdict": [
                 "text", "ood_dataset", "step", "difference", "ci_low", "ci_high", "p_value",
             ],
-            "DatasetLine": ["name", "role", "records", "images", "digest"],
+            "DatasetLine": [
+                "name", "role", "records", "images", "digest", "quarantined", "leakage",
+            ],
             "CurvePoint": [
                 "method", "dataset", "step", "n", "accuracy", "ci_low", "ci_high", "mean_iou",
                 "parse_rate", "corrected_accuracy", "corrected_ci_low", "corrected_ci_high",

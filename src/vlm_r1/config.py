@@ -13,6 +13,9 @@ Method = Literal["sft", "grpo"]
 Role = Literal["train", "validation", "id", "ood"]
 Frame = Literal["original", "input", "thousand", "unit"]
 Template = Literal["plain", "r1", "json"]
+Format = Literal[
+    "vlm-r1", "rec-yaml", "refer", "refgta", "lisa", "llama-factory", "csv", "parquet", "records"
+]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -73,20 +76,28 @@ class DrawnSplit(Section):
 
 
 class Dataset(Section):
-    """Where a dataset lies and what it is for; `records` is a VLM-R1 JSON array."""
+    """Where a dataset lies and what it is for."""
 
     role: Role
     records: str
+    format: Format = "vlm-r1"  # docs/data.md shows a row of each
+    split: str | None = None  # of the file's splits, the one to read; default: all
+    published: str | None = None  # entry of data/published.py whose counts must be met
     images: str  # folder that the records' `image` paths are relative to
     # whether the boxes were drawn on pictures that EXIF had turned upright (docs/data.md)
     exif: Literal["applied", "ignored"] = "applied"
 
 
 class Validation(Section):
-    """Bounds of the Great Expectations suite."""
+    """Bounds of the Great Expectations suite, and what becomes of data that does not meet it."""
 
     max_phrase_characters: Count = 300
     min_box_side_px: Positive = 1.0
+    max_degenerate_share: Share = 0.0  # of boxes with a shorter side
+    max_repeated_share: Share = 0.0  # of records that repeat picture, phrase and box
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=256)] = 20  # of a 256-bit perceptual hash
+    on_failure: Literal["fail", "quarantine"] = "fail"  # the dataset, or only its unfit rows
+    on_leak: Literal["fail", "exclude"] = "fail"  # exclude: from the training set
 
 
 class BaseTraining(Section):

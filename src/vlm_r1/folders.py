@@ -1,4 +1,4 @@
-"""Folders that are written whole or not at all."""
+"""Folders and text files that are written whole or not at all."""
 
 import shutil
 from collections.abc import Iterator
@@ -28,3 +28,11 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     if folder.exists():
         shutil.rmtree(folder)
     part.rename(folder)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file with a last line end, in UTF-8, under another name until all is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = part_of(path)
+    part.write_text(text + "\n", encoding="utf-8")
+    part.replace(path)

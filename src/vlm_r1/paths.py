@@ -15,6 +15,7 @@ REPORT = Path("reports/generalization")
 PROMPTS = Path("reports/prompts")
 SELECTION = Path("reports/selection.json")
 COMPLETIONS = Path(".cache/completions")  # may be removed at any time
+PICTURES = Path(".cache/pictures.sqlite")  # what pictures were like; may be removed at any time
 
 
 def records_file(dataset: str) -> Path:
@@ -30,6 +31,11 @@ def version_file(dataset: str) -> Path:
 def inputs_file(readers: str) -> Path:
     """What `training` or `evaluation` reads, as digests: their stages depend on this alone."""
     return INPUTS / f"{readers}.json"
+
+
+def validation_file(dataset: str) -> Path:
+    """The verdict on a dataset; validation.html beside it is its page."""
+    return PREPARED / dataset / "validation.json"
 
 
 def run_dir(run: str) -> Path:

@@ -246,6 +246,9 @@ def track_report(root: Path, params: Params, contract: TrainingContract, report_
     verdict = report["verdict"]
     client.log_artifacts(run_id, str(report_dir), "report")
     client.log_text(run_id, _as_yaml(params), "params.yaml")
+    for name in params.datasets:
+        for file in (root / paths.validation_file(name)).parent.glob("validation.*"):
+            client.log_artifact(run_id, str(file), f"validation/{name}")
     numbers = {
         f"verdict/{key}": verdict[key] for key in ("difference", "ci_low", "ci_high", "p_value")
     }

@@ -1,16 +1,23 @@
-"""What records must be like before anything is trained on them, declared.
+"""What records must be like before anything is trained on them, declared: a suite a role.
 
-The checks run over the records with a few columns added by `expectations` (picture_*, box_side_px,
-overhang_px, training_image), so that each is an expectation which Great Expectations ships.
+Each check is an expectation that Great Expectations ships, over one of three tables (`facts`):
+`rows` (what the file holds, read or not), `records` (with what is known of boxes and pictures) and
+`splits` (how many records each has).
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from vlm_r1.config import Validation
 from vlm_r1.data.records import BOX
 
 ROUNDING_PX = 0.01  # COCO states boxes with two decimals, so x + w may pass the side by that much
+SPLITS = ["train", "val", "validation", "test", "testA", "testB", "id", "ood", ""]  # "": unnamed
+MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"]
+MODES_16_BIT = ["I;16", "I;16B", "I;16L", "I;16N"]  # `open_picture` keeps the upper eight
+Table = Literal["rows", "records", "splits"]
+# What becomes of records that fail: `settled` as validation.on_failure says, or in one way always.
+Remedy = Literal["settled", "fail", "set_aside"]
 
 
 @dataclass(frozen=True)
@@ -27,15 +34,44 @@ class Check:
     shows: list[str]
     kind: str
     terms: dict[str, Any]
+    table: Table = "records"
+    remedy: Remedy = field(default="settled")
 
 
-def declared_checks(bounds: Validation) -> list[Check]:
-    """Everything that is asked of a dataset, in the page's order."""
-    return [*_record_checks(bounds), *_box_checks(bounds), *_picture_checks()]
+def suite(role: str, bounds: Validation, looked_at: bool, counted: bool) -> list[Check]:
+    """Everything that is asked of a dataset, in the page's order.
+
+    Args:
+        role: the dataset's. What training and tests share is held against the tests, which stay
+            whole, or is taken out of the training set: `bounds.on_leak`.
+        looked_at: whether its pictures were opened.
+        counted: whether published counts are known.
+    """
+    held_against = "train" if bounds.on_leak == "exclude" else "tests"
+    return [
+        _row_check(),
+        *_identity_checks(bounds),
+        *_phrase_checks(bounds),
+        *_box_checks(bounds),
+        *(_picture_checks() if looked_at else []),
+        *([_leak_check(role)] if (role == "train") == (held_against == "train") else []),
+        *([_count_check()] if counted else []),
+    ]
 
 
-def _record_checks(bounds: Validation) -> list[Check]:
-    longest, identity = bounds.max_phrase_characters, ["image", "expression", *BOX]
+def _row_check() -> Check:
+    return Check(
+        "row_readable",
+        "Every row of the file is a record.",
+        ["fault"],
+        "ExpectColumnValuesToBeNull",
+        {"column": "fault"},
+        "rows",
+    )
+
+
+def _identity_checks(bounds: Validation) -> list[Check]:
+    identity = ["image", "expression", *BOX]
     return [
         Check(
             "record_id_unique",
@@ -45,12 +81,33 @@ def _record_checks(bounds: Validation) -> list[Check]:
             {"column": "record_id"},
         ),
         Check(
+            "id_has_one_box",
+            "Records with one id, or with one source id in one picture, have one box.",
+            ["record_id", "image", "source_id", *BOX],
+            "ExpectColumnValuesToBeBetween",
+            {"column": "boxes_of_id", "max_value": 1},
+        ),
+        Check(
             "record_not_repeated",
-            "No picture has the same phrase for the same box twice.",
+            "No picture has the same phrase for the same box twice"
+            f"{_but_for(bounds.max_repeated_share)}.",
             identity,
             "ExpectCompoundColumnsToBeUnique",
-            {"column_list": identity},
+            {"column_list": identity, "mostly": 1 - bounds.max_repeated_share},
         ),
+        Check(
+            "split_known",
+            f"The split is one of {', '.join(filter(None, SPLITS))}, or not named.",
+            ["split"],
+            "ExpectColumnValuesToBeInSet",
+            {"column": "split", "value_set": SPLITS},
+        ),
+    ]
+
+
+def _phrase_checks(bounds: Validation) -> list[Check]:
+    longest = bounds.max_phrase_characters
+    return [
         Check(
             "phrase_not_blank",
             "The phrase has a visible character.",
@@ -69,15 +126,8 @@ def _record_checks(bounds: Validation) -> list[Check]:
 
 
 def _box_checks(bounds: Validation) -> list[Check]:
-    smallest = bounds.min_box_side_px
+    smallest, share = bounds.min_box_side_px, bounds.max_degenerate_share
     return [
-        Check(
-            "box_known",
-            "All four corners of the box are numbers.",
-            BOX,
-            "ExpectColumnValuesToNotBeNull",
-            {"column": "box_side_px"},
-        ),
         Check(
             "box_left_of_right",
             "x1 is less than x2.",
@@ -94,10 +144,10 @@ def _box_checks(bounds: Validation) -> list[Check]:
         ),
         Check(
             "box_side",
-            f"Each side of the box is at least {smallest} px.",
+            f"Each side of the box is at least {smallest} px{_but_for(share)}.",
             BOX,
             "ExpectColumnValuesToBeBetween",
-            {"column": "box_side_px", "min_value": smallest},
+            {"column": "box_side_px", "min_value": smallest, "mostly": 1 - share},
         ),
         Check(
             "box_inside_picture",
@@ -111,7 +161,6 @@ def _box_checks(bounds: Validation) -> list[Check]:
 
 def _picture_checks() -> list[Check]:
     # A picture that does not open has no size to compare with; picture_opens fails for it.
-    same_size = {"ignore_row_if": "either_value_is_missing"}
     return [
         Check(
             "picture_opens",
@@ -120,25 +169,73 @@ def _picture_checks() -> list[Check]:
             "ExpectColumnValuesToBeNull",
             {"column": "picture_fault"},
         ),
+        _same_side("width"),
+        _same_side("height"),
         Check(
-            "stated_width",
-            "The stated width is the picture's.",
-            ["image", "width", "picture_width"],
-            "ExpectColumnPairValuesToBeEqual",
-            {"column_A": "width", "column_B": "picture_width", **same_size},
+            "exif_frame",
+            "The stated size is not that of the pixels before EXIF turns them.",
+            ["image", "width", "height", "picture_width", "picture_height"],
+            "ExpectColumnValuesToBeInSet",
+            {"column": "before_turn", "value_set": [False]},
         ),
         Check(
-            "stated_height",
-            "The stated height is the picture's.",
-            ["image", "height", "picture_height"],
-            "ExpectColumnPairValuesToBeEqual",
-            {"column_A": "height", "column_B": "picture_height", **same_size},
+            "picture_mode",
+            "The picture's mode is one that loading converts to RGB.",
+            ["image", "picture_mode"],
+            "ExpectColumnValuesToBeInSet",
+            {"column": "picture_mode", "value_set": MODES + MODES_16_BIT},
         ),
         Check(
-            "picture_not_trained_on",
-            "No picture of the training set has the same bytes.",
-            ["image", "training_image"],
+            "picture_suffix",
+            "The file's suffix is that of its format.",
+            ["image", "suffix_fault"],
             "ExpectColumnValuesToBeNull",
-            {"column": "training_image"},
+            {"column": "suffix_fault"},
         ),
     ]
+
+
+def _same_side(side: str) -> Check:
+    return Check(
+        f"stated_{side}",
+        f"The stated {side} is the picture's.",
+        ["image", side, f"picture_{side}"],
+        "ExpectColumnPairValuesToBeEqual",
+        {
+            "column_A": side,
+            "column_B": f"picture_{side}",
+            "ignore_row_if": "either_value_is_missing",
+        },
+    )
+
+
+def _leak_check(role: str) -> Check:
+    name, says, remedy = (
+        ("picture_not_tested_on", "No picture is in a validation or test set.", "set_aside")
+        if role == "train"
+        else ("picture_not_trained_on", "No picture is in the other set.", "fail")
+    )
+    return Check(
+        name,
+        says,
+        ["image", "against_image", "by"],
+        "ExpectColumnValuesToBeNull",
+        {"column": "against_image"},
+        remedy=remedy,
+    )
+
+
+def _count_check() -> Check:
+    return Check(
+        "split_rows_published",
+        "Each split has as many records as its authors say.",
+        ["split", "rows", "published"],
+        "ExpectColumnPairValuesToBeEqual",
+        {"column_A": "rows", "column_B": "published", "ignore_row_if": "neither"},
+        "splits",
+        remedy="fail",
+    )
+
+
+def _but_for(share: float) -> str:
+    return f", but for {share:.4%}" if share else ""

@@ -1,5 +1,6 @@
 """Units -> the report's numbers: curves, comparisons, what each method gained and where from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vlm_r1.config import METHODS
@@ -70,11 +71,13 @@ class LastStep:
     split: Split | None = None
 
 
-def dataset_lines(table: Table) -> list[DatasetLine]:
-    """Every dataset once, the tested ones first."""
-    lines = []
+def dataset_lines(
+    table: Table, validated: Mapping[str, DatasetLine] | None = None
+) -> list[DatasetLine]:
+    """Every dataset once, the tested ones first, then those that only `validated` holds."""
+    told, lines = dict(validated or {}), []
     for dataset in [*table.datasets(*TESTED), *table.datasets("validation")]:
-        unit = table.first(dataset)
+        unit, found = table.first(dataset), told.pop(dataset, None)
         lines.append(
             DatasetLine(
                 name=dataset,
@@ -82,9 +85,11 @@ def dataset_lines(table: Table) -> list[DatasetLine]:
                 records=unit.scores.n,
                 images=len(set(unit.scores.pictures)),
                 digest=unit.records_digest,
+                quarantined=None if found is None else found.quarantined,
+                leakage=None if found is None else found.leakage,
             )
         )
-    return lines
+    return [*lines, *told.values()]
 
 
 def curve_points(table: Table, resampling: Resampling) -> list[CurvePoint]:

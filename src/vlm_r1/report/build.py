@@ -26,6 +26,7 @@ from vlm_r1.report.published import published_series
 from vlm_r1.report.schema import (
     Command,
     Cost,
+    DatasetLine,
     Lineage,
     PromptLine,
     Report,
@@ -45,6 +46,7 @@ class Beside:
     Attributes:
         reproduce: table and whether it is unfair -> the commands that make its numbers again.
         images: folder of each dataset's pictures; None where there are none.
+        validated: what validation said of datasets (`report.validated`).
         notes, skipped: what a reader must know about the files; (file, reason) of those not read.
     """
 
@@ -54,6 +56,7 @@ class Beside:
     prompts: list[PromptLine] = field(default_factory=list)
     reproduce: Callable[[Table, bool], list[Command]] = lambda table, unfair: []
     images: dict[str, Path] | None = None
+    validated: dict[str, DatasetLine] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
@@ -112,7 +115,7 @@ def _measure(
     report = Report(
         verdict=judgement.verdict,
         contract=table.units[0].contract,
-        datasets=dataset_lines(table),
+        datasets=dataset_lines(table, beside.validated),
         curves=curve_points(table, resampling),
         comparisons=comparisons,
         statistics=statistics,

@@ -40,6 +40,8 @@ class DatasetLine(Part):
     records: int
     images: int
     digest: str | None  # of the records; null where a log does not tell
+    quarantined: int | None = None  # rows that validation set aside; null where it is not told
+    leakage: int | None = None  # its pictures shared across training and tests, excluded or not
 
 
 class CurvePoint(Part):

@@ -19,7 +19,10 @@ SECTIONS = {  # in this order; each has a template of its name in templates/html
     "lineage": "Lineage",
     "reading": "How to read",
 }
-ROLES = PLACES | {"validation": "validation (for choosing a checkpoint; never compared)"}
+ROLES = PLACES | {
+    "train": "training",
+    "validation": "validation (for choosing a checkpoint; never compared)",
+}
 RIGHT = {
     "grpo": "Only GRPO right",
     "sft": "Only SFT right",

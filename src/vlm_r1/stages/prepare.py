@@ -3,19 +3,21 @@
 Also data/inputs, which stands for what training and evaluation read.
 """
 
-import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from vlm_r1.config import Params
-from vlm_r1.data.expectations import Candidate, render_page, validate
 from vlm_r1.data.orientation import upright_records
-from vlm_r1.data.readers import read_vlm_r1_json
+from vlm_r1.data.published import PUBLISHED
+from vlm_r1.data.readers import read
+from vlm_r1.data.readers.source import Reading, Source
 from vlm_r1.data.records import write_records
+from vlm_r1.data.verdict import Candidate, Verdict, validate, write_files
 from vlm_r1.data.versions import write_inputs
-from vlm_r1.errors import DataError
+from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.folders import whole_folder
-from vlm_r1.paths import PREPARED
+from vlm_r1.paths import PICTURES, PREPARED
 
 log = logging.getLogger(__name__)
 
@@ -23,45 +25,69 @@ log = logging.getLogger(__name__)
 def run(params: Params, root: Path) -> None:
     """Read, validate and write every dataset.
 
-    Each gets validation.json and validation.html; records.parquet only those that pass.
+    Each gets validation.json and validation.html, and quarantine.jsonl if rows are set aside;
+    records.parquet only those that pass.
 
     Raises:
-        DataError: a row cannot be read (nothing is written then), or a dataset fails.
+        ConfigError: a dataset names published counts that there are not.
+        DataError: a file cannot be read at all (nothing is written then), or a dataset fails.
     """
     candidates = [_read(name, params, root) for name in params.datasets]
-    verdicts = validate(candidates, params.train_dataset, params.validation)
+    verdicts = validate(candidates, params.train_dataset, params.validation, root / PICTURES)
     with whole_folder(root / PREPARED) as folder:
-        for candidate in candidates:
-            _write(folder / candidate.name, candidate, verdicts[candidate.name])
+        for name, verdict in verdicts.items():
+            _write(folder / name, verdict)
     _require_pass(verdicts)
-    write_inputs(params, root, {candidate.name: candidate.frame for candidate in candidates})
+    write_inputs(params, root, {name: verdict.records for name, verdict in verdicts.items()})
 
 
 def _read(name: str, params: Params, root: Path) -> Candidate:
     dataset = params.datasets[name]
-    frame = read_vlm_r1_json(root / dataset.records, name, dataset.role)
+    source = Source(
+        path=root / dataset.records,
+        name=dataset.records,
+        dataset=name,
+        split=dataset.split,
+        role=dataset.role,
+        images=root / dataset.images,
+        seed=params.experiment.seed,
+    )
+    if dataset.published is not None and dataset.published not in PUBLISHED:
+        raise ConfigError(
+            got=f"datasets.{name}.published: {dataset.published}",
+            need=f"one of {', '.join(PUBLISHED)}",
+            because="rows are counted against what the authors of a set say",
+            do="correct the name, or leave it out",
+        )
+    reading = read(dataset.format, source)
     if dataset.exif == "ignored":
-        frame = upright_records(frame, root / dataset.images)
-    return Candidate(name, dataset.records, root / dataset.images, frame)
+        reading = _upright(reading, source.images)
+    return Candidate(name, dataset.role, reading, source.images, dataset.published)
 
 
-def _write(folder: Path, candidate: Candidate, verdict: dict) -> None:
-    folder.mkdir()
-    text = json.dumps(verdict, indent=1, ensure_ascii=False)
-    (folder / "validation.json").write_text(text + "\n", encoding="utf-8")
-    page = render_page(candidate.name, verdict)
-    (folder / "validation.html").write_text(page, encoding="utf-8")
-    if verdict["verdict"] == "pass":
-        write_records(folder / "records.parquet", candidate.frame)
-    log.info("%s: %d records, %s", candidate.name, verdict["rows"], verdict["verdict"])
+def _upright(reading: Reading, images: Path) -> Reading:
+    return replace(reading, records=upright_records(reading.records, images))
 
 
-def _require_pass(verdicts: dict[str, dict]) -> None:
+def _write(folder: Path, verdict: Verdict) -> None:
+    write_files(folder, verdict)
+    if verdict.passed:
+        write_records(folder / "records.parquet", verdict.records)
+    log.info(
+        "%s: %d rows, %d set aside, %s",
+        verdict.candidate.name,
+        verdict.candidate.reading.rows,
+        len(verdict.set_aside),
+        "pass" if verdict.passed else "fail",
+    )
+
+
+def _require_pass(verdicts: dict[str, Verdict]) -> None:
     failures = [
-        _failure(name, verdict["rows"], expectation)
+        f"{name}: {line}"
         for name, verdict in verdicts.items()
-        for expectation in verdict["expectations"]
-        if not expectation["success"]
+        if not verdict.passed
+        for line in verdict.failures()
     ]
     if failures:
         raise DataError(
@@ -70,11 +96,3 @@ def _require_pass(verdicts: dict[str, dict]) -> None:
             because="no number from broken data can be trusted",
             do=f"read {PREPARED}/<dataset>/validation.html, then correct the source",
         )
-
-
-def _failure(name: str, rows: int, expectation: dict) -> str:
-    first = expectation["examples"][0]
-    return (
-        f"{name}: {expectation['name']} fails for {expectation['failed']} of {rows} records,"
-        f" first {first['file']} row {first['row']} {json.dumps(first['value'])}"
-    )

@@ -17,6 +17,7 @@ from vlm_r1.report.reproduce import commands_of_project
 from vlm_r1.report.schema import Cost
 from vlm_r1.report.training import read_training_log
 from vlm_r1.report.units import read_unit
+from vlm_r1.report.validated import validated_lines
 from vlm_r1.results import first_fault
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ def run(
         prompts=prompt_lines(root, params, resampling),
         reproduce=partial(commands_of_project, lineage=lineage),
         images={name: root / params.datasets[name].images for name in params.evaluated_datasets},
+        validated=validated_lines(root, params),
     )
     report = build_report(
         units,

@@ -1,0 +1,95 @@
+"""Readers: a dataset's own file -> records. One function a format, all of one signature.
+
+`read(format, source)` is the one way in; docs/data.md shows a row of each format.
+"""
+
+import gc
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from vlm_r1.data.readers.llama_factory import read_llama_factory
+from vlm_r1.data.readers.mixture import read_mixture
+from vlm_r1.data.readers.refer import read_refer
+from vlm_r1.data.readers.source import Reading, Source, unusable
+from vlm_r1.data.readers.tables import read_csv, read_our_records, read_parquet
+from vlm_r1.data.readers.vlm_r1 import read_vlm_r1
+
+READERS: dict[str, Callable[[Source], Reading]] = {
+    "vlm-r1": read_vlm_r1,
+    "rec-yaml": read_mixture,
+    "refer": read_refer,
+    "refgta": read_refer,  # refs(utokyo).p has refer's layout
+    "lisa": read_vlm_r1,  # lisa_test.json has VLM-R1's rows
+    "llama-factory": read_llama_factory,
+    "csv": read_csv,
+    "parquet": read_parquet,
+    "records": read_our_records,
+}
+BY_SUFFIX = {
+    ".json": "vlm-r1",
+    ".jsonl": "vlm-r1",
+    ".yaml": "rec-yaml",
+    ".yml": "rec-yaml",
+    ".p": "refer",
+    ".csv": "csv",
+    ".parquet": "records",
+}
+HEAD_BYTES = 65_536
+# A quote inside a JSON string is escaped, so this is a key and never a part of a phrase.
+MESSAGES_KEY = re.compile(rb'"messages"\s*:')
+
+
+def read(name: str, source: Source) -> Reading:
+    """Read a file of the format called `name`, and of its splits the one that is asked for.
+
+    Raises:
+        DataError: the file cannot be read, or has no such split.
+    """
+    with _no_garbage_collection():
+        return _take_split(READERS[name](source), source)
+
+
+def guess_format(path: Path) -> str:
+    """The format that a file's suffix tells; SFT rows are known by their key `messages`.
+
+    Raises:
+        DataError: the suffix is none of those known.
+    """
+    if path.suffix not in BY_SUFFIX:
+        raise unusable(str(path), f"suffix {path.suffix!r}", f"one of {', '.join(BY_SUFFIX)}")
+    if path.suffix in (".json", ".jsonl") and path.is_file():
+        with path.open("rb") as file:
+            if MESSAGES_KEY.search(file.read(HEAD_BYTES)):
+                return "llama-factory"
+    return BY_SUFFIX[path.suffix]
+
+
+def _take_split(reading: Reading, source: Source) -> Reading:
+    """Rows of `source.split`; those without a split are called so, or by the role."""
+    records = reading.records
+    stated = records["split"].where(records["split"] != "", source.split or source.role)
+    records = records.assign(split=stated)
+    if source.split is not None and len(records):
+        records = records[stated == source.split].reset_index(drop=True)
+        if records.empty:
+            raise unusable(
+                source.name,
+                f"no split {source.split!r}",
+                f"one of its splits: {', '.join(sorted(stated.unique()))}",
+            )
+    return replace(reading, records=records)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Rows hold no cycles; looking for some among millions of values takes a third of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,38 @@
+"""Pickles from strangers: plain containers, numbers and strings, and nothing that could run."""
+
+import io
+import pickle
+import struct
+from pathlib import Path
+from typing import Any
+
+from vlm_r1.data.readers.documents import read_bytes
+from vlm_r1.data.readers.source import unusable
+
+PLAIN = "a pickle of lists, dicts, tuples, numbers and strings"
+# What a broken pickle raises, by its opcodes.
+BROKEN = (
+    *(pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError, TypeError),
+    *(ValueError, OverflowError, MemoryError, struct.error),
+)
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Plain values have opcodes of their own; whatever asks for a name is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which could run code")
+
+
+def read_plain_pickle(path: Path, name: str) -> Any:
+    """The value in a pickle of Python 2 or 3; Python 2's byte strings are read as latin-1.
+
+    Raises:
+        DataError: the file is missing or broken, or would build anything but plain values.
+    """
+    raw = read_bytes(path, name)
+    try:
+        return _PlainUnpickler(io.BytesIO(raw), encoding="latin1").load()
+    except BROKEN as error:
+        fault = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    raise unusable(name, fault, PLAIN)
