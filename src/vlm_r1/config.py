@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vlm_r1.errors import ConfigError
 
@@ -12,6 +12,11 @@ METHODS = ("sft", "grpo")
 Method = Literal["sft", "grpo"]
 Role = Literal["train", "validation", "id", "ood"]
 Frame = Literal["original", "input", "thousand", "unit"]
+# names in rewards.REWARDS, which is not imported here: config stands below every room
+REWARDS = (
+    *("iou", "iou_hard", "giou", "center", "format", "length", "repetition"),
+    *("map", "odlength"),
+)
 Template = Literal["plain", "r1", "json"]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
@@ -144,6 +149,29 @@ class Sft(Optimizer):
     """Supervised fine-tuning."""
 
 
+def _reward_is_known(name: str) -> str:
+    if name not in REWARDS and ":" not in name:
+        raise ValueError(
+            f"no reward {name!r}: need one of {', '.join(REWARDS)}, or FILE.py:FUNCTION"
+        )
+    return name
+
+
+def _weight_counts(weight: float) -> float:
+    if weight == 0:
+        raise ValueError("a reward of weight 0 changes nothing: leave it out")
+    return weight
+
+
+Rewards = Annotated[
+    dict[
+        Annotated[str, AfterValidator(_reward_is_known)],
+        Annotated[float, Field(allow_inf_nan=False), AfterValidator(_weight_counts)],
+    ],
+    Field(min_length=1),
+]
+
+
 class Grpo(Optimizer):
     """VLM-R1's values where nothing else is said (reference: run_grpo_rec.sh)."""
 
@@ -152,7 +180,7 @@ class Grpo(Optimizer):
     epsilon: Positive = 0.2
     temperature: Positive = 1.0
     max_completion_tokens: Count = 256
-    iou_reward: Literal["soft", "hard"] = "soft"
+    rewards: Rewards = {"iou": 1.0, "format": 1.0}
     sample_every: Count = 25  # steps between tables of sampled completions
 
 

@@ -36,6 +36,7 @@ def run(params: Params, root: Path, method: str, seed: int | None = None) -> Non
                 records=read_records(root / paths.records_file(params.train_dataset)),
                 images=root / dataset.images,
                 output=output,
+                root=root,
             )
         )
     tracking.track_training(root, params, contract, method)

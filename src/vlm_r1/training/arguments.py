@@ -41,6 +41,7 @@ def grpo_arguments(params: Params, output: Path, processes: int = 1) -> GRPOConf
         temperature=grpo.temperature,
         beta=grpo.beta,
         epsilon=grpo.epsilon,
+        reward_weights=list(grpo.rewards.values()),
         loss_type="grpo",  # VLM-R1's per-sequence mean; TRL's own default is dapo
     )
 

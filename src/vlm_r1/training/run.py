@@ -25,7 +25,8 @@ class TrainingJob:
     Attributes:
         records: the training records, in the file's order.
         images: the folder their pictures are relative to.
-        output: `models/<method>`, where checkpoints and logs are written.
+        output: where checkpoints and logs are written.
+        root: the project's root, which paths in params are relative to.
     """
 
     method: str
@@ -35,6 +36,7 @@ class TrainingJob:
     records: pd.DataFrame
     images: Path
     output: Path
+    root: Path
 
 
 def train(job: TrainingJob) -> None:
@@ -54,6 +56,10 @@ def _build_trainer(job: TrainingJob) -> Trainer:
     needed = params.train.steps * params.train.prompts_per_step
     order = training_order(len(job.records), needed, params.experiment.seed)
     records = job.records.iloc[order].reset_index(drop=True)
+    if job.method == "grpo":
+        rows = grpo_rows(records, job.images, params)
+        rewards = RewardFunctions(params, job.output / "samples", job.root)
+        rewards.try_on(rows[0])
     model = load_model(job.base, params.task)
     processor = load_processor(job.base, params.task)
     if job.method == "sft":
@@ -65,9 +71,9 @@ def _build_trainer(job: TrainingJob) -> Trainer:
         )
     return GRPOTrainer(
         model=model,
-        reward_funcs=RewardFunctions(params, job.output / "samples").as_list(),
+        reward_funcs=rewards.as_list(),
         args=grpo_arguments(params, job.output),
-        train_dataset=grpo_rows(records, job.images, params),
+        train_dataset=rows,
         processing_class=processor,
     )
 
