@@ -118,7 +118,7 @@ class Train(Section):
     prompts_per_step: Count = 16
     max_grad_norm: Positive = 1.0
     log_every: Count = 5
-    save_only_model: bool = True  # False keeps optimizer state too, so that training can resume
+    save_only_model: bool = False  # True: weights alone, so that a killed training begins anew
     gradient_checkpointing: bool = False
     deepspeed: str | None = None  # path of a DeepSpeed JSON, e.g. profiles/deepspeed/zero3.json
 

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pandas as pd
 from transformers import PrinterCallback, Trainer
-from trl import GRPOTrainer, SFTTrainer
+from trl import GRPOConfig, SFTConfig
 
 from vlm_r1.config import Params
 from vlm_r1.contract import TrainingContract
 from vlm_r1.models.loading import load_model, load_processor
+from vlm_r1.training import resume
 from vlm_r1.training.arguments import grpo_arguments, sft_arguments
-from vlm_r1.training.callbacks import LogFile, WriteContract
+from vlm_r1.training.callbacks import LogFile, Stopwatch, WriteContract
 from vlm_r1.training.reward_functions import RewardFunctions
 from vlm_r1.training.rows import grpo_rows, sft_rows, training_order
+from vlm_r1.training.trainers import Grpo, Sft
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,42 @@ class TrainingJob:
 
 
 def train(job: TrainingJob) -> None:
-    """Train to the last step; leaves checkpoints, training_log.jsonl and cost.json."""
+    """Train to the last step, from where an earlier attempt in the same folder stopped.
+
+    Leaves checkpoints, training_log.jsonl, samples (GRPO), configuration.json and cost.json. If it
+    is killed, or raises, what it wrote stays for the next attempt.
+
+    Raises:
+        ConfigError: a step does not split into micro-batches, or a reward cannot be used.
+        ModelError: the base cannot be used.
+    """
     started = time.monotonic()
-    trainer = _build_trainer(job)
-    trainer.remove_callback(PrinterCallback)  # LogFile shows the main quantities as one line
-    trainer.add_callback(LogFile(job.output / "training_log.jsonl"))
-    trainer.add_callback(WriteContract(job.contract))
-    trainer.train()
+    arguments = _arguments(job)
+    every = resume.rollout_steps(arguments)
+    trainer = _build_trainer(job, arguments)
     if trainer.is_world_process_zero():
-        _write_cost(job, trainer, time.monotonic() - started)
+        configuration = resume.configuration_of(job.params, job.contract, job.method, job.root)
+        resume.enter(job.output, configuration, every)
+    trainer.accelerator.wait_for_everyone()
+    stopwatch = Stopwatch(job.output / "seconds", started)
+    trainer.remove_callback(PrinterCallback)  # LogFile shows the main quantities as one line
+    trainer.add_callback(LogFile(job.output / resume.LOG))
+    trainer.add_callback(WriteContract(job.contract))
+    trainer.add_callback(stopwatch)
+    checkpoint = resume.newest_checkpoint(job.output, every)
+    trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+    if trainer.is_world_process_zero():
+        _write_cost(job, stopwatch.seconds)
+        stopwatch.forget()
+        resume.tidy(job.output)
 
 
-def _build_trainer(job: TrainingJob) -> Trainer:
+def _arguments(job: TrainingJob) -> SFTConfig | GRPOConfig:
+    make = sft_arguments if job.method == "sft" else grpo_arguments
+    return make(job.params, job.output)
+
+
+def _build_trainer(job: TrainingJob, arguments: SFTConfig | GRPOConfig) -> Trainer:
     params = job.params
     needed = params.train.steps * params.train.prompts_per_step
     order = training_order(len(job.records), needed, params.experiment.seed)
@@ -63,31 +89,33 @@ def _build_trainer(job: TrainingJob) -> Trainer:
     model = load_model(job.base, params.task)
     processor = load_processor(job.base, params.task)
     if job.method == "sft":
-        return SFTTrainer(
+        return Sft(
+            params.task,
             model=model,
-            args=sft_arguments(params, job.output),
+            args=arguments,
             train_dataset=sft_rows(records, job.images, params),
             processing_class=processor,
         )
-    return GRPOTrainer(
+    return Grpo(
+        params.task,
         model=model,
         reward_funcs=rewards.as_list(),
-        args=grpo_arguments(params, job.output),
+        args=arguments,
         train_dataset=rows,
         processing_class=processor,
     )
 
 
-def _write_cost(job: TrainingJob, trainer: Trainer, seconds: float) -> None:
+def _write_cost(job: TrainingJob, seconds: float) -> None:
     """What the training took: wall time, prompts, completions, and the tokens TRL counted."""
     prompts = job.params.train.steps * job.params.train.prompts_per_step
     per_prompt = job.params.grpo.num_generations if job.method == "grpo" else 1
-    counted = [row["num_tokens"] for row in trainer.state.log_history if "num_tokens" in row]
+    tokens = resume.read_log(job.output / resume.LOG)[-1]["num_tokens"]
     cost = {
         "method": job.method,
         "seconds": round(seconds, 1),
         "prompts": prompts,
         "completions": prompts * per_prompt,
-        "tokens": int(counted[-1]) if counted else None,
+        "tokens": int(tokens),
     }
     (job.output / "cost.json").write_text(json.dumps(cost, indent=1) + "\n", encoding="utf-8")
