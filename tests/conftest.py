@@ -60,11 +60,10 @@ def untracked_training(params: Params, root: Path, method: str) -> None:
     from contextlib import nullcontext
 
     from vlm_r1.stages import train
-    from vlm_r1.training import arguments
+    from vlm_r1.tracking.live import LiveRun
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(arguments, "REPORT_TO", [])
-        patch.setattr("vlm_r1.tracking.method_run", lambda *_: nullcontext())
+        patch.setattr("vlm_r1.tracking.method_run", lambda *_: nullcontext(LiveRun()))
         patch.setattr("vlm_r1.tracking.track_training", lambda *_: None)
         train.run(params, root, method)
 

@@ -26,12 +26,6 @@ from vlm_r1.training.rows import grpo_rows, sft_rows, training_order
 from vlm_r1.training.run import TrainingJob, train
 
 
-@pytest.fixture
-def untracked(monkeypatch):
-    """No MLflow: these tests look at files only."""
-    monkeypatch.setattr("vlm_r1.training.arguments.REPORT_TO", [])
-
-
 def job_of(method, params, root, output):
     dataset = params.datasets[params.train_dataset]
     return TrainingJob(
@@ -50,7 +44,6 @@ def weights(folder):
     return load_file(folder / "model.safetensors")
 
 
-@pytest.mark.usefixtures("untracked")
 def test_sft_moves_every_parameter_and_leaves_what_it_should(small_root, small_params, tmp_path):
     values = small_values()
     values["sft"]["learning_rate"] = 0.1  # gradients are tiny: make every step visible
@@ -73,7 +66,6 @@ def test_sft_moves_every_parameter_and_leaves_what_it_should(small_root, small_p
     assert [line["step"] for line in lines if "loss" in line] == [1, 2]
 
 
-@pytest.mark.usefixtures("untracked")
 def test_grpo_moves_nothing_when_all_rewards_are_equal(
     small_root, small_params, tmp_path, monkeypatch
 ):
@@ -89,7 +81,6 @@ def test_grpo_moves_nothing_when_all_rewards_are_equal(
     assert (cost["prompts"], cost["completions"]) == (4, 16)
 
 
-@pytest.mark.usefixtures("untracked")
 def test_grpo_moves_the_weights_when_rewards_differ(
     small_root, small_params, tmp_path, monkeypatch
 ):

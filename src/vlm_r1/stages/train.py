@@ -29,7 +29,7 @@ def run(params: Params, root: Path, method: str, seed: int | None = None) -> Non
     dataset = params.datasets[params.train_dataset]
     final = root / paths.run_dir(params.run_name(method, seed))
     part = part_of(final)
-    with tracking.method_run(root, params, contract, method):
+    with tracking.method_run(root, params, contract, method) as live:
         train(
             TrainingJob(
                 method=method,
@@ -40,8 +40,9 @@ def run(params: Params, root: Path, method: str, seed: int | None = None) -> Non
                 images=root / dataset.images,
                 output=part,
                 root=root,
+                listener=live.log,
             )
         )
     if first:
         put_in_place(part, final)
-    tracking.track_training(root, params, contract, method)
+        tracking.later(tracking.track_training, root, params, contract, method)

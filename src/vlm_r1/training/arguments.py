@@ -8,8 +8,6 @@ from trl import GRPOConfig, SFTConfig
 from vlm_r1.config import Optimizer, Params
 from vlm_r1.errors import ConfigError
 
-REPORT_TO = ["mlflow"]  # transformers' callback, into the run that tracking.method_run opened
-
 
 def sft_arguments(params: Params, output: Path, processes: int = 1) -> SFTConfig:
     """TRL's SFT arguments: `prompts_per_step` rows an optimizer step, in the given order."""
@@ -68,7 +66,7 @@ def _shared_arguments(params: Params, optimizer: Optimizer, output: Path) -> dic
         "fp16": params.task.dtype == "float16",
         "gradient_checkpointing": train.gradient_checkpointing,  # TRL's default is True
         "deepspeed": train.deepspeed,
-        "report_to": REPORT_TO,
+        "report_to": "none",  # transformers' callbacks wait for a server that is away; see LogFile
         "disable_tqdm": True,  # progress comes as lines, see callbacks.LogFile
         **_device_arguments(),
     }

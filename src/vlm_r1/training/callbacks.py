@@ -3,23 +3,38 @@
 import json
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
 from transformers import TrainerCallback
 
 from vlm_r1.contract import TrainingContract
+from vlm_r1.training.resume import read_log
 
 logger = logging.getLogger(__name__)
 
+Listener = Callable[[dict[str, Any]], None]
 SHOWN = ("loss", "reward", "reward_std", "kl", "rewards/iou/mean", "rewards/format/mean")
 
 
 class LogFile(TrainerCallback):
-    """Appends every logged quantity to `training_log.jsonl` and shows the main ones as a line."""
+    """Appends every logged quantity to `training_log.jsonl` and shows the main ones as a line.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        listener: is handed every line, also those of an earlier attempt; must not wait.
+    """
+
+    def __init__(self, path: Path, listener: Listener) -> None:
         self._path = path
+        self._tell = listener
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        """Called by the Trainer before the first step."""
+        if state.is_world_process_zero:
+            for line in read_log(self._path):
+                self._tell(line)
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         """Called by the Trainer before it logs and saves.
@@ -33,8 +48,10 @@ class LogFile(TrainerCallback):
         if not state.is_world_process_zero or not logs or "train_runtime" in logs:
             return
         numbers = {k: v for k, v in logs.items() if isinstance(v, int | float)}
+        line = {"step": state.global_step, **numbers}
         with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"step": state.global_step, **numbers}) + "\n")
+            stream.write(json.dumps(line) + "\n")
+        self._tell(line)
         shown = "  ".join(f"{name} {numbers[name]:.3f}" for name in SHOWN if name in numbers)
         logger.info("step %d/%d  %s", state.global_step, state.max_steps, shown)
 

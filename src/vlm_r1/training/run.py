@@ -14,7 +14,7 @@ from vlm_r1.contract import TrainingContract
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.training import resume
 from vlm_r1.training.arguments import grpo_arguments, sft_arguments
-from vlm_r1.training.callbacks import LogFile, Stopwatch, WriteContract
+from vlm_r1.training.callbacks import Listener, LogFile, Stopwatch, WriteContract
 from vlm_r1.training.reward_functions import RewardFunctions
 from vlm_r1.training.rows import grpo_rows, sft_rows, training_order
 from vlm_r1.training.trainers import Grpo, Sft
@@ -29,6 +29,7 @@ class TrainingJob:
         images: the folder their pictures are relative to.
         output: where checkpoints and logs are written.
         root: the project's root, which paths in params are relative to.
+        listener: is handed every line of the log as it is written.
     """
 
     method: str
@@ -39,6 +40,7 @@ class TrainingJob:
     images: Path
     output: Path
     root: Path
+    listener: Listener = lambda line: None
 
 
 def train(job: TrainingJob) -> None:
@@ -61,7 +63,7 @@ def train(job: TrainingJob) -> None:
     trainer.accelerator.wait_for_everyone()
     stopwatch = Stopwatch(job.output / "seconds", started)
     trainer.remove_callback(PrinterCallback)  # LogFile shows the main quantities as one line
-    trainer.add_callback(LogFile(job.output / resume.LOG))
+    trainer.add_callback(LogFile(job.output / resume.LOG, job.listener))
     trainer.add_callback(WriteContract(job.contract))
     trainer.add_callback(stopwatch)
     checkpoint = resume.newest_checkpoint(job.output, every)
