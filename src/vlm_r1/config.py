@@ -184,6 +184,22 @@ class Grpo(Optimizer):
     sample_every: Count = 25  # steps between tables of sampled completions
 
 
+Threshold = Annotated[float, Field(ge=0)] | None
+
+
+class Health(Section):
+    """When a training is called ill (training/health.py); a threshold of null is not checked."""
+
+    on_alarm: Literal["warn", "stop"] = "warn"
+    patience: Count = 3  # log lines in a row; loss or gradient that is no number: one
+    min_reward_std: Threshold = 0.01
+    max_equal_groups: Threshold = 0.95  # share of groups in which all rewards are equal
+    max_kl: Threshold = 1.0
+    max_length_drift: Annotated[float, Field(gt=1)] | None = 3.0  # factor, up or down
+    max_format_only_gain: Threshold = 0.2  # of rewards/format, while no reward for boxes gains
+    min_parse_rate: Threshold = 0.3
+
+
 class Evaluate(Section):
     """Greedy decoding of every checkpoint."""
 
@@ -219,6 +235,7 @@ class Params(Section):
     train: Train
     sft: Sft
     grpo: Grpo
+    health: Health = Health()
     evaluate: Evaluate
     report: Report
     registry: Registry

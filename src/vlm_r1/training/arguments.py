@@ -60,6 +60,7 @@ def _shared_arguments(params: Params, optimizer: Optimizer, output: Path) -> dic
         "save_only_model": train.save_only_model,
         "logging_steps": train.log_every,
         "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # a loss that is none is logged, and health alarms
         "seed": params.experiment.seed,
         "data_seed": params.experiment.seed,
         "bf16": params.task.dtype == "bfloat16",  # TRL's default is True, also on a CPU

@@ -15,6 +15,8 @@ from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.training import resume
 from vlm_r1.training.arguments import grpo_arguments, sft_arguments
 from vlm_r1.training.callbacks import Listener, LogFile, Stopwatch, WriteContract
+from vlm_r1.training.cost import estimate_flops, size_of
+from vlm_r1.training.health import HealthMonitor
 from vlm_r1.training.reward_functions import RewardFunctions
 from vlm_r1.training.rows import grpo_rows, sft_rows, training_order
 from vlm_r1.training.trainers import Grpo, Sft
@@ -52,6 +54,7 @@ def train(job: TrainingJob) -> None:
     Raises:
         ConfigError: a step does not split into micro-batches, or a reward cannot be used.
         ModelError: the base cannot be used.
+        HealthError: `health.on_alarm` is stop, and it fell ill.
     """
     started = time.monotonic()
     arguments = _arguments(job)
@@ -62,14 +65,16 @@ def train(job: TrainingJob) -> None:
         resume.enter(job.output, configuration, every)
     trainer.accelerator.wait_for_everyone()
     stopwatch = Stopwatch(job.output / "seconds", started)
+    monitor = HealthMonitor(job.params.health, resume.read_log(job.output / resume.LOG))
     trainer.remove_callback(PrinterCallback)  # LogFile shows the main quantities as one line
-    trainer.add_callback(LogFile(job.output / resume.LOG, job.listener))
-    trainer.add_callback(WriteContract(job.contract))
-    trainer.add_callback(stopwatch)
+    log = LogFile(job.output / resume.LOG, job.listener)
+    for callback in (monitor, log, WriteContract(job.contract), stopwatch):
+        trainer.add_callback(callback)
     checkpoint = resume.newest_checkpoint(job.output, every)
     trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+    monitor.require_health()
     if trainer.is_world_process_zero():
-        _write_cost(job, stopwatch.seconds)
+        _write_cost(job, trainer, stopwatch.seconds)
         stopwatch.forget()
         resume.tidy(job.output)
 
@@ -108,16 +113,17 @@ def _build_trainer(job: TrainingJob, arguments: SFTConfig | GRPOConfig) -> Train
     )
 
 
-def _write_cost(job: TrainingJob, seconds: float) -> None:
-    """What the training took: wall time, prompts, completions, and the tokens TRL counted."""
+def _write_cost(job: TrainingJob, trainer: Trainer, seconds: float) -> None:
+    """What the training took: seconds, prompts, completions, TRL's count of tokens, operations."""
     prompts = job.params.train.steps * job.params.train.prompts_per_step
     per_prompt = job.params.grpo.num_generations if job.method == "grpo" else 1
-    tokens = resume.read_log(job.output / resume.LOG)[-1]["num_tokens"]
+    tokens = int(resume.read_log(job.output / resume.LOG)[-1]["num_tokens"])
     cost = {
         "method": job.method,
         "seconds": round(seconds, 1),
         "prompts": prompts,
         "completions": prompts * per_prompt,
-        "tokens": int(tokens),
+        "tokens": tokens,
+        "flops": estimate_flops(size_of(trainer.model), tokens, trainer.args),
     }
     (job.output / "cost.json").write_text(json.dumps(cost, indent=1) + "\n", encoding="utf-8")
