@@ -95,6 +95,11 @@ def test_lines_of_an_earlier_attempt_count():
     assert judged([ill], earlier=[WELL, ill])[0] == [[]]
 
 
+def test_lines_within_a_rollout_do_not_count():
+    ill, within = {**WELL, **ILL["kl"]}, {"loss": 0.01}
+    assert judged([ill, within, ill, within, ill])[0] == [[], [], [], [], ["kl"]]
+
+
 def test_what_sft_logs_is_well():
     assert judged([{"loss": 2.0, "grad_norm": 3.0, "num_tokens": 10}] * 5)[0] == [[]] * 5
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -61,11 +62,13 @@ def curve(folder: Path) -> list[dict]:
     return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
 
 
-def assert_same(folder: Path, expected: Path) -> None:
+def assert_same(
+    folder: Path, expected: Path, steps: Iterable[int] = range(SAVE_EVERY, STEPS + 1, SAVE_EVERY)
+) -> None:
     """Equal files, equal weights to the last bit, equal curve and samples."""
     names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*"))
     assert names == sorted(str(file.relative_to(expected)) for file in expected.rglob("*"))
-    for step in range(SAVE_EVERY, STEPS + 1, SAVE_EVERY):
+    for step in steps:
         ours, theirs = (
             load_file(f / f"checkpoint-{step}/model.safetensors") for f in (folder, expected)
         )
@@ -228,6 +231,24 @@ def test_within_a_rollout_nothing_is_resumed(uninterrupted, tmp_path):
     configuration = json.loads((growing / resume.CONFIGURATION).read_text())
     assert resume.newest_checkpoint(growing, every=1).name == "checkpoint-6"
     assert resume.enter(growing, configuration, every=3) is None
+
+
+def test_a_rollout_that_lasts_two_steps_is_resumed_at_its_beginning(small_root, tmp_path, caplog):
+    settings = values(num_iterations=2)
+    settings["train"] |= {"steps": 4, "save_every": 1}
+    whole = project(small_root, tmp_path / "whole", settings)
+    killed = project(small_root, tmp_path / "killed", settings)
+    changed = parse_params(settings, "two iterations")
+    untracked_training(changed, whole, "grpo")
+    growing = part_of(killed / "models/grpo")
+    shutil.copytree(whole / "models/grpo", growing)
+    shutil.rmtree(growing / "checkpoint-4")  # killed after its third step
+    (growing / "samples/step-2.json").write_text("half")
+    caplog.set_level("INFO", logger="vlm_r1")
+    untracked_training(changed, killed, "grpo")
+    assert "grpo.part: goes on from checkpoint-2" in caplog.text
+    assert "checkpoint-3: cannot be resumed from, removed" in caplog.text
+    assert_same(killed / "models/grpo", whole / "models/grpo", range(1, 5))
 
 
 def test_a_rollout_is_as_long_as_its_iterations(params, tmp_path):

@@ -176,8 +176,15 @@ class Grpo(Optimizer):
     """VLM-R1's values where nothing else is said (reference: run_grpo_rec.sh)."""
 
     num_generations: Annotated[int, Field(ge=2)] = 8
-    beta: Annotated[float, Field(ge=0)] = 0.04
+    num_iterations: Count = 1  # how often a rollout is trained on
+    steps_per_generation: Count | None = None  # micro-batches a rollout fills; null: one step
+    beta: Annotated[float, Field(ge=0)] = 0.04  # 0: no reference model
     epsilon: Positive = 0.2
+    epsilon_high: Positive | None = None  # null: as epsilon
+    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = "grpo"  # VLM-R1's mean per sequence
+    importance_sampling_level: Literal["token", "sequence"] = "token"
+    rollouts: Literal["transformers", "vllm_colocate", "vllm_server"] = "transformers"
+    vllm_server_url: str = "http://127.0.0.1:8000"
     temperature: Positive = 1.0
     max_completion_tokens: Count = 256
     rewards: Rewards = {"iou": 1.0, "format": 1.0}

@@ -1,8 +1,9 @@
 """Is a training still learning what it should? Looks at every logged line, warns, and can stop it.
 
 A check compares one logged quantity with a threshold of the params' section `health`; it alarms
-when `patience` lines in a row are ill, numbers that are none at once. Quantities that a method does
-not log are not checked. An alarm is a warning and a line's `health/<check>`, so MLflow has it too.
+when `patience` lines in a row are ill, numbers that are none at once. A line without a check's
+quantity (SFT's, or one within a rollout) does not count. An alarm is a warning and a line's
+`health/<check>`, so MLflow has it too.
 """
 
 import logging
@@ -74,9 +75,15 @@ def parse_rate(health: Health, first: Line, line: Line) -> str | None:
     return _below(line, "parse_rate", health.min_parse_rate)
 
 
-CHECKS: tuple[Check, ...] = (
-    *(numbers, reward_std, equal_groups, kl, length, format_only, parse_rate),
-)
+CHECKS: dict[Check, str] = {  # and the quantity without which a line says nothing to it
+    numbers: "loss",
+    reward_std: "reward_std",
+    equal_groups: "frac_reward_zero_std",
+    kl: "kl",
+    length: "completions/mean_length",
+    format_only: "rewards/format/mean",
+    parse_rate: "parse_rate",
+}
 
 
 @dataclass
@@ -129,7 +136,9 @@ class HealthMonitor(TrainerCallback):
         """Checks that have been ill for long enough, and what they say of this line."""
         self._first = self._first or line
         alarms = {}
-        for check in CHECKS:
+        for check, quantity in CHECKS.items():
+            if quantity not in line:
+                continue
             name, fault = check.__name__, check(self.health, self._first, line)
             self._ill[name] = self._ill[name] + 1 if fault else 0
             if fault and self._ill[name] >= self._patience(name):

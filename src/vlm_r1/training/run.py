@@ -13,7 +13,7 @@ from vlm_r1.config import Params
 from vlm_r1.contract import TrainingContract
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.training import resume
-from vlm_r1.training.arguments import grpo_arguments, sft_arguments
+from vlm_r1.training.arguments import grpo_arguments, prompts_read, sft_arguments
 from vlm_r1.training.callbacks import Listener, LogFile, Stopwatch, WriteContract
 from vlm_r1.training.cost import estimate_flops, size_of
 from vlm_r1.training.health import HealthMonitor
@@ -86,8 +86,7 @@ def _arguments(job: TrainingJob) -> SFTConfig | GRPOConfig:
 
 def _build_trainer(job: TrainingJob, arguments: SFTConfig | GRPOConfig) -> Trainer:
     params = job.params
-    needed = params.train.steps * params.train.prompts_per_step
-    order = training_order(len(job.records), needed, params.experiment.seed)
+    order = training_order(len(job.records), prompts_read(arguments), params.experiment.seed)
     records = job.records.iloc[order].reset_index(drop=True)
     if job.method == "grpo":
         rows = grpo_rows(records, job.images, params)
@@ -115,9 +114,10 @@ def _build_trainer(job: TrainingJob, arguments: SFTConfig | GRPOConfig) -> Train
 
 def _write_cost(job: TrainingJob, trainer: Trainer, seconds: float) -> None:
     """What the training took: seconds, prompts, completions, TRL's count of tokens, operations."""
-    prompts = job.params.train.steps * job.params.train.prompts_per_step
+    prompts = prompts_read(trainer.args)
     per_prompt = job.params.grpo.num_generations if job.method == "grpo" else 1
-    tokens = int(resume.read_log(job.output / resume.LOG)[-1]["num_tokens"])
+    lines = resume.read_log(job.output / resume.LOG)
+    tokens = max(int(line["num_tokens"]) for line in lines if "num_tokens" in line)
     cost = {
         "method": job.method,
         "seconds": round(seconds, 1),

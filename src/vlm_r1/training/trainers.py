@@ -36,7 +36,7 @@ class Sft(_OpensCheckpoints, SFTTrainer):
         """Train, from a checkpoint if there is one."""
         if resume_from_checkpoint is not None:
             state = TrainerState.load_from_json(f"{resume_from_checkpoint}/trainer_state.json")
-            self._total_train_tokens = state.log_history[-1]["num_tokens"]
+            self._total_train_tokens = int(state.log_history[-1]["num_tokens"])
         return super().train(resume_from_checkpoint=resume_from_checkpoint)
 
 
