@@ -48,6 +48,7 @@ def vlm_r1(*arguments, cwd=ROOT):
         (["compare"], ["--json", "--flips", "--common", "--allow-unfair", "B - A", "Example"]),
         (["sources"], ["--json", "Example"]),
         (["fetch"], ["--mirror", "VLM_R1_MIRROR", "--retries", "--unpack", "75", "Example"]),
+        (["track"], ["MLflow", "Example"]),
         (["predict"], ["--model", "--out", "Example"]),
         (["report"], ["--from-logs", "--id", "--ood", "--out", "Example"]),
         (["stage"], ["draw", "prepare", "base", "train", "evaluate", "prompts", "report"]),

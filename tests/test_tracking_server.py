@@ -39,6 +39,7 @@ class Server:
                 [MLFLOW, "server", *address, *store, *artifacts],
                 stdout=log,
                 stderr=log,
+                env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
                 start_new_session=True,
             )
         wait_until(self._answers)
