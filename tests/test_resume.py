@@ -206,10 +206,16 @@ def test_every_knob_that_shapes_a_training_is_in_its_configuration(small_root, p
         settings = values()
         settings[section][knob] = value
         assert configuration(settings) != before, knob
-    settings["grpo"]["rewards"] = {"own.py:reward": 1.0}
-    own = configuration(settings)
-    (tmp_path / "own.py").write_text("def reward(**sent): return []")
-    assert configuration(settings) != own
+    for knob, name in [("rewards", "own.py"), ("deepspeed", "zero.json")]:
+        settings = values()
+        if knob == "rewards":
+            settings["grpo"]["rewards"] = {"own.py:reward": 1.0}
+        else:
+            settings["train"]["deepspeed"] = name
+        (tmp_path / name).write_text("1")
+        first = configuration(settings)
+        (tmp_path / name).write_text("2")
+        assert configuration(settings) != first, "the file's content counts too"
     kept = values()
     kept["train"]["save_only_model"] = True
     assert configuration(kept) == before

@@ -8,7 +8,6 @@ TRL's trainer_state, log_extra(column, values) and log_metric(name, value). The 
 one number a completion, None where it cannot judge.
 """
 
-import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -73,10 +72,10 @@ def require_rewards(name: str, returned: object, completions: int) -> list[float
     return [None if value is None else float(value) for value in returned]
 
 
-def file_digest(name: str, root: Path) -> str | None:
-    """First 32 hex digits of the SHA-256 of the file that `name` stands for; None for a module."""
-    file = root / name.rpartition(":")[0]
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:32] if file.is_file() else None
+def source_file(name: str, root: Path) -> Path:
+    """The file of the function that `name` stands for, which has been loaded."""
+    where = name.rpartition(":")[0]
+    return root / where if where.endswith(".py") else Path(sys.modules[where].__file__)
 
 
 def _load_file(file: Path) -> ModuleType:

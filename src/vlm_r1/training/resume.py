@@ -21,7 +21,7 @@ from trl import GRPOConfig, SFTConfig
 from vlm_r1.config import Params
 from vlm_r1.contract import TrainingContract, differences
 from vlm_r1.paths import step_of
-from vlm_r1.rewards.custom import file_digest
+from vlm_r1.rewards.custom import source_file
 
 CONFIGURATION = "configuration.json"
 LOG, SAMPLES = "training_log.jsonl", "samples"
@@ -38,12 +38,13 @@ def configuration_of(
     """All that a training's weights and curve hang on, as plain values."""
     settings = params.model_dump(include={"task", "train", method}, mode="json")
     del settings["train"]["save_only_model"]  # shapes what is kept, not what is learned
-    own = params.grpo.rewards if method == "grpo" else {}
+    own = [name for name in params.grpo.rewards if ":" in name] if method == "grpo" else []
+    deepspeed = root / (params.train.deepspeed or "")
     return {
         **settings,
         "contract": contract.model_dump(),
-        "own_rewards": {name: file_digest(name, root) for name in own if ":" in name},
-        "deepspeed": file_digest(params.train.deepspeed or "", root),
+        "own_rewards": {name: _digest([source_file(name, root)]) for name in own},
+        "deepspeed": _digest([deepspeed]) if deepspeed.is_file() else None,
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "versions": {name: metadata.version(name) for name in PACKAGES},
         "code": _code_digest(),
@@ -164,10 +165,14 @@ def _parking(output: Path, configuration: dict[str, Any]) -> Path:
 
 
 def _code_digest() -> str:
-    """First 16 hex digits of the SHA-256 of the code that a training runs."""
+    """The digest of the code that a training runs."""
     package = Path(__file__).parents[1]
     named = [package / name for name in CODE]
-    files = [f for path in named for f in (path.rglob("*.py") if path.is_dir() else [path])]
+    return _digest([f for path in named for f in (path.rglob("*.py") if path.is_dir() else [path])])
+
+
+def _digest(files: list[Path]) -> str:
+    """First 16 hex digits of the SHA-256 of the files' bytes."""
     total = hashlib.sha256()
     for file in sorted(files):
         total.update(file.read_bytes())
