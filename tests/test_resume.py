@@ -27,11 +27,12 @@ TIMES = ("step_time",)  # the only logged quantity that is a duration
 
 
 def values(**grpo) -> dict:
-    """Six steps, a checkpoint every second, a log line every step and a half, so to say."""
+    """Six steps, a checkpoint every second, a log line every fourth."""
     changed = small_values()
     changed["train"] |= {"steps": STEPS, "save_every": SAVE_EVERY, "log_every": 4}
-    changed["grpo"] |= {"micro_batch": 4, "learning_rate": 1e-3, "sample_every": 1, **grpo}
+    changed["grpo"] |= {"micro_batch": 4, "learning_rate": 1e-3, "sample_every": 1}
     changed["grpo"]["rewards"] = {"length": 1.0}  # differs within a group, also untrained
+    changed["grpo"] |= grpo
     return changed
 
 
@@ -206,16 +207,15 @@ def test_every_knob_that_shapes_a_training_is_in_its_configuration(small_root, p
         settings = values()
         settings[section][knob] = value
         assert configuration(settings) != before, knob
-    for knob, name in [("rewards", "own.py"), ("deepspeed", "zero.json")]:
-        settings = values()
-        if knob == "rewards":
-            settings["grpo"]["rewards"] = {"own.py:reward": 1.0}
-        else:
-            settings["train"]["deepspeed"] = name
-        (tmp_path / name).write_text("1")
+    settings = values(rewards={"own.py:reward": 1.0})
+    settings["train"]["deepspeed"] = "zero.json"
+    files = tmp_path / "own.py", tmp_path / "zero.json"
+    for file in files:
+        file.write_text("1")
+    for file in files:
         first = configuration(settings)
-        (tmp_path / name).write_text("2")
-        assert configuration(settings) != first, "the file's content counts too"
+        file.write_text("2")
+        assert configuration(settings) != first, "a file's content counts too"
     kept = values()
     kept["train"]["save_only_model"] = True
     assert configuration(kept) == before
