@@ -56,6 +56,32 @@ def judged(lines, health=None, earlier=()):
     return alarms, control.should_training_stop
 
 
+LAPTOP_QUANTITIES = (
+    *("reward_std", "frac_reward_zero_std", "kl", "completions/mean_length"),
+    *("rewards/format/mean", "rewards/iou/mean", "parse_rate"),
+)
+LAPTOP = [  # every second line that GRPO logged in the laptop profile
+    (0.5404, 0, 0, 23, 0.9141, 0.5436, 0.9219),
+    (0.4481, 0.0125, 0.04502, 22.65, 0.9734, 0.6684, 0.9578),
+    (0.4292, 0.0125, 0.03909, 22.42, 0.9797, 0.6972, 0.9781),
+    (0.3754, 0.0375, 0.07726, 22.5, 0.9859, 0.7442, 0.9859),
+    (0.4111, 0.0125, 0.07308, 22.5, 0.9844, 0.68, 0.9859),
+    (0.3898, 0.025, 0.05504, 22.42, 0.9875, 0.717, 0.9875),
+    (0.4, 0.0375, 0.07317, 22.28, 0.9922, 0.6813, 0.9938),
+    (0.3797, 0.0125, 0.1129, 22.44, 0.9844, 0.7422, 0.9844),
+    (0.3929, 0.025, 0.2892, 22.35, 0.9875, 0.7086, 0.9844),
+    (0.3377, 0.0375, 0.07107, 22.52, 0.9953, 0.7456, 0.9953),
+    (0.376, 0.025, 0.05004, 22.47, 0.9891, 0.7384, 0.9875),
+    (0.3947, 0.05, 0.04983, 22.45, 0.9844, 0.7332, 0.9828),
+    (0.4061, 0.0625, 0.04868, 22.49, 0.9906, 0.6656, 0.9906),
+]
+
+
+def test_the_laptop_profile_is_well():
+    lines = [{"loss": 0.0, **dict(zip(LAPTOP_QUANTITIES, row, strict=True))} for row in LAPTOP]
+    assert judged(lines)[0] == [[]] * len(lines)
+
+
 def test_every_check_has_its_case():
     assert {check.__name__ for check in CHECKS} == set(ILL)
 
