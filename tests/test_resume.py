@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from tests.conftest import ROOT, small_values, untracked_training
 from vlm_r1.config import Params, parse_params
+from vlm_r1.errors import ModelError
 from vlm_r1.folders import part_of
 from vlm_r1.training import resume
 from vlm_r1.training.arguments import grpo_arguments, sft_arguments
@@ -219,6 +220,27 @@ def test_every_knob_that_shapes_a_training_is_in_its_configuration(small_root, p
     kept = values()
     kept["train"]["save_only_model"] = True
     assert configuration(kept) == before
+
+
+def test_two_trainings_do_not_share_a_folder(tmp_path):
+    program = f"""
+import time
+from pathlib import Path
+from vlm_r1.training.resume import hold
+with hold(Path({str(tmp_path)!r})):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment
+    ) as other:
+        while "held" not in other.stdout.readline():
+            assert other.poll() is None
+        with pytest.raises(ModelError, match="another process trains into it"):
+            resume.enter(tmp_path, {}, every=1)
+        other.kill()
+    assert resume.enter(tmp_path, {}, every=1) is None
 
 
 def test_weights_alone_are_not_resumed_from(uninterrupted, tmp_path, caplog):

@@ -5,12 +5,15 @@ only under the same configuration and goes on from the newest whole checkpoint; 
 cut back to it. What is set aside or removed is named in the log.
 """
 
+import fcntl
 import hashlib
 import json
 import logging
 import math
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from trl import GRPOConfig, SFTConfig
 
 from vlm_r1.config import Params
 from vlm_r1.contract import TrainingContract, differences
+from vlm_r1.errors import ModelError
 from vlm_r1.paths import step_of
 from vlm_r1.rewards.custom import source_file
 
@@ -62,6 +66,21 @@ def rollout_steps(arguments: SFTConfig | GRPOConfig) -> int:
     return micro_batches // math.gcd(micro_batches, arguments.gradient_accumulation_steps)
 
 
+@contextmanager
+def hold(output: Path) -> Iterator[None]:
+    """Keep a folder for one training; whoever else holds it lets go at the latest when it dies.
+
+    Raises:
+        ModelError: another process holds it.
+    """
+    folder = os.open(output, os.O_RDONLY)
+    try:
+        _lock(folder, output.name)
+        yield
+    finally:
+        os.close(folder)
+
+
 def enter(output: Path, configuration: dict[str, Any], every: int) -> Path | None:
     """Make `output` a folder to train into under `configuration`; the first process does it.
 
@@ -70,7 +89,13 @@ def enter(output: Path, configuration: dict[str, Any], every: int) -> Path | Non
 
     Returns:
         The checkpoint to go on from; None to begin with step 1.
+
+    Raises:
+        ModelError: another process trains into it.
     """
+    if output.exists():
+        with hold(output):
+            pass
     _set_aside_other(output, configuration)
     parked = _parking(output, configuration)
     if not output.exists() and parked.exists():
@@ -107,6 +132,18 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         return []
     whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
     return [json.loads(line) for line in whole.splitlines()]
+
+
+def _lock(folder: int, name: str) -> None:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ModelError(
+            got=f"{name}: another process trains into it",
+            need="one training at a time in a folder",
+            because="two would write over each other's checkpoints",
+            do="wait for it, or end it: a launcher that was killed can leave its processes behind",
+        ) from None
 
 
 def _set_aside_other(output: Path, configuration: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def train(job: TrainingJob) -> None:
 
     Raises:
         ConfigError: a step does not split into micro-batches, or a reward cannot be used.
-        ModelError: the base cannot be used.
+        ModelError: the base cannot be used, or another process trains into the folder.
         HealthError: `health.on_alarm` is stop, and it fell ill.
     """
     started = time.monotonic()
@@ -71,7 +72,8 @@ def train(job: TrainingJob) -> None:
     for callback in (monitor, log, WriteContract(job.contract), stopwatch):
         trainer.add_callback(callback)
     checkpoint = resume.newest_checkpoint(job.output, every)
-    trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+    with resume.hold(job.output) if trainer.is_world_process_zero() else nullcontext():
+        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     monitor.require_health()
     if trainer.is_world_process_zero():
         _write_cost(job, trainer, stopwatch.seconds)
