@@ -31,7 +31,10 @@ CONFIGURATION = "configuration.json"
 LOG, SAMPLES = "training_log.jsonl", "samples"
 INCOMPLETE = ".incomplete"  # ending of a half-written checkpoint that was set aside
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "peft", "deepspeed")
-CODE = ("training", "rewards", "models/loading.py", "answers.py", "boxes.py", "prompts.py")
+CODE = (
+    *("training", "rewards", "models/loading.py", "data/images.py"),
+    *("answers.py", "boxes.py", "prompts.py"),
+)
 
 logger = logging.getLogger(__name__)
 
