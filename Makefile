@@ -62,5 +62,5 @@ lock: install ## write requirements.lock anew from pyproject.toml; keeps the pin
 
 clean: ## remove what the pipeline made: data, models, results, reports, runs, caches; keeps .venv
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m tasks.servers stop; fi
-	rm -rf data/drawn data/unpacked data/versions data/inputs data/prepared models/sft models/grpo results reports
+	rm -rf data/drawn data/unpacked data/versions data/inputs data/prepared models/sft models/grpo models/*.part results reports
 	rm -rf .cache .dvc/cache .dvc/tmp .prefect .mlflow .run .pytest_cache .ruff_cache .hypothesis

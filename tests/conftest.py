@@ -55,6 +55,19 @@ def small_root(tmp_path_factory, small_params) -> Path:
     return root
 
 
+def untracked_training(params: Params, root: Path, method: str) -> None:
+    """The stage `train` without MLflow, for tests that look at files only."""
+    from contextlib import nullcontext
+
+    from vlm_r1.stages import train
+    from vlm_r1.tracking.live import LiveRun
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vlm_r1.tracking.method_run", lambda *_: nullcontext(LiveRun()))
+        patch.setattr("vlm_r1.tracking.track_training", lambda *_: None)
+        train.run(params, root, method)
+
+
 @pytest.fixture(scope="module")
 def no_server() -> Iterator[None]:
     """MLflow on the project's own SQLite file, whatever the environment says."""

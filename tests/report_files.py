@@ -67,7 +67,7 @@ def write_experiment(
         cost = {"method": method, "seconds": 12.5, "prompts": 32, "completions": completions}
         file = root / paths.run_dir(method) / "cost.json"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(cost | {"tokens": 1000}), encoding="utf-8")
+        file.write_text(json.dumps(cost | {"tokens": 1000, "flops": 1e12}), encoding="utf-8")
         log = [{"step": step, "loss": 1 / step, "num_tokens": 9.0} for step in (1, 2)]
         lines = [json.dumps(line) + "\n" for line in log]
         (file.parent / "training_log.jsonl").write_text("".join(lines), encoding="utf-8")

@@ -64,6 +64,7 @@ def vlm_r1(*arguments, cwd=ROOT):
         (["fetch"], ["--mirror", "VLM_R1_MIRROR", "--retries", "--unpack", "75", "Example"]),
         (["convert"], ["--from", "--to", "--out", "--image-root", "--split", "refgta", "Example"]),
         (["validate"], ["--image-root", "--out", "--metadata-only", "--against", "--from"]),
+        (["track"], ["MLflow", "Example"]),
         (["predict"], ["--model", "--out", "Example"]),
         (["report"], ["--from-logs", "--id", "--ood", "--out", "Example"]),
         (["stage"], ["draw", "prepare", "base", "train", "evaluate", "prompts", "report"]),

@@ -141,7 +141,7 @@ def test_schema_is_frozen():
                 "method", "dataset", "chosen_step", "accuracy", "best_step", "best_accuracy",
                 "overclaim",
             ],
-            "Cost": ["method", "seconds", "prompts", "completions", "tokens"],
+            "Cost": ["method", "seconds", "prompts", "completions", "tokens", "flops"],
             "CostPerPoint": [
                 "method", "dataset", "step", "gain", "gain_ci_low", "gain_ci_high",
                 "seconds", "seconds_ci_low", "seconds_ci_high",

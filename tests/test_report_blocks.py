@@ -163,7 +163,7 @@ def ood_step(low: float, high: float, start: bool = True) -> LastStep:
     return last
 
 
-COST = Cost(method="grpo", seconds=100, prompts=10, completions=80, tokens=2000)
+COST = Cost(method="grpo", seconds=100, prompts=10, completions=80, tokens=2000, flops=1e10)
 
 
 def test_a_point_costs_the_whole_training_over_the_gain():

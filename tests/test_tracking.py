@@ -3,8 +3,8 @@
 import json
 import shutil
 
-import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
 
 from tests.tracking_files import (
     copy_database,
@@ -236,13 +236,13 @@ def live(tmp_path_factory, empty):
 
 def test_the_trainers_metrics_land_in_the_run_that_gets_the_models(live):
     root, params, contract = live
-    with tracking.method_run(root, params, contract, "sft") as run_id:
-        mlflow.log_metrics({"loss": 2.0}, step=1, synchronous=False)
-    assert mlflow.active_run() is None
-    assert tracking.track_training(root, params, contract, "sft") == run_id
+    with tracking.method_run(root, params, contract, "sft") as run:
+        run.log({"step": 1, "loss": 2.0, "odd(key)": 1.0})
+    assert tracking.track_training(root, params, contract, "sft") == run.run_id
     client = tracking.configure(root)
-    assert client.get_run(run_id).data.metrics["loss"] == 2.0
-    assert "vlm_r1.replayed_from" not in client.get_run(run_id).data.tags
+    assert history(client, client.get_run(run.run_id), "loss") == [(1, 2.0)]
+    assert client.get_run(run.run_id).data.metrics["odd_key_"] == 1.0
+    assert "vlm_r1.replayed_from" not in client.get_run(run.run_id).data.tags
     assert len(models_of(client, params)) == 3
 
 
@@ -250,14 +250,14 @@ def test_a_failed_training_is_marked_and_never_used(live):
     root, params, contract = live
     with (
         pytest.raises(RuntimeError, match="out of memory"),
-        tracking.method_run(root, params, contract, "grpo") as failed_id,
+        tracking.method_run(root, params, contract, "grpo") as failed,
     ):
         raise RuntimeError("out of memory")
     client = tracking.configure(root)
     parent = client.get_run(tracking.pipeline_run_id(root, params, contract))
-    assert client.get_run(failed_id).info.status == "FAILED"
+    assert client.get_run(failed.run_id).info.status == "FAILED"
     assert parent.info.status == "FAILED"
-    assert tracking.track_training(root, params, contract, "grpo") != failed_id
+    assert tracking.track_training(root, params, contract, "grpo") != failed.run_id
 
 
 def test_a_retrained_method_gets_a_new_child_and_the_old_one_is_found_again(live):
@@ -266,7 +266,7 @@ def test_a_retrained_method_gets_a_new_child_and_the_old_one_is_found_again(live
     write_training(root, "sft", contract, weights="second")
     with tracking.method_run(root, params, contract, "sft") as second:
         pass
-    assert tracking.track_training(root, params, contract, "sft") == second != first
+    assert tracking.track_training(root, params, contract, "sft") == second.run_id != first
     write_training(root, "sft", contract, weights="first")  # as `dvc checkout` would
     assert tracking.track_training(root, params, contract, "sft") == first
 
@@ -274,9 +274,51 @@ def test_a_retrained_method_gets_a_new_child_and_the_old_one_is_found_again(live
 def test_only_the_first_process_tracks(live, monkeypatch):
     root, params, contract = live
     monkeypatch.setenv("RANK", "1")
-    with tracking.method_run(root, params, contract, "sft") as run_id:
-        assert run_id is None
-        assert mlflow.active_run() is None
+    before = len(runs_of(tracking.configure(root), params))
+    with tracking.method_run(root, params, contract, "sft") as run:
+        run.log({"step": 1, "loss": 2.0})
+    assert run.run_id is None
+    assert len(runs_of(tracking.configure(root), params)) == before
+
+
+def test_a_run_whose_process_was_killed_is_marked_by_the_next_attempt(live):
+    root, params, contract = live
+    client = tracking.configure(root)
+    begun = tracking.method_run(root, params, contract, "sft")
+    lost = begun.__enter__()
+    with tracking.method_run(root, params, contract, "sft") as run:
+        assert client.get_run(lost.run_id).info.status == "KILLED"
+    assert client.get_run(run.run_id).info.status == "FINISHED"
+
+
+def test_a_run_that_lacks_lines_is_replayed_from_the_file(live, monkeypatch):
+    root, params, contract = live
+
+    def refuse(*_):
+        raise MlflowException("away")
+
+    write_training(root, "grpo", contract, weights="third")
+    with tracking.method_run(root, params, contract, "grpo") as run, monkeypatch.context() as patch:
+        patch.setattr("vlm_r1.tracking.live.log_lines", refuse)
+        run.log({"step": 1, "loss": 1.0})
+        run.end()
+    client = tracking.configure(root)
+    assert client.get_run(run.run_id).info.status == "KILLED"
+    replayed = client.get_run(tracking.track_training(root, params, contract, "grpo"))
+    assert replayed.info.run_id != run.run_id
+    assert history(client, replayed, "loss") == [(1, 1.0), (2, 0.5)]
+
+
+def test_what_mlflow_cannot_take_is_told_and_costs_nothing(live, caplog):
+    root, params, _ = live
+
+    def fail():
+        raise MlflowException("no disk\nspace")
+
+    assert tracking.later(fail) is None
+    assert "`vlm-r1 track` sends it: no disk" in caplog.text
+    with pytest.raises(ModelError):
+        tracking.later(tracking.read_contract, root, params, "nobody")
 
 
 def test_boxes_that_leave_the_picture_or_are_reversed_are_drawn_within_it(root):

@@ -18,17 +18,12 @@ from vlm_r1.evaluation.generation import answer, make_prompts
 from vlm_r1.evaluation.questions import question_about
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.paths import records_file
+from vlm_r1.rewards import REWARDS
 from vlm_r1.stages.terms import contract_of
 from vlm_r1.training.arguments import grpo_arguments, sft_arguments
 from vlm_r1.training.reward_functions import RewardFunctions
 from vlm_r1.training.rows import grpo_rows, sft_rows, training_order
 from vlm_r1.training.run import TrainingJob, train
-
-
-@pytest.fixture
-def untracked(monkeypatch):
-    """No MLflow: these tests look at files only."""
-    monkeypatch.setattr("vlm_r1.training.arguments.REPORT_TO", [])
 
 
 def job_of(method, params, root, output):
@@ -41,6 +36,7 @@ def job_of(method, params, root, output):
         records=read_records(root / records_file(params.train_dataset)),
         images=root / dataset.images,
         output=output,
+        root=root,
     )
 
 
@@ -48,7 +44,6 @@ def weights(folder):
     return load_file(folder / "model.safetensors")
 
 
-@pytest.mark.usefixtures("untracked")
 def test_sft_moves_every_parameter_and_leaves_what_it_should(small_root, small_params, tmp_path):
     values = small_values()
     values["sft"]["learning_rate"] = 0.1  # gradients are tiny: make every step visible
@@ -71,12 +66,11 @@ def test_sft_moves_every_parameter_and_leaves_what_it_should(small_root, small_p
     assert [line["step"] for line in lines if "loss" in line] == [1, 2]
 
 
-@pytest.mark.usefixtures("untracked")
 def test_grpo_moves_nothing_when_all_rewards_are_equal(
     small_root, small_params, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("vlm_r1.rewards.iou_reward", lambda *_: 0.0)
-    monkeypatch.setattr("vlm_r1.rewards.format_reward", lambda *_: 0.0)
+    for name in ("iou", "format"):
+        monkeypatch.setitem(REWARDS, name, lambda batch: [0.0] * len(batch.texts))
     train(job_of("grpo", small_params, small_root, tmp_path))
     before, after = weights(small_root / "models/base"), weights(tmp_path / "checkpoint-2")
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -87,16 +81,22 @@ def test_grpo_moves_nothing_when_all_rewards_are_equal(
     assert (cost["prompts"], cost["completions"]) == (4, 16)
 
 
-@pytest.mark.usefixtures("untracked")
 def test_grpo_moves_the_weights_when_rewards_differ(
     small_root, small_params, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("vlm_r1.rewards.iou_reward", lambda text, *_: float(len(text) % 3))
+    monkeypatch.setitem(REWARDS, "iou", lambda batch: [float(len(t) % 3) for t in batch.texts])
     train(job_of("grpo", small_params, small_root, tmp_path))
     before, after = weights(small_root / "models/base"), weights(tmp_path / "checkpoint-2")
     assert any(not torch.equal(before[name], after[name]) for name in before)
     log = (tmp_path / "training_log.jsonl").read_text()
-    for quantity in ("reward", "reward_std", "rewards/iou/mean", "rewards/format/mean", "kl"):
+    for quantity in (
+        "reward",
+        "reward_std",
+        "rewards/iou/mean",
+        "rewards/format/mean",
+        "kl",
+        "parse_rate",
+    ):
         assert f'"{quantity}"' in log
 
 
@@ -144,22 +144,107 @@ def test_a_step_that_does_not_split_into_micro_batches_is_refused(tmp_path):
         grpo_arguments(parse_params(values, "test"), tmp_path)
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("soft", [0.5, 0.0]), ("hard", [0.0, 0.0])])
-def test_the_iou_reward_is_soft_or_hard_by_parameter(small_params, tmp_path, kind, expected):
-    class State:
-        global_step, is_world_process_zero = 1, False
+class State:
+    """What TRL tells a reward of the trainer."""
 
-    grpo = small_params.grpo.model_copy(update={"iou_reward": kind})
-    functions = RewardFunctions(small_params.model_copy(update={"grpo": grpo}), tmp_path)
-    completions = [[{"role": "assistant", "content": text}] for text in ("[0, 0, 10, 10]", "?")]
-    paid = functions.iou(
-        completions,
-        true_box=[[0, 0, 10, 5]] * 2,
-        image_size=[[84, 84]] * 2,
-        input_size=[[84, 84]] * 2,
-        trainer_state=State(),
-    )
-    assert paid == pytest.approx(expected)
+    global_step, is_world_process_zero = 1, True
+
+
+def sent_by_trl(texts, metrics):
+    """What TRL sends with completions about a picture of 84 x 84; metrics land in the dict."""
+    n = len(texts)
+    return {
+        "prompts": [[{"role": "user", "content": "?"}]] * n,
+        "completions": [[{"role": "assistant", "content": text}] for text in texts],
+        "completion_ids": [[]] * n,
+        "true_box": [[0, 0, 10, 5]] * n,
+        "image_size": [[84, 84]] * n,
+        "input_size": [[84, 84]] * n,
+        "record_id": ["a"] * n,
+        "image_path": ["a.png"] * n,
+        "expression": ["dot"] * n,
+        "trainer_state": State(),
+        "log_metric": metrics.__setitem__,
+    }
+
+
+def with_rewards(params, **rewards):
+    grpo = params.grpo.model_copy(update={"rewards": rewards, "sample_every": 1})
+    return params.model_copy(update={"grpo": grpo})
+
+
+def test_rewards_are_chosen_weighed_and_sampled_by_name(small_params, tmp_path):
+    params = with_rewards(small_params, iou_hard=1.0, giou=0.5)
+    metrics = {}
+    functions = RewardFunctions(params, tmp_path / "samples", tmp_path).as_list()
+    sent = sent_by_trl(["[0, 0, 10, 6]", "?"], metrics)
+    assert [f.__name__ for f in functions] == ["iou_hard", "giou"]
+    assert [f(**sent) for f in functions] == [[1.0, 0.0], pytest.approx([5 / 6, -1.0])]
+    assert metrics == {
+        "parse_rate": 0.5,
+        "rewards/iou_hard/none_rate": 0.0,
+        "rewards/giou/none_rate": 0.0,
+    }
+    table = json.loads((tmp_path / "samples/step-1.json").read_text())
+    assert [row["reward"] for row in table] == pytest.approx([1 + 5 / 12, -0.5])
+    assert [row["box"] for row in table] == [[0, 0, 10, 6], None]
+    assert grpo_arguments(params, tmp_path).reward_weights == [1.0, 0.5]
+
+
+OWN = """
+def shout(prompts, completions, completion_ids, expression, **columns):
+    return [None if c[0]["content"] == "" else len(e) / 2 for c, e in zip(completions, expression)]
+
+def short(prompts, completions, **columns):
+    return []
+
+def iou(prompts, completions, **columns):
+    return [0.0] * len(completions)
+"""
+
+
+def test_a_reward_of_ones_own_gets_what_trl_sends(small_params, tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    params = with_rewards(small_params, **{"iou": 1.0, "own.py:shout": 2.0})
+    metrics = {}
+    functions = RewardFunctions(params, tmp_path, tmp_path).as_list()
+    sent = sent_by_trl(["", "x"], metrics)
+    assert [f(**sent) for f in functions] == [[0.0, 0.0], [None, 1.5]]
+    assert metrics["rewards/shout/none_rate"] == 0.5
+    table = json.loads((tmp_path / "step-1.json").read_text())
+    assert [(row["shout"], row["reward"]) for row in table] == [(None, 0.0), (1.5, 3.0)]
+
+
+def test_an_own_reward_of_a_wrong_length_is_refused_before_training(
+    small_root, small_params, tmp_path
+):
+    (small_root / "own.py").write_text(OWN)
+    params = with_rewards(small_params, **{"own.py:short": 1.0})
+    with pytest.raises(ConfigError, match=r"own\.py:short: it returned 0 values for 1 completions"):
+        train(job_of("grpo", params, small_root, tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_rewards_of_one_name_are_refused(small_params, tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    params = with_rewards(small_params, **{"own.py:iou": 1.0})
+    with pytest.raises(ConfigError, match="the name 'iou' is taken"):
+        RewardFunctions(params, tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "fault"),
+    [
+        ({"iuo": 1.0}, "no reward 'iuo': need one of iou, iou_hard"),
+        ({"iou": 0.0}, "a reward of weight 0"),
+        ({}, "at least 1 item"),
+    ],
+)
+def test_rewards_are_checked_with_params(rewards, fault):
+    values = small_values()
+    values["grpo"]["rewards"] = rewards
+    with pytest.raises(ConfigError, match=rf"grpo\.rewards.*{fault}"):
+        parse_params(values, "test")
 
 
 def odd_pictures(folder):

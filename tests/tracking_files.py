@@ -67,6 +67,7 @@ def write_training(root: Path, run: str, contract: TrainingContract, weights: st
     (folder / "training_log.jsonl").write_text("\n".join(json.dumps(line) for line in log) + "\n")
     method = run.partition("-")[0]
     cost = {"method": method, "seconds": 12.5, "prompts": 32, "completions": 256, "tokens": 999}
+    cost["flops"] = 1e12
     (folder / "cost.json").write_text(json.dumps(cost))
     if method == "grpo":
         write_samples(root, folder / "samples" / "step-1.json")

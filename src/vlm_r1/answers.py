@@ -76,6 +76,17 @@ def parse_answer(
     return _checked(tuple(map(float, boxes[0])), frame, where, len(boxes), repair)
 
 
+def parse_boxes(completion: str) -> list[tuple[float, float, float, float]]:
+    """Every box of the answer, as written and in that order; reversed corners stay reversed.
+
+    What is the answer and what a box is as in `parse_answer`; none where a thought never ends.
+
+    Example: "<answer>[1, 2, 3, 4], [5, 6, 7, 8]</answer>" -> [(1, 2, 3, 4), (5, 6, 7, 8)]
+    """
+    body, _ = _answer_body(completion)
+    return [tuple(map(float, box)) for box in _BOX.findall(body or "")]
+
+
 def box_in_original(
     answer: Parsed | Unparsed,
     image_size: tuple[int, int] | None,

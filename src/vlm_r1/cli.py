@@ -323,6 +323,19 @@ def evaluate(
     ahead.run(load_params(params), Path.cwd(), method, device, patience_s, seed=seed)
 
 
+@app.command()
+def track(params: ParamsFile = PARAMS) -> None:
+    """Bring MLflow up to what the files say: trainings, evaluations, the report.
+
+    For a new database, or after a server was away; what is there already is not recorded twice.
+
+    Example: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 vlm-r1 track
+    """
+    from vlm_r1 import tracking
+
+    tracking.rebuild(Path.cwd(), load_params(params))
+
+
 @stage_app.command("draw")
 def stage_draw(params: ParamsFile = PARAMS) -> None:
     """Draw the worlds: pictures and VLM-R1 records."""
@@ -403,9 +416,9 @@ def stage_report(
 
     settings, root = load_params(params), Path.cwd()
     contract = contract_of(settings, root)
-    run_id = tracking.pipeline_run_id(root, settings, contract)
+    run_id = tracking.later(tracking.pipeline_run_id, root, settings, contract)
     folder = report_stage.run(settings, root, allow_unfair, run_id)
-    tracking.track_report(root, settings, contract, folder)
+    tracking.later(tracking.track_report, root, settings, contract, folder)
 
 
 @stage_app.command("register")

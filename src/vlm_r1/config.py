@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vlm_r1.errors import ConfigError
 
@@ -12,6 +12,11 @@ METHODS = ("sft", "grpo")
 Method = Literal["sft", "grpo"]
 Role = Literal["train", "validation", "id", "ood"]
 Frame = Literal["original", "input", "thousand", "unit"]
+# names in rewards.REWARDS, which is not imported here: config stands below every room
+REWARDS = (
+    *("iou", "iou_hard", "giou", "center", "format", "length", "repetition"),
+    *("map", "odlength"),
+)
 Template = Literal["plain", "r1", "json"]
 Format = Literal[
     "vlm-r1", "rec-yaml", "refer", "refgta", "lisa", "llama-factory", "csv", "parquet", "records"
@@ -124,7 +129,7 @@ class Train(Section):
     prompts_per_step: Count = 16
     max_grad_norm: Positive = 1.0
     log_every: Count = 5
-    save_only_model: bool = True  # False keeps optimizer state too, so that training can resume
+    save_only_model: bool = False  # True: weights alone, so that a killed training begins anew
     gradient_checkpointing: bool = False
     deepspeed: str | None = None  # path of a DeepSpeed JSON, e.g. profiles/deepspeed/zero3.json
 
@@ -155,16 +160,62 @@ class Sft(Optimizer):
     """Supervised fine-tuning."""
 
 
+def _reward_is_known(name: str) -> str:
+    if name not in REWARDS and ":" not in name:
+        raise ValueError(
+            f"no reward {name!r}: need one of {', '.join(REWARDS)}, or FILE.py:FUNCTION"
+        )
+    return name
+
+
+def _weight_counts(weight: float) -> float:
+    if weight == 0:
+        raise ValueError("a reward of weight 0 changes nothing: leave it out")
+    return weight
+
+
+Rewards = Annotated[
+    dict[
+        Annotated[str, AfterValidator(_reward_is_known)],
+        Annotated[float, Field(allow_inf_nan=False), AfterValidator(_weight_counts)],
+    ],
+    Field(min_length=1),
+]
+
+
 class Grpo(Optimizer):
     """VLM-R1's values where nothing else is said (reference: run_grpo_rec.sh)."""
 
     num_generations: Annotated[int, Field(ge=2)] = 8
-    beta: Annotated[float, Field(ge=0)] = 0.04
+    num_iterations: Count = 1  # how often a rollout is trained on
+    steps_per_generation: Count | None = None  # micro-batches a rollout fills; null: one step
+    beta: Annotated[float, Field(ge=0)] = 0.04  # 0: no reference model
     epsilon: Positive = 0.2
+    epsilon_high: Positive | None = None  # null: as epsilon
+    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = "grpo"  # VLM-R1's mean per sequence
+    importance_sampling_level: Literal["token", "sequence"] = "token"
+    rollouts: Literal["transformers", "vllm_colocate", "vllm_server"] = "transformers"
+    vllm_server_url: str = "http://127.0.0.1:8000"
     temperature: Positive = 1.0
     max_completion_tokens: Count = 256
-    iou_reward: Literal["soft", "hard"] = "soft"
+    rewards: Rewards = {"iou": 1.0, "format": 1.0}
     sample_every: Count = 25  # steps between tables of sampled completions
+
+
+Threshold = Annotated[float, Field(ge=0)] | None
+
+
+class Health(Section):
+    """When a training is called ill (training/health.py); a threshold of null is not checked."""
+
+    on_alarm: Literal["warn", "stop"] = "warn"
+    patience: Count = 3  # log lines in a row; loss or gradient that is no number: one
+    min_reward_std: Threshold = 0.01
+    max_equal_groups: Threshold = 0.95  # share of groups in which all rewards are equal
+    max_kl: Threshold = 1.0
+    max_length_drift: Annotated[float, Field(gt=1)] | None = 3.0  # factor, up or down
+    max_format_only_gain: Threshold = 0.2  # of rewards/format, while no reward for boxes gains
+    min_parse_rate: Threshold = 0.3
 
 
 class Evaluate(Section):
@@ -202,6 +253,7 @@ class Params(Section):
     train: Train
     sft: Sft
     grpo: Grpo
+    health: Health = Health()
     evaluate: Evaluate
     report: Report
     registry: Registry

@@ -40,6 +40,10 @@ class ModelError(InputError):
     """A checkpoint folder or what is in it."""
 
 
+class HealthError(InputError):
+    """A training that was told to stop when it falls ill."""
+
+
 class ResultError(InputError):
     """A result file or prediction log."""
 

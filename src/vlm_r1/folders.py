@@ -25,6 +25,11 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(part)
         raise
+    put_in_place(part, folder)
+
+
+def put_in_place(part: Path, folder: Path) -> None:
+    """Give `part` the name `folder`, whose earlier content goes."""
     if folder.exists():
         shutil.rmtree(folder)
     part.rename(folder)

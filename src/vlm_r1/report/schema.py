@@ -172,13 +172,14 @@ class SelectionLine(Part):
 
 
 class Cost(Part):
-    """What training took; one completion a prompt for sft, several for grpo."""
+    """What training took; one completion a prompt for sft, several for grpo; flops estimated."""
 
     method: str
     seconds: float
     prompts: int
     completions: int
     tokens: int
+    flops: float
 
 
 class CostPerPoint(Part):

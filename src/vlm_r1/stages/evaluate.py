@@ -137,7 +137,7 @@ def run(params: Params, root: Path, method: str, seed: int | None = None) -> Non
                 if writes:
                     write_results(output / exam.name / f"step-{step}.json", result)
     if writes:
-        tracking.track_evaluation(root, params, method, seed)
+        tracking.later(tracking.track_evaluation, root, params, method, seed)
     evaluation.share.destroy_process_group()
 
 

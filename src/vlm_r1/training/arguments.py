@@ -1,14 +1,14 @@
 """params.yaml -> TRL's arguments. The one place where our names meet TRL's."""
 
+import math
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from trl import GRPOConfig, SFTConfig
 
-from vlm_r1.config import Optimizer, Params
+from vlm_r1.config import Grpo, Optimizer, Params
 from vlm_r1.errors import ConfigError
-
-REPORT_TO = ["mlflow"]  # transformers' callback, into the run that tracking.method_run opened
 
 
 def sft_arguments(params: Params, output: Path, processes: int = 1) -> SFTConfig:
@@ -24,8 +24,13 @@ def sft_arguments(params: Params, output: Path, processes: int = 1) -> SFTConfig
 
 
 def grpo_arguments(params: Params, output: Path, processes: int = 1) -> GRPOConfig:
-    """TRL's GRPO arguments: `prompts_per_step` prompts x `num_generations` completions a step."""
+    """TRL's GRPO arguments: `prompts_per_step` prompts x `num_generations` completions a step.
+
+    Raises:
+        ConfigError: a step or a rollout does not split as it must, or vLLM cannot be used.
+    """
     grpo = params.grpo
+    _require_rollouts(grpo, processes)
     return GRPOConfig(
         **_shared_arguments(params, grpo, output),
         gradient_accumulation_steps=_accumulation(
@@ -37,12 +42,63 @@ def grpo_arguments(params: Params, output: Path, processes: int = 1) -> GRPOConf
         shuffle_dataset=False,  # rows come shuffled; see rows.training_order
         remove_unused_columns=False,  # the rewards read the other columns
         num_generations=grpo.num_generations,
+        num_iterations=grpo.num_iterations,
+        steps_per_generation=grpo.steps_per_generation,
         max_completion_length=grpo.max_completion_tokens,
         temperature=grpo.temperature,
         beta=grpo.beta,
         epsilon=grpo.epsilon,
-        loss_type="grpo",  # VLM-R1's per-sequence mean; TRL's own default is dapo
+        epsilon_high=grpo.epsilon_high,
+        reward_weights=list(grpo.rewards.values()),
+        loss_type=grpo.loss_type,  # TRL's own default is dapo
+        importance_sampling_level=grpo.importance_sampling_level,
+        use_vllm=grpo.rollouts != "transformers",
+        vllm_mode="server",  # the only mode that _require_rollouts lets through
+        vllm_server_base_url=grpo.vllm_server_url,
     )
+
+
+def prompts_read(arguments: SFTConfig | GRPOConfig) -> int:
+    """How many prompts a training reads: fewer with `num_iterations`, a multiple of a rollout's."""
+    micro_batches = arguments.max_steps * arguments.gradient_accumulation_steps
+    if not isinstance(arguments, GRPOConfig):
+        rows = arguments.per_device_train_batch_size * arguments.world_size
+        return micro_batches * rows
+    per_rollout = arguments.steps_per_generation * arguments.num_iterations
+    rollouts = math.ceil(micro_batches / per_rollout)
+    return rollouts * arguments.generation_batch_size // arguments.num_generations
+
+
+def _require_rollouts(grpo: Grpo, processes: int) -> None:
+    """Refuse what TRL would refuse or spoil once the model is loaded.
+
+    Raises:
+        ConfigError: a rollout without whole groups, vLLM missing, or its known defect.
+    """
+    rows = grpo.micro_batch * processes * (grpo.steps_per_generation or 0)
+    if rows % grpo.num_generations:
+        raise ConfigError(
+            got=f"a rollout of {grpo.steps_per_generation} x {processes} x micro_batch "
+            f"{grpo.micro_batch} = {rows} completions, grpo.num_generations {grpo.num_generations}",
+            need="whole groups of num_generations completions in a rollout",
+            because="an advantage is a reward's distance from its group's mean",
+            do="choose another grpo.steps_per_generation or grpo.micro_batch",
+        )
+    if grpo.rollouts == "vllm_colocate":
+        raise ConfigError(
+            got="grpo.rollouts: vllm_colocate",
+            need="rollouts: transformers, or vllm_server",
+            because="TRL 1.16 hands vLLM prompts whose image placeholders are expanded already, "
+            "and vLLM expands them again: the model is asked something else (TRL #6294)",
+            do="use vllm_server, where TRL places the features itself, or transformers",
+        )
+    if grpo.rollouts == "vllm_server" and find_spec("vllm") is None:
+        raise ConfigError(
+            got="grpo.rollouts: vllm_server, and no package vllm here",
+            need="vllm here, and a vLLM server at grpo.vllm_server_url, on other GPUs",
+            because="TRL hands the server its weights through vllm's own communicator",
+            do="pip install 'trl[vllm]' and start the server, or rollouts: transformers",
+        )
 
 
 def _shared_arguments(params: Params, optimizer: Optimizer, output: Path) -> dict:
@@ -61,13 +117,14 @@ def _shared_arguments(params: Params, optimizer: Optimizer, output: Path) -> dic
         "save_only_model": train.save_only_model,
         "logging_steps": train.log_every,
         "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # a loss that is none is logged, and health alarms
         "seed": params.experiment.seed,
         "data_seed": params.experiment.seed,
         "bf16": params.task.dtype == "bfloat16",  # TRL's default is True, also on a CPU
         "fp16": params.task.dtype == "float16",
         "gradient_checkpointing": train.gradient_checkpointing,  # TRL's default is True
         "deepspeed": train.deepspeed,
-        "report_to": REPORT_TO,
+        "report_to": "none",  # transformers' callbacks wait for a server that is away; see LogFile
         "disable_tqdm": True,  # progress comes as lines, see callbacks.LogFile
         **_device_arguments(),
     }

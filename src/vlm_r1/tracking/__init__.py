@@ -1,0 +1,28 @@
+"""MLflow as a view of the files: live during training, and rebuilt from the files at any time.
+
+One experiment; a parent run per pipeline, found by its contract; a child run per training of a
+method; one LoggedModel per checkpoint, its scores tied to model and dataset. The weights stay
+where DVC keeps them. What a child run stands for is told by the digests of its checkpoints, so
+that a training which DVC brings back is found again, or recorded anew from its files. A server
+that is away costs nothing: the files have it all. MLflow is imported by the functions, after its
+telemetry is off. docs/tracking.md shows the views.
+"""
+
+from vlm_r1.tracking.live import method_run
+from vlm_r1.tracking.samples import draw_sample
+from vlm_r1.tracking.scores import rebuild, track_evaluation, track_report
+from vlm_r1.tracking.trainings import track_training
+from vlm_r1.tracking.tree import configure, later, pipeline_run_id, read_contract
+
+__all__ = [
+    "configure",
+    "draw_sample",
+    "later",
+    "method_run",
+    "pipeline_run_id",
+    "read_contract",
+    "rebuild",
+    "track_evaluation",
+    "track_report",
+    "track_training",
+]

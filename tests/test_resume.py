@@ -1,0 +1,293 @@
+"""A training that is killed and started again ends as one that nothing interrupts."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from tests.conftest import ROOT, small_values, untracked_training
+from vlm_r1.config import Params, parse_params
+from vlm_r1.errors import ModelError
+from vlm_r1.folders import part_of
+from vlm_r1.training import resume
+from vlm_r1.training.arguments import grpo_arguments, sft_arguments
+
+STEPS, SAVE_EVERY = 6, 2
+TIMES = ("step_time",)  # the only logged quantity that is a duration
+
+
+def values(**grpo) -> dict:
+    """Six steps, a checkpoint every second, a log line every fourth."""
+    changed = small_values()
+    changed["train"] |= {"steps": STEPS, "save_every": SAVE_EVERY, "log_every": 4}
+    changed["grpo"] |= {"micro_batch": 4, "learning_rate": 1e-3, "sample_every": 1}
+    changed["grpo"]["rewards"] = {"length": 1.0}  # differs within a group, also untrained
+    changed["grpo"] |= grpo
+    return changed
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return parse_params(values(), "resume")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(small_root, params, tmp_path_factory) -> dict[str, Path]:
+    """models/<method> of a training in one go."""
+    root = project(small_root, tmp_path_factory.mktemp("uninterrupted"), values())
+    for method in ("sft", "grpo"):
+        untracked_training(params, root, method)
+    return {method: root / "models" / method for method in ("sft", "grpo")}
+
+
+def project(small_root: Path, folder: Path, settings: dict) -> Path:
+    """Data and base, with params.yaml for a process of its own."""
+    shutil.copytree(small_root / "data", folder / "data")
+    shutil.copytree(small_root / "models/base", folder / "models/base")
+    (folder / "params.yaml").write_text(yaml.safe_dump(settings))
+    return folder
+
+
+def curve(folder: Path) -> list[dict]:
+    lines = resume.read_log(folder / resume.LOG)
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
+
+
+def assert_same(
+    folder: Path, expected: Path, steps: Iterable[int] = range(SAVE_EVERY, STEPS + 1, SAVE_EVERY)
+) -> None:
+    """Equal files, equal weights to the last bit, equal curve and samples."""
+    names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*"))
+    assert names == sorted(str(file.relative_to(expected)) for file in expected.rglob("*"))
+    for step in steps:
+        ours, theirs = (
+            load_file(f / f"checkpoint-{step}/model.safetensors") for f in (folder, expected)
+        )
+        assert [n for n in theirs if not torch.equal(ours[n], theirs[n])] == []
+    assert curve(folder) == curve(expected)
+    for file in expected.glob("samples/*.json"):
+        assert (folder / "samples" / file.name).read_text() == file.read_text()
+    ours, theirs = (json.loads((f / "cost.json").read_text()) for f in (folder, expected))
+    assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
+
+
+def test_the_curve_has_a_line_at_every_checkpoint_and_weights_move(uninterrupted, small_root):
+    before = load_file(small_root / "models/base/model.safetensors")
+    for folder in uninterrupted.values():
+        assert [line["step"] for line in curve(folder)] == [1, 2, 4, 6]
+        after = load_file(folder / "checkpoint-6/model.safetensors")
+        assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("method", ["sft", "grpo"])
+def test_killed_at_a_random_moment_it_ends_the_same(
+    small_root, tmp_path, params, uninterrupted, method, caplog
+):
+    root = project(small_root, tmp_path, values())
+    growing = root / f"models/{method}.part"
+    process = start(root, method)
+    moment = random.Random()
+    step, wait_s = moment.choice([1, 2, 4]), moment.uniform(0, 0.4)
+    wait_for(lambda: len(logged(growing)) > 0 and logged(growing)[-1] >= step, process)
+    time.sleep(wait_s)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (root / "models" / method).exists(), f"it was killed too late: {step}, {wait_s}"
+    spent_s = float((growing / "seconds").read_text())
+    caplog.set_level("INFO", logger="vlm_r1")
+    untracked_training(params, root, method)
+    told = [record.getMessage() for record in caplog.records]
+    if step >= SAVE_EVERY * 2:
+        assert any(line.startswith(f"{method}.part: goes on from checkpoint-") for line in told)
+    assert_same(root / "models" / method, uninterrupted[method])
+    assert json.loads((root / f"models/{method}/cost.json").read_text())["seconds"] > spent_s
+
+
+def start(root: Path, method: str) -> subprocess.Popen:
+    program = [sys.executable, str(ROOT / "tests/resume_process.py"), str(root), method]
+    environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", "OMP_NUM_THREADS": "1"}
+    with (root / "log").open("w") as log:
+        return subprocess.Popen(program, env=os.environ | environment, stdout=log, stderr=log)
+
+
+def wait_for(true, process: subprocess.Popen, patience_s: float = 300) -> None:
+    deadline = time.monotonic() + patience_s
+    while not true():
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def logged(growing: Path) -> list[int]:
+    return [line["step"] for line in resume.read_log(growing / resume.LOG)]
+
+
+def leave_behind(finished: Path, root: Path, method: str) -> Path:
+    """What a training leaves that is killed while it writes its last checkpoint."""
+    growing = part_of(root / "models" / method)
+    shutil.copytree(finished, growing)
+    (growing / "cost.json").unlink()
+    (growing / "checkpoint-6/contract.json").unlink()
+    state = growing / "checkpoint-6/optimizer.pt"
+    state.write_bytes(state.read_bytes()[:100])
+    with (growing / resume.LOG).open("a") as stream:
+        stream.write('{"step": 6, "lo')
+    return growing
+
+
+@pytest.mark.parametrize("method", ["sft", "grpo"])
+def test_a_half_written_checkpoint_is_set_aside_and_named(
+    small_root, tmp_path, params, uninterrupted, method, caplog
+):
+    root = project(small_root, tmp_path, values())
+    leave_behind(uninterrupted[method], root, method)
+    caplog.set_level("INFO", logger="vlm_r1")
+    untracked_training(params, root, method)
+    told = [record.getMessage() for record in caplog.records]
+    assert "checkpoint-6: half-written, set aside as checkpoint-6.incomplete" in told
+    assert f"{method}.part: goes on from checkpoint-4" in told
+    assert_same(root / "models" / method, uninterrupted[method])
+
+
+def test_killed_after_its_last_checkpoint_it_only_ends(
+    small_root, tmp_path, params, uninterrupted, caplog
+):
+    for method in ("sft", "grpo"):
+        root = project(small_root, tmp_path / method, values())
+        shutil.copytree(uninterrupted[method], part_of(root / "models" / method))
+        untracked_training(params, root, method)
+        assert_same(root / "models" / method, uninterrupted[method])
+
+
+def test_under_another_configuration_it_begins_anew_and_the_old_one_waits(
+    tmp_path, uninterrupted, params, small_root, caplog
+):
+    growing = leave_behind(uninterrupted["grpo"], tmp_path, "grpo")
+    old = json.loads((growing / resume.CONFIGURATION).read_text())
+    new = {**old, "grpo": {**old["grpo"], "beta": 0.5}}
+    caplog.set_level("INFO", logger="vlm_r1")
+    assert resume.enter(growing, new, every=1) is None
+    assert [file.name for file in growing.iterdir() if file.is_dir()] == []
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith("grpo.part: of another configuration, set aside as ")
+    assert told.endswith("(grpo.beta: 0.04 != 0.5)")
+    back = resume.enter(growing, old, every=1)
+    assert back == growing / "checkpoint-4"
+    assert json.loads((growing / resume.CONFIGURATION).read_text()) == old
+
+
+def test_every_knob_that_shapes_a_training_is_in_its_configuration(small_root, params, tmp_path):
+    from vlm_r1.stages.terms import contract_of
+
+    (tmp_path / "own.py").write_text("def reward(**sent): ...")
+
+    def configuration(settings: dict) -> dict:
+        changed = parse_params(settings, "changed")
+        return resume.configuration_of(changed, contract_of(changed, small_root), "grpo", tmp_path)
+
+    before = configuration(values())
+    for section, knob, value in [
+        ("grpo", "learning_rate", 1e-5),
+        ("grpo", "rewards", {"iou": 1.0}),
+        ("grpo", "rewards", {"own.py:reward": 1.0}),
+        ("train", "max_grad_norm", 2.0),
+        ("experiment", "seed", 7),
+        ("task", "max_pixels", 4000),
+    ]:
+        settings = values()
+        settings[section][knob] = value
+        assert configuration(settings) != before, knob
+    settings = values(rewards={"own.py:reward": 1.0})
+    settings["train"]["deepspeed"] = "zero.json"
+    files = tmp_path / "own.py", tmp_path / "zero.json"
+    for file in files:
+        file.write_text("1")
+    for file in files:
+        first = configuration(settings)
+        file.write_text("2")
+        assert configuration(settings) != first, "a file's content counts too"
+    kept = values()
+    kept["train"]["save_only_model"] = True
+    assert configuration(kept) == before
+
+
+def test_two_trainings_do_not_share_a_folder(tmp_path):
+    program = f"""
+import time
+from pathlib import Path
+from vlm_r1.training.resume import hold
+with hold(Path({str(tmp_path)!r})):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment
+    ) as other:
+        while "held" not in other.stdout.readline():
+            assert other.poll() is None
+        with pytest.raises(ModelError, match="another process trains into it"):
+            resume.enter(tmp_path, {}, every=1)
+        other.kill()
+    assert resume.enter(tmp_path, {}, every=1) is None
+
+
+def test_weights_alone_are_not_resumed_from(uninterrupted, tmp_path, caplog):
+    growing = leave_behind(uninterrupted["sft"], tmp_path, "sft")
+    configuration = json.loads((growing / resume.CONFIGURATION).read_text())
+    for file in growing.glob("checkpoint-*/optimizer.pt"):
+        file.unlink()
+    caplog.set_level("INFO", logger="vlm_r1")
+    assert resume.enter(growing, configuration, every=1) is None
+    assert "checkpoint-2: cannot be resumed from, removed" in caplog.text
+    assert (growing / resume.LOG).read_text() == ""
+
+
+def test_within_a_rollout_nothing_is_resumed(uninterrupted, tmp_path):
+    growing = leave_behind(uninterrupted["grpo"], tmp_path, "grpo")
+    configuration = json.loads((growing / resume.CONFIGURATION).read_text())
+    assert resume.newest_checkpoint(growing, every=1).name == "checkpoint-6"
+    assert resume.enter(growing, configuration, every=3) is None
+
+
+def test_a_rollout_that_lasts_two_steps_is_resumed_at_its_beginning(small_root, tmp_path, caplog):
+    settings = values(num_iterations=2)
+    settings["train"] |= {"steps": 4, "save_every": 1}
+    whole = project(small_root, tmp_path / "whole", settings)
+    killed = project(small_root, tmp_path / "killed", settings)
+    changed = parse_params(settings, "two iterations")
+    untracked_training(changed, whole, "grpo")
+    growing = part_of(killed / "models/grpo")
+    shutil.copytree(whole / "models/grpo", growing)
+    shutil.rmtree(growing / "checkpoint-4")  # killed after its third step
+    (growing / "samples/step-2.json").write_text("half")
+    caplog.set_level("INFO", logger="vlm_r1")
+    untracked_training(changed, killed, "grpo")
+    assert "grpo.part: goes on from checkpoint-2" in caplog.text
+    assert "checkpoint-3: cannot be resumed from, removed" in caplog.text
+    assert_same(killed / "models/grpo", whole / "models/grpo", range(1, 5))
+
+
+def test_a_rollout_is_as_long_as_its_iterations(params, tmp_path):
+    assert resume.rollout_steps(sft_arguments(params, tmp_path)) == 1
+    arguments = grpo_arguments(params, tmp_path)
+    assert arguments.gradient_accumulation_steps == 2
+    assert resume.rollout_steps(arguments) == 1
+    arguments.num_iterations = 3
+    assert resume.rollout_steps(arguments) == 3
+    arguments.steps_per_generation = 3
+    assert resume.rollout_steps(arguments) == 9
+    arguments.steps_per_generation = 1  # two rollouts a step
+    arguments.num_iterations = 1
+    assert resume.rollout_steps(arguments) == 1
