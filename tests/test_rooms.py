@@ -11,7 +11,7 @@ import pytest
 
 from tests.house import ROOT, SOURCE, imports_of, modules
 
-GROUND = {"vlm_r1.errors", "vlm_r1.environment", "vlm_r1.paths", "vlm_r1.folders"}
+GROUND = {f"vlm_r1.{name}" for name in ("errors", "environment", "paths", "folders", "processes")}
 TEXT_ROOMS = {
     *(f"vlm_r1.{name}" for name in ("boxes", "prompts", "answers", "rewards")),
     *(f"vlm_r1.{name}" for name in ("config", "contract", "results")),

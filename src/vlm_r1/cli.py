@@ -13,8 +13,10 @@ import typer
 import yaml
 
 from vlm_r1 import environment
-from vlm_r1.config import load_params
+from vlm_r1.config import load_params, profile_file
 from vlm_r1.errors import InputError
+from vlm_r1.paths import run_dir
+from vlm_r1.processes import end_with_parent
 
 app = typer.Typer(
     help="A fair, repeatable comparison of GRPO and SFT for referring expression comprehension.",
@@ -26,6 +28,9 @@ stage_app = typer.Typer(help="Run one stage of dvc.yaml (DVC calls these; `dvc r
 app.add_typer(stage_app, name="stage", no_args_is_help=True)
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The params file.")]
+ProfileName = Annotated[
+    str | None, typer.Option("--profile", help="A file in profiles/, instead of --params.")
+]
 MethodName = Literal["sft", "grpo"]
 TrainingSeed = Annotated[
     int | None, typer.Option("--seed", help="A further training run, one of experiment.seeds.")
@@ -59,13 +64,51 @@ def main() -> None:
 
 
 @app.command()
-def config(params: ParamsFile = PARAMS) -> None:
+def config(params: ParamsFile = PARAMS, profile: ProfileName = None) -> None:
     """Print every parameter, resolved and checked.
 
-    Example: vlm-r1 config --params profiles/miniature.yaml
+    Example: vlm-r1 config --profile miniature
     """
-    resolved = load_params(params).model_dump(mode="json")
+    resolved = load_params(_params_file(params, profile)).model_dump(mode="json")
     typer.echo(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True), nl=False)
+
+
+@app.command()
+def launch(
+    method: Annotated[MethodName, typer.Option(help="What to train.")],
+    profile: ProfileName = None,
+    params: ParamsFile = PARAMS,
+    seed: TrainingSeed = None,
+    node_rank: Annotated[int, typer.Option(min=0, help="This node's number, from 0.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train on the processes that `launch` in the params asks for, outside of DVC.
+
+    --dry-run shows command, environment, DeepSpeed's configuration and every trainer argument
+    and starts nothing; --json gives them as one object. `dvc repro` starts the same command.
+
+    Example: vlm-r1 launch --profile vlm-r1-mar2025 --method grpo --dry-run
+    """
+    from vlm_r1.training import launch as launching
+
+    file = _params_file(params, profile)
+    settings = load_params(file)
+    plan = launching.training_plan(settings, method, file, node_rank, seed)
+    if not dry_run:
+        raise typer.Exit(launching.run_plan(plan))
+    from vlm_r1.training.arguments import resolved_arguments
+    from vlm_r1.training.zero import deepspeed_config
+
+    shown = {
+        "command": plan.command,
+        "environment": plan.environment,
+        "deepspeed": deepspeed_config(settings.train.deepspeed),
+        "trainer_arguments": resolved_arguments(
+            settings.sown(seed), method, run_dir(settings.run_name(method, seed))
+        ),
+    }
+    typer.echo(json.dumps(shown) if as_json else launching.plan_text(shown))
 
 
 @app.command()
@@ -205,6 +248,11 @@ def evaluate(
     ahead.run(load_params(params), Path.cwd(), method, device, patience_s, seed=seed)
 
 
+def _params_file(params: Path, profile: str | None) -> Path:
+    """The profile's file if one is named."""
+    return params if profile is None else profile_file(profile)
+
+
 @stage_app.command("draw")
 def stage_draw(params: ParamsFile = PARAMS) -> None:
     """Draw the worlds: pictures and VLM-R1 records."""
@@ -231,10 +279,18 @@ def stage_base(params: ParamsFile = PARAMS) -> None:
 
 @stage_app.command("train")
 def stage_train(method: MethodName, seed: TrainingSeed = None, params: ParamsFile = PARAMS) -> None:
-    """Train one method from the base."""
+    """Train one method from the base, on as many processes as `launch` asks for."""
+    from vlm_r1.training import launch as launching
+
+    settings = load_params(params)
+    if launching.is_needed(settings.launch):
+        plan = launching.training_plan(settings, method, params, seed=seed)
+        raise typer.Exit(launching.run_plan(plan))
+    if launching.is_worker():
+        end_with_parent()
     from vlm_r1.stages import train
 
-    train.run(load_params(params), Path.cwd(), method, seed)
+    train.run(settings, Path.cwd(), method, seed)
 
 
 @stage_app.command("evaluate")

@@ -1,31 +1,38 @@
 """Stages `sft` and `grpo`: prepared records and the base -> models/<method>."""
 
+import os
+from contextlib import nullcontext
 from pathlib import Path
 
 from vlm_r1 import paths, tracking
 from vlm_r1.config import Params
 from vlm_r1.data.records import read_records
-from vlm_r1.folders import whole_folder
+from vlm_r1.folders import part_of, whole_folder
 from vlm_r1.stages.terms import base_path, contract_of
+from vlm_r1.training.launch import require_world
 from vlm_r1.training.run import TrainingJob, train
 
 
 def run(params: Params, root: Path, method: str, seed: int | None = None) -> None:
     """Train `method` (sft or grpo) and leave its checkpoints, logs and cost in models/<run>.
 
+    Under torchrun every process trains, and the first one alone makes the folder and is tracked.
+
     Args:
         seed: one of experiment.seeds for a further run, models/<method>-<seed>.
 
     Raises:
-        ConfigError: the experiment has no such seed.
+        ConfigError: the experiment has no such seed, or `launch` has more or fewer processes.
     """
+    require_world(params.launch)
+    first = int(os.environ.get("RANK", "0")) == 0
     sown = params.sown(seed)
     contract = contract_of(sown, root)
     dataset = params.datasets[params.train_dataset]
     final = root / paths.run_dir(params.run_name(method, seed))
     with (
         tracking.method_run(root, params, contract, method),
-        whole_folder(final) as output,
+        whole_folder(final) if first else nullcontext(part_of(final)) as output,
     ):
         train(
             TrainingJob(
@@ -38,4 +45,5 @@ def run(params: Params, root: Path, method: str, seed: int | None = None) -> Non
                 output=output,
             )
         )
-    tracking.track_training(root, params, contract, method)
+    if first:
+        tracking.track_training(root, params, contract, method)

@@ -12,7 +12,7 @@ from trl import GRPOTrainer, SFTTrainer
 from vlm_r1.config import Params
 from vlm_r1.contract import TrainingContract
 from vlm_r1.models.loading import load_model, load_processor
-from vlm_r1.training.arguments import grpo_arguments, sft_arguments
+from vlm_r1.training.arguments import grpo_arguments, is_cpu, sft_arguments
 from vlm_r1.training.callbacks import LogFile, WriteContract
 from vlm_r1.training.reward_functions import RewardFunctions
 from vlm_r1.training.rows import grpo_rows, sft_rows, training_order
@@ -40,6 +40,7 @@ class TrainingJob:
 def train(job: TrainingJob) -> None:
     """Train to the last step; leaves checkpoints, training_log.jsonl and cost.json."""
     started = time.monotonic()
+    _join_processes(job.params)
     trainer = _build_trainer(job)
     trainer.remove_callback(PrinterCallback)  # LogFile shows the main quantities as one line
     trainer.add_callback(LogFile(job.output / "training_log.jsonl"))
@@ -47,26 +48,41 @@ def train(job: TrainingJob) -> None:
     trainer.train()
     if trainer.is_world_process_zero():
         _write_cost(job, trainer, time.monotonic() - started)
+    trainer.accelerator.wait_for_everyone()  # all files are written when the first process ends
+
+
+def _join_processes(params: Params) -> None:
+    """Meet the other processes where DeepSpeed would not find them: on CPUs it looks for MPI."""
+    if params.train.deepspeed and is_cpu(params.launch):
+        import deepspeed
+
+        # Gloo will do; DeepSpeed would first compile a helper of its own, for two minutes.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
 
 
 def _build_trainer(job: TrainingJob) -> Trainer:
-    params = job.params
+    params, processes = job.params, job.params.launch.processes
     needed = params.train.steps * params.train.prompts_per_step
     order = training_order(len(job.records), needed, params.experiment.seed)
     records = job.records.iloc[order].reset_index(drop=True)
     model = load_model(job.base, params.task)
     processor = load_processor(job.base, params.task)
     if job.method == "sft":
-        return SFTTrainer(
+        trainer = SFTTrainer(
             model=model,
-            args=sft_arguments(params, job.output),
+            args=sft_arguments(params, job.output, processes),
             train_dataset=sft_rows(records, job.images, params),
             processing_class=processor,
         )
+        # Every answer token weighs the same, however rows are split into micro-batches and
+        # processes. Qwen2.5-VL's class says that its forward cannot do that; TRL's own loss can.
+        trainer.model_accepts_loss_kwargs = True
+        return trainer
     return GRPOTrainer(
         model=model,
         reward_funcs=RewardFunctions(params, job.output / "samples").as_list(),
-        args=grpo_arguments(params, job.output),
+        args=grpo_arguments(params, job.output, processes),
         train_dataset=grpo_rows(records, job.images, params),
         processing_class=processor,
     )
