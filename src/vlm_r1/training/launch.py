@@ -32,8 +32,13 @@ class LaunchPlan:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def training_plan(params: Params, method: str, params_file: Path, node_rank: int = 0) -> LaunchPlan:
+def training_plan(
+    params: Params, method: str, params_file: Path, node_rank: int = 0, seed: int | None = None
+) -> LaunchPlan:
     """How this node trains `method` by the parameters in `params_file`.
+
+    Args:
+        seed: one of experiment.seeds, for a further training run.
 
     Raises:
         ConfigError: there is no such node.

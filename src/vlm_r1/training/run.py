@@ -9,9 +9,11 @@ import pandas as pd
 from transformers import PrinterCallback, Trainer
 from trl import GRPOTrainer, SFTTrainer
 
-from vlm_r1.config import Params
+from vlm_r1.config import Params, Task
 from vlm_r1.contract import TrainingContract
+from vlm_r1.models.families import family_of
 from vlm_r1.models.loading import load_model, load_processor
+from vlm_r1.models.options import freeze, lora_config
 from vlm_r1.training.arguments import grpo_arguments, is_cpu, sft_arguments
 from vlm_r1.training.callbacks import LogFile, WriteContract
 from vlm_r1.training.reward_functions import RewardFunctions
@@ -42,6 +44,9 @@ def train(job: TrainingJob) -> None:
     started = time.monotonic()
     _join_processes(job.params)
     trainer = _build_trainer(job)
+    if job.params.train.lora is not None:  # by the name in the params: PEFT wrote an absolute path
+        adapter = trainer.model.peft_config["default"]
+        adapter.base_model_name_or_path = job.params.task.base_model
     trainer.remove_callback(PrinterCallback)  # LogFile shows the main quantities as one line
     trainer.add_callback(LogFile(job.output / "training_log.jsonl"))
     trainer.add_callback(WriteContract(job.contract))
@@ -66,26 +71,40 @@ def _build_trainer(job: TrainingJob) -> Trainer:
     needed = params.train.steps * params.train.prompts_per_step
     order = training_order(len(job.records), needed, params.experiment.seed)
     records = job.records.iloc[order].reset_index(drop=True)
-    model = load_model(job.base, params.task)
-    processor = load_processor(job.base, params.task)
+    model, lora = load_model(job.base, _weights_task(params)), params.train.lora
+    family = family_of(model.config.model_type)
+    freeze(model, family, params.train)
+    shared = {
+        "model": model,
+        "processing_class": load_processor(job.base, params.task),
+        "peft_config": lora and lora_config(model, family, lora),
+    }
     if job.method == "sft":
         trainer = SFTTrainer(
-            model=model,
             args=sft_arguments(params, job.output, processes),
-            train_dataset=sft_rows(records, job.images, params),
-            processing_class=processor,
+            train_dataset=sft_rows(records, job.images, params, family),
+            **shared,
         )
         # Every answer token weighs the same, however rows are split into micro-batches and
         # processes. Qwen2.5-VL's class says that its forward cannot do that; TRL's own loss can.
         trainer.model_accepts_loss_kwargs = True
         return trainer
     return GRPOTrainer(
-        model=model,
         reward_funcs=RewardFunctions(params, job.output / "samples").as_list(),
         args=grpo_arguments(params, job.output, processes),
-        train_dataset=grpo_rows(records, job.images, params),
-        processing_class=processor,
+        train_dataset=grpo_rows(records, job.images, params, family),
+        **shared,
     )
+
+
+def _weights_task(params: Params) -> Task:
+    """How the weights are held: in 32 bits where nothing else keeps a master copy.
+
+    An AdamW step of 1e-6 is lost in bfloat16's 8 bits. ZeRO keeps a copy in 32 bits, adapters are
+    in 32 bits themselves; else the weights are, and autocast computes in the task's dtype.
+    """
+    keeps_copy = params.train.deepspeed is not None or params.train.lora is not None
+    return params.task if keeps_copy else params.task.model_copy(update={"dtype": "float32"})
 
 
 def _write_cost(job: TrainingJob, trainer: Trainer, seconds: float) -> None:
