@@ -37,8 +37,9 @@ FLOORS = {
     "vlm_r1.tracking": 4,
     "vlm_r1.registry": 5,
     "vlm_r1.prediction": 6,
+    "vlm_r1.doctor": 7,
     "vlm_r1.stages": 6,
-    "vlm_r1.cli": 7,
+    "vlm_r1.cli": 8,
 }
 ONLY_IMPORTERS = {
     "mlflow": ("vlm_r1.tracking", "vlm_r1.registry"),

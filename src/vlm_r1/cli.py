@@ -112,6 +112,27 @@ def launch(
 
 
 @app.command()
+def doctor(
+    params: ParamsFile = PARAMS, profile: ProfileName = None, as_json: AsJson = False
+) -> None:
+    """Check machine, packages and model for what is known to train wrongly; tells what to do.
+
+    A real sample goes through processor and model. Exit code 1 if anything is refused.
+
+    Example: vlm-r1 doctor --profile lora-1gpu
+    """
+    from vlm_r1 import doctor as surgery
+
+    found = surgery.diagnose(load_params(_params_file(params, profile)), Path.cwd())
+    for finding in found:
+        row = {"check": finding.check, "ok": finding.fault is None, "seen": finding.seen}
+        told = row | ({"fault": str(finding.fault)} if finding.fault else {})
+        typer.echo(json.dumps(told) if as_json else surgery.finding_text(finding))
+    if any(finding.fault for finding in found):
+        raise typer.Exit(1)
+
+
+@app.command()
 def score(
     logs: Annotated[list[Path], typer.Argument(help="Prediction logs, JSON or JSONL.")],
     as_json: AsJson = False,

@@ -15,7 +15,7 @@ from transformers import (
 
 from vlm_r1.config import Task
 from vlm_r1.errors import ModelError
-from vlm_r1.models.families import Family, family_of
+from vlm_r1.models.families import family_of
 
 ADAPTER = "adapter_config.json"
 FAULTS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
@@ -55,21 +55,19 @@ def load_processor(path: str | Path, task: Task) -> ProcessorMixin:
         raise _unusable(path, f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
     # Right padding misaligns Qwen2.5-VL's token types in batched generation (TRL #5785).
     processor.tokenizer.padding_side = "left"
-    family_at(path).set_budget(processor.image_processor, task)
+    family_of(model_type_at(path)).set_budget(processor.image_processor, task)
     return processor
 
 
-def family_at(path: str | Path) -> Family:
-    """The family of the model at `path`; of an adapter, its base's.
+def model_type_at(path: str | Path) -> str:
+    """The config's `model_type` of the model at `path`; of an adapter, its base's.
 
     Raises:
-        ModelError: no config there, or a family that is not known.
+        ModelError: no config there.
     """
     try:
-        return family_of(AutoConfig.from_pretrained(base_of(path)).model_type)
+        return AutoConfig.from_pretrained(base_of(path)).model_type
     except FAULTS as error:
-        if isinstance(error, ModelError):
-            raise
         raise _unusable(path, f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
 
 

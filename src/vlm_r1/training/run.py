@@ -9,11 +9,15 @@ import pandas as pd
 from transformers import PrinterCallback, Trainer
 from trl import GRPOTrainer, SFTTrainer
 
+from vlm_r1 import prompts
 from vlm_r1.config import Params, Task
 from vlm_r1.contract import TrainingContract
+from vlm_r1.data.images import open_picture
+from vlm_r1.models import guard
 from vlm_r1.models.families import family_of
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.models.options import freeze, lora_config
+from vlm_r1.models.probes import Sample, processor_checks
 from vlm_r1.training.arguments import grpo_arguments, is_cpu, sft_arguments
 from vlm_r1.training.callbacks import LogFile, WriteContract
 from vlm_r1.training.reward_functions import RewardFunctions
@@ -71,12 +75,16 @@ def _build_trainer(job: TrainingJob) -> Trainer:
     needed = params.train.steps * params.train.prompts_per_step
     order = training_order(len(job.records), needed, params.experiment.seed)
     records = job.records.iloc[order].reset_index(drop=True)
-    model, lora = load_model(job.base, _weights_task(params)), params.train.lora
-    family = family_of(model.config.model_type)
+    guard.require(guard.machine_checks(params))
+    model = load_model(job.base, _weights_task(params))
+    processor = load_processor(job.base, params.task)
+    family, lora = family_of(model.config.model_type), params.train.lora
+    guard.require(guard.family_checks(params, model.config.model_type))
+    guard.require(processor_checks(processor, family, params.task, _sample(job)))
     freeze(model, family, params.train)
     shared = {
         "model": model,
-        "processing_class": load_processor(job.base, params.task),
+        "processing_class": processor,
         "peft_config": lora and lora_config(model, family, lora),
     }
     if job.method == "sft":
@@ -97,6 +105,13 @@ def _build_trainer(job: TrainingJob) -> Trainer:
     )
 
 
+def _sample(job: TrainingJob) -> Sample:
+    """The first record as the method asks it."""
+    first, template = job.records.iloc[0], getattr(job.params.task.prompts, job.method)
+    text = prompts.ask(template, prompts.question_for(first["expression"]))
+    return Sample(open_picture(job.images / first["image"]), text)
+
+
 def _weights_task(params: Params) -> Task:
     """How the weights are held: in 32 bits where nothing else keeps a master copy.
 
@@ -109,14 +124,14 @@ def _weights_task(params: Params) -> Task:
 
 def _write_cost(job: TrainingJob, trainer: Trainer, seconds: float) -> None:
     """What the training took: wall time, prompts, completions, and the tokens TRL counted."""
-    prompts = job.params.train.steps * job.params.train.prompts_per_step
+    asked = job.params.train.steps * job.params.train.prompts_per_step
     per_prompt = job.params.grpo.num_generations if job.method == "grpo" else 1
     counted = [row["num_tokens"] for row in trainer.state.log_history if "num_tokens" in row]
     cost = {
         "method": job.method,
         "seconds": round(seconds, 1),
-        "prompts": prompts,
-        "completions": prompts * per_prompt,
+        "prompts": asked,
+        "completions": asked * per_prompt,
         "tokens": int(counted[-1]) if counted else None,
     }
     (job.output / "cost.json").write_text(json.dumps(cost, indent=1) + "\n", encoding="utf-8")
