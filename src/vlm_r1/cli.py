@@ -133,6 +133,32 @@ def doctor(
 
 
 @app.command()
+def plan(
+    profile: ProfileName = None,
+    params: ParamsFile = PARAMS,
+    gpus: Annotated[int | None, typer.Option(min=1, help="Default: launch in the params.")] = None,
+    gpu_memory_gib: Annotated[float, typer.Option(min=1, help="Of one GPU.")] = 80.0,
+    picture: Annotated[str, typer.Option(metavar="WxH", help="A typical picture.")] = "640x480",
+    as_json: AsJson = False,
+) -> None:
+    """Estimate memory a GPU and FLOPs of both methods from the model's config, without weights.
+
+    Says whether it fits and what to change first. docs/training.md says what is modelled.
+
+    Example: vlm-r1 plan --profile vlm-r1-mar2025 --gpus 8 --gpu-memory-gib 80
+    """
+    from vlm_r1.training import plan as planning
+
+    settings = load_params(_params_file(params, profile))
+    if gpus is not None:
+        update = {"nodes": 1, "processes_per_node": gpus}
+        settings = settings.model_copy(update={"launch": settings.launch.model_copy(update=update)})
+    width, _, height = picture.partition("x")
+    found = planning.plan_dict(settings, Path.cwd(), gpu_memory_gib, (int(width), int(height)))
+    typer.echo(json.dumps(found) if as_json else planning.plan_text(found))
+
+
+@app.command()
 def score(
     logs: Annotated[list[Path], typer.Argument(help="Prediction logs, JSON or JSONL.")],
     as_json: AsJson = False,
