@@ -41,20 +41,8 @@ def vlm_r1(*arguments, cwd=ROOT):
 @pytest.mark.parametrize(
     ("command", "taught"),
     [
-        (
-            [],
-            [
-                "config",
-                "launch",
-                "doctor",
-                "plan",
-                "score",
-                "compare",
-                "predict",
-                "report",
-                "stage",
-            ],
-        ),
+        ([], ["config", "launch", "doctor", "plan"]),
+        ([], ["score", "compare", "predict", "report", "stage"]),
         (["score"], ["--json", "--preset", "--frame", "--field", "--repair", "IoU > 0.5"]),
         (["score"], [*FIELDS, *PRESETS, *FRAMES, "Example"]),
         (["compare"], ["--json", "--flips", "--common", "--allow-unfair", "B - A", "Example"]),
