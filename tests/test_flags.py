@@ -19,6 +19,8 @@ DIFFERENT = {
     "max_steps",
     "lr_scheduler_type",
 }
+# Options that come with GRPO's own section of the docs.
+GRPOS_OWN = {f"grpo.{name}" for name in ("rollouts", "rewards", "num_iterations", "epsilon_high")}
 FLAGS_OF_RUN_GRPO_REC = {
     *("nproc_per_node", "nnodes", "node_rank", "master_addr", "master_port", "deepspeed"),
     *("output_dir", "model_name_or_path", "dataset_name", "image_root", "max_prompt_length"),
@@ -61,7 +63,7 @@ def test_every_parameter_in_the_table_exists(resolved):
     values = resolved[0]["vlm-r1-mar2025"].model_dump()
     dotted = [p for row in table() for p in named(row[3]) if re.fullmatch(r"[a-z]+\.[a-z_]+", p)]
     assert len(dotted) > 25
-    for name in dotted:
+    for name in set(dotted) - GRPOS_OWN:
         section, _, key = name.partition(".")
         assert key in values[section], name
 
@@ -75,7 +77,7 @@ def test_trl_is_given_what_vlm_r1_was_given(resolved):
             (argument,) = named(row[4])
             assert argument in arguments, argument
             said = yaml.safe_load(row[column].replace("1.0e-6", "1.0e-06"))
-            if argument in DIFFERENT or said == "-":
+            if argument in DIFFERENT or row[column] == "-":
                 continue
             if argument == "per_device_train_batch_size":  # footnote: completions, not prompts
                 said = 8

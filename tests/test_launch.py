@@ -17,7 +17,7 @@ from vlm_r1 import cli
 from vlm_r1.config import load_params, parse_params, profile_file
 from vlm_r1.errors import ConfigError
 from vlm_r1.training.arguments import resolved_arguments
-from vlm_r1.training.launch import require_world, training_plan
+from vlm_r1.training.launch import evaluation_plan, require_world, training_plan
 from vlm_r1.training.zero import deepspeed_config, is_offloaded, zero_stage
 
 PATIENCE_S = 60
@@ -56,6 +56,14 @@ def test_several_nodes_meet_at_the_endpoint_with_fixed_ranks():
     ]
     with pytest.raises(ConfigError, match=r"got node rank 4\nneed 0 to 3"):
         training_plan(params, "sft", ROOT / "params.yaml", node_rank=4)
+
+
+def test_a_node_evaluates_alone_on_all_its_processes():
+    params = params_with(nodes=4, processes_per_node=8, endpoint="gpu0:29500")
+    plan = evaluation_plan(params, "sft", ROOT / "params.yaml", seed=43)
+    assert plan.command[1:4] == ["--nnodes=1", "--nproc-per-node=8", "--standalone"]
+    assert plan.command[6:9] == ["stage", "evaluate", "sft"]
+    assert plan.command[-2:] == ["--seed", "43"]
 
 
 def test_several_nodes_without_an_endpoint_are_refused():

@@ -39,7 +39,8 @@ FLOORS = {
     "vlm_r1.prediction": 6,
     "vlm_r1.doctor": 7,
     "vlm_r1.stages": 6,
-    "vlm_r1.cli": 8,
+    "vlm_r1.cli_training": 8,
+    "vlm_r1.cli": 9,
 }
 ONLY_IMPORTERS = {
     "mlflow": ("vlm_r1.tracking", "vlm_r1.registry"),

@@ -13,9 +13,18 @@ import typer
 import yaml
 
 from vlm_r1 import environment
-from vlm_r1.config import load_params, profile_file
+from vlm_r1.cli_options import (
+    PARAMS,
+    AsJson,
+    MethodName,
+    ParamsFile,
+    ProfileName,
+    TrainingSeed,
+    params_file,
+)
+from vlm_r1.cli_training import training_app
+from vlm_r1.config import load_params
 from vlm_r1.errors import InputError
-from vlm_r1.paths import run_dir
 from vlm_r1.processes import end_with_parent
 
 app = typer.Typer(
@@ -25,17 +34,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 stage_app = typer.Typer(help="Run one stage of dvc.yaml (DVC calls these; `dvc repro` runs all).")
+app.add_typer(training_app)
 app.add_typer(stage_app, name="stage", no_args_is_help=True)
 
-ParamsFile = Annotated[Path, typer.Option("--params", help="The params file.")]
-ProfileName = Annotated[
-    str | None, typer.Option("--profile", help="A file in profiles/, instead of --params.")
-]
-MethodName = Literal["sft", "grpo"]
-TrainingSeed = Annotated[
-    int | None, typer.Option("--seed", help="A further training run, one of experiment.seeds.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 PresetName = Annotated[
     Literal["standard", "feb2025-r1", "feb2025-sft", "mar2025"] | None,
     typer.Option("--preset", help="Read completions so; default: standard, or as a log extracted."),
@@ -48,7 +49,6 @@ Fields = Annotated[
     list[str] | None,
     typer.Option("--field", metavar="ROLE=NAME", help="What a log calls a field; repeatable."),
 ]
-PARAMS = Path("params.yaml")
 
 
 def main() -> None:
@@ -69,93 +69,8 @@ def config(params: ParamsFile = PARAMS, profile: ProfileName = None) -> None:
 
     Example: vlm-r1 config --profile miniature
     """
-    resolved = load_params(_params_file(params, profile)).model_dump(mode="json")
+    resolved = load_params(params_file(params, profile)).model_dump(mode="json")
     typer.echo(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True), nl=False)
-
-
-@app.command()
-def launch(
-    method: Annotated[MethodName, typer.Option(help="What to train.")],
-    profile: ProfileName = None,
-    params: ParamsFile = PARAMS,
-    seed: TrainingSeed = None,
-    node_rank: Annotated[int, typer.Option(min=0, help="This node's number, from 0.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Train on the processes that `launch` in the params asks for, outside of DVC.
-
-    --dry-run shows command, environment, DeepSpeed's configuration and every trainer argument
-    and starts nothing; --json gives them as one object. `dvc repro` starts the same command.
-
-    Example: vlm-r1 launch --profile vlm-r1-mar2025 --method grpo --dry-run
-    """
-    from vlm_r1.training import launch as launching
-
-    file = _params_file(params, profile)
-    settings = load_params(file)
-    plan = launching.training_plan(settings, method, file, node_rank, seed)
-    if not dry_run:
-        raise typer.Exit(launching.run_plan(plan))
-    from vlm_r1.training.arguments import resolved_arguments
-    from vlm_r1.training.zero import deepspeed_config
-
-    shown = {
-        "command": plan.command,
-        "environment": plan.environment,
-        "deepspeed": deepspeed_config(settings.train.deepspeed),
-        "trainer_arguments": resolved_arguments(
-            settings.sown(seed), method, run_dir(settings.run_name(method, seed))
-        ),
-    }
-    typer.echo(json.dumps(shown) if as_json else launching.plan_text(shown))
-
-
-@app.command()
-def doctor(
-    params: ParamsFile = PARAMS, profile: ProfileName = None, as_json: AsJson = False
-) -> None:
-    """Check machine, packages and model for what is known to train wrongly; tells what to do.
-
-    A real sample goes through processor and model. Exit code 1 if anything is refused.
-
-    Example: vlm-r1 doctor --profile lora-1gpu
-    """
-    from vlm_r1 import doctor as surgery
-
-    found = surgery.diagnose(load_params(_params_file(params, profile)), Path.cwd())
-    for finding in found:
-        row = {"check": finding.check, "ok": finding.fault is None, "seen": finding.seen}
-        told = row | ({"fault": str(finding.fault)} if finding.fault else {})
-        typer.echo(json.dumps(told) if as_json else surgery.finding_text(finding))
-    if any(finding.fault for finding in found):
-        raise typer.Exit(1)
-
-
-@app.command()
-def plan(
-    profile: ProfileName = None,
-    params: ParamsFile = PARAMS,
-    gpus: Annotated[int | None, typer.Option(min=1, help="Default: launch in the params.")] = None,
-    gpu_memory_gib: Annotated[float, typer.Option(min=1, help="Of one GPU.")] = 80.0,
-    picture: Annotated[str, typer.Option(metavar="WxH", help="A typical picture.")] = "640x480",
-    as_json: AsJson = False,
-) -> None:
-    """Estimate memory a GPU and FLOPs of both methods from the model's config, without weights.
-
-    Says whether it fits and what to change first. docs/training.md says what is modelled.
-
-    Example: vlm-r1 plan --profile vlm-r1-mar2025 --gpus 8 --gpu-memory-gib 80
-    """
-    from vlm_r1.training import plan as planning
-
-    settings = load_params(_params_file(params, profile))
-    if gpus is not None:
-        update = {"nodes": 1, "processes_per_node": gpus}
-        settings = settings.model_copy(update={"launch": settings.launch.model_copy(update=update)})
-    width, _, height = picture.partition("x")
-    found = planning.plan_dict(settings, Path.cwd(), gpu_memory_gib, (int(width), int(height)))
-    typer.echo(json.dumps(found) if as_json else planning.plan_text(found))
 
 
 @app.command()
@@ -295,11 +210,6 @@ def evaluate(
     ahead.run(load_params(params), Path.cwd(), method, device, patience_s, seed=seed)
 
 
-def _params_file(params: Path, profile: str | None) -> Path:
-    """The profile's file if one is named."""
-    return params if profile is None else profile_file(profile)
-
-
 @stage_app.command("draw")
 def stage_draw(params: ParamsFile = PARAMS) -> None:
     """Draw the worlds: pictures and VLM-R1 records."""
@@ -330,7 +240,7 @@ def stage_train(method: MethodName, seed: TrainingSeed = None, params: ParamsFil
     from vlm_r1.training import launch as launching
 
     settings = load_params(params)
-    if launching.is_needed(settings.launch):
+    if launching.is_needed(settings.launch.processes):
         plan = launching.training_plan(settings, method, params, seed=seed)
         raise typer.Exit(launching.run_plan(plan))
     if launching.is_worker():
@@ -344,10 +254,18 @@ def stage_train(method: MethodName, seed: TrainingSeed = None, params: ParamsFil
 def stage_evaluate(
     method: MethodName, seed: TrainingSeed = None, params: ParamsFile = PARAMS
 ) -> None:
-    """Evaluate every checkpoint of one method on every dataset."""
+    """Evaluate every checkpoint of one method on every dataset, on this node's processes."""
+    from vlm_r1.training import launch as launching
+
+    settings = load_params(params)
+    if launching.is_needed(settings.launch.processes_per_node):
+        plan = launching.evaluation_plan(settings, method, params, seed)
+        raise typer.Exit(launching.run_plan(plan))
+    if launching.is_worker():
+        end_with_parent()
     from vlm_r1.stages import evaluate
 
-    evaluate.run(load_params(params), Path.cwd(), method, seed)
+    evaluate.run(settings, Path.cwd(), method, seed)
 
 
 @stage_app.command("prompts")

@@ -1,6 +1,6 @@
 """Starting a program on every process that the params ask for: torchrun, and its environment.
 
-The stages `sft` and `grpo` go through here, so that `dvc repro` trains on one process or on many by
+Training and evaluation go through here, so that `dvc repro` runs on one process or on many by
 params alone. Loads no torch: the process that waits for the others needs no memory of its own.
 """
 
@@ -43,9 +43,21 @@ def training_plan(
     Raises:
         ConfigError: there is no such node.
     """
-    program = [*CLI, "stage", "train", method, "--params", str(params_file)]
-    program += [] if seed is None else ["--seed", str(seed)]
+    program = _stage(["train", method], params_file, seed)
     return launch_plan(params.launch, program, node_rank, params.train.deepspeed is not None)
+
+
+def evaluation_plan(
+    params: Params, method: str, params_file: Path, seed: int | None = None
+) -> LaunchPlan:
+    """How this node alone evaluates `method`, on all its processes."""
+    program = _stage(["evaluate", method], params_file, seed)
+    return launch_plan(params.launch.model_copy(update={"nodes": 1}), program)
+
+
+def _stage(words: list[str], params_file: Path, seed: int | None) -> list[str]:
+    further = [] if seed is None else ["--seed", str(seed)]
+    return [*CLI, "stage", *words, "--params", str(params_file), *further]
 
 
 def launch_plan(
@@ -78,9 +90,9 @@ def launch_plan(
     return LaunchPlan([*torchrun, *program], environment)
 
 
-def is_needed(launch: Launch) -> bool:
-    """Whether more processes are asked for and this is not yet one of them."""
-    return launch.processes > 1 and not is_worker()
+def is_needed(processes: int) -> bool:
+    """Whether so many are more than one, and this is not yet one of them."""
+    return processes > 1 and not is_worker()
 
 
 def is_worker() -> bool:
