@@ -21,10 +21,10 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed, StateType
 
-from tasks.processes import end_group
 from tasks.stage import BIN
 from vlm_r1.environment import DEFAULTS
 from vlm_r1.errors import ConfigError
+from vlm_r1.processes import end_group
 
 HOST = "127.0.0.1"
 POOL = "laptop"

@@ -14,9 +14,9 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.processes import process_group
 from vlm_r1.environment import DEFAULTS
 from vlm_r1.errors import ConfigError
+from vlm_r1.processes import process_group
 
 BIN = Path(sys.executable).parent  # unresolved: the programs of the environment we run in
 TAIL_LINES = 20  # of a failed stage's output, repeated in the error

@@ -55,7 +55,7 @@ def small_root(tmp_path_factory, small_params) -> Path:
     return root
 
 
-def untracked_training(params: Params, root: Path, method: str) -> None:
+def untracked_training(params: Params, root: Path, method: str, seed: int | None = None) -> None:
     """The stage `train` without MLflow, for tests that look at files only."""
     from contextlib import nullcontext
 
@@ -65,7 +65,7 @@ def untracked_training(params: Params, root: Path, method: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vlm_r1.tracking.method_run", lambda *_: nullcontext(LiveRun()))
         patch.setattr("vlm_r1.tracking.track_training", lambda *_: None)
-        train.run(params, root, method)
+        train.run(params, root, method, seed)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,14 +15,14 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from tests.conftest import ROOT, small_values
+from tests.conftest import ROOT, small_values, untracked_training
 from vlm_r1 import paths
 from vlm_r1.config import Params, parse_params
 from vlm_r1.contract import differences, read_terms
 from vlm_r1.errors import ConfigError, ContractError, ModelError
 from vlm_r1.evaluation import candidate
 from vlm_r1.results import read_results
-from vlm_r1.stages import evaluate, train, watch
+from vlm_r1.stages import evaluate, watch
 from vlm_r1.stages.terms import contract_of
 
 PROGRAM = ROOT / "tests/evaluation_process.py"
@@ -336,16 +335,13 @@ def test_a_watched_checkpoint_of_other_terms_is_refused(project, no_models):
         watch._evaluated(evaluate.begin(other, project, "sft"), 1, Path("models/sft/checkpoint-1"))
 
 
-def test_a_further_run_is_trained_and_evaluated_beside_the_first(small_root, tmp_path, monkeypatch):
-    monkeypatch.setattr("vlm_r1.training.arguments.REPORT_TO", [])
-    monkeypatch.setattr("vlm_r1.tracking.method_run", lambda *_: nullcontext())
-    monkeypatch.setattr("vlm_r1.tracking.track_training", lambda *_: None)
+def test_a_further_run_is_trained_and_evaluated_beside_the_first(small_root, tmp_path):
     root = tmp_path / "project"
     for name in ("data", "models/base"):
         shutil.copytree(small_root / name, root / name)
     params = changed("experiment", seeds=[7])
     for seed in (None, 7):
-        train.run(params, root, "sft", seed)
+        untracked_training(params, root, "sft", seed)
     evaluate.run(params, root, "sft", 7)
     terms = {run: read_terms(root, paths.checkpoint_dir(run, 2)) for run in ("sft", "sft-7")}
     assert differences(*terms.values()) == ["seed: 42 != 7"]

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from tasks import stage as stage_task
-from tasks.processes import end_group, process_group
 from tasks.stage import StageFailedError, run_stage
 from tests.house import ROOT
 from vlm_r1.errors import ConfigError
+from vlm_r1.processes import end_group, process_group
 
 SLEEP_S = "98.765"  # peculiar, and bounded should a test hang
 

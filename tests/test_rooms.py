@@ -11,7 +11,7 @@ import pytest
 
 from tests.house import ROOT, SOURCE, imports_of, modules
 
-GROUND = {"vlm_r1.errors", "vlm_r1.environment", "vlm_r1.paths", "vlm_r1.folders"}
+GROUND = {f"vlm_r1.{name}" for name in ("errors", "environment", "paths", "folders", "processes")}
 TEXT_ROOMS = {
     *(f"vlm_r1.{name}" for name in ("boxes", "prompts", "answers", "rewards")),
     *(f"vlm_r1.{name}" for name in ("config", "contract", "results")),
@@ -37,8 +37,10 @@ FLOORS = {
     "vlm_r1.tracking": 4,
     "vlm_r1.registry": 5,
     "vlm_r1.prediction": 6,
+    "vlm_r1.doctor": 7,
     "vlm_r1.stages": 6,
-    "vlm_r1.cli": 7,
+    "vlm_r1.cli_training": 8,
+    "vlm_r1.cli": 9,
 }
 ONLY_IMPORTERS = {
     "mlflow": ("vlm_r1.tracking", "vlm_r1.registry"),

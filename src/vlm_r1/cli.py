@@ -13,8 +13,19 @@ import typer
 import yaml
 
 from vlm_r1 import environment
+from vlm_r1.cli_options import (
+    PARAMS,
+    AsJson,
+    MethodName,
+    ParamsFile,
+    ProfileName,
+    TrainingSeed,
+    params_file,
+)
+from vlm_r1.cli_training import training_app
 from vlm_r1.config import Format, Validation, load_params
 from vlm_r1.errors import InputError
+from vlm_r1.processes import end_with_parent
 
 app = typer.Typer(
     help="A fair, repeatable comparison of GRPO and SFT for referring expression comprehension.",
@@ -23,14 +34,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 stage_app = typer.Typer(help="Run one stage of dvc.yaml (DVC calls these; `dvc repro` runs all).")
+app.add_typer(training_app)
 app.add_typer(stage_app, name="stage", no_args_is_help=True)
 
-ParamsFile = Annotated[Path, typer.Option("--params", help="The params file.")]
-MethodName = Literal["sft", "grpo"]
-TrainingSeed = Annotated[
-    int | None, typer.Option("--seed", help="A further training run, one of experiment.seeds.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 PresetName = Annotated[
     Literal["standard", "feb2025-r1", "feb2025-sft", "mar2025"] | None,
     typer.Option("--preset", help="Read completions so; default: standard, or as a log extracted."),
@@ -46,7 +52,6 @@ Fields = Annotated[
 FormatName = Annotated[
     Format | None, typer.Option("--from", help="The file's format; default: told by its suffix.")
 ]
-PARAMS = Path("params.yaml")
 
 
 def main() -> None:
@@ -62,12 +67,12 @@ def main() -> None:
 
 
 @app.command()
-def config(params: ParamsFile = PARAMS) -> None:
+def config(params: ParamsFile = PARAMS, profile: ProfileName = None) -> None:
     """Print every parameter, resolved and checked.
 
-    Example: vlm-r1 config --params profiles/miniature.yaml
+    Example: vlm-r1 config --profile miniature
     """
-    resolved = load_params(params).model_dump(mode="json")
+    resolved = load_params(params_file(params, profile)).model_dump(mode="json")
     typer.echo(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True), nl=False)
 
 
@@ -378,20 +383,36 @@ def stage_base(params: ParamsFile = PARAMS) -> None:
 
 @stage_app.command("train")
 def stage_train(method: MethodName, seed: TrainingSeed = None, params: ParamsFile = PARAMS) -> None:
-    """Train one method from the base."""
+    """Train one method from the base, on as many processes as `launch` asks for."""
+    from vlm_r1.training import launch as launching
+
+    settings = load_params(params)
+    if launching.is_needed(settings.launch.processes):
+        plan = launching.training_plan(settings, method, params, seed=seed)
+        raise typer.Exit(launching.run_plan(plan))
+    if launching.is_worker():
+        end_with_parent()
     from vlm_r1.stages import train
 
-    train.run(load_params(params), Path.cwd(), method, seed)
+    train.run(settings, Path.cwd(), method, seed)
 
 
 @stage_app.command("evaluate")
 def stage_evaluate(
     method: MethodName, seed: TrainingSeed = None, params: ParamsFile = PARAMS
 ) -> None:
-    """Evaluate every checkpoint of one method on every dataset."""
+    """Evaluate every checkpoint of one method on every dataset, on this node's processes."""
+    from vlm_r1.training import launch as launching
+
+    settings = load_params(params)
+    if launching.is_needed(settings.launch.processes_per_node):
+        plan = launching.evaluation_plan(settings, method, params, seed)
+        raise typer.Exit(launching.run_plan(plan))
+    if launching.is_worker():
+        end_with_parent()
     from vlm_r1.stages import evaluate
 
-    evaluate.run(load_params(params), Path.cwd(), method, seed)
+    evaluate.run(settings, Path.cwd(), method, seed)
 
 
 @stage_app.command("prompts")

@@ -121,8 +121,17 @@ class BaseTraining(Section):
     missing_tags: Share = 0.1
 
 
+class Lora(Section):
+    """Low-rank adapters instead of full fine-tuning; VLM-R1's values (run_grpo_rec_lora.sh)."""
+
+    r: Count = 64
+    alpha: Count = 128
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    targets: list[str] | None = None  # layer names; null: every linear layer of the language model
+
+
 class Train(Section):
-    """The schedule that both methods share."""
+    """The schedule and the model options that both methods share."""
 
     steps: Count
     save_every: Count
@@ -131,7 +140,11 @@ class Train(Section):
     log_every: Count = 5
     save_only_model: bool = False  # True: weights alone, so that a killed training begins anew
     gradient_checkpointing: bool = False
-    deepspeed: str | None = None  # path of a DeepSpeed JSON, e.g. profiles/deepspeed/zero3.json
+    freeze_vision: bool = False  # the vision tower; VLM-R1's --freeze_vision_modules
+    freeze_projector: bool = False  # what carries pictures from the tower into the language model
+    lora: Lora | None = None
+    liger: bool = False  # Liger's kernels, where TRL allows them
+    deepspeed: str | None = None  # zero2, zero3, zero3_offload, or the path of a DeepSpeed JSON
 
     @model_validator(mode="after")
     def _grid_is_whole(self) -> "Train":
@@ -145,6 +158,29 @@ class Train(Section):
     def step_grid(self) -> list[int]:
         """Step 0 (the base) and every checkpoint's step."""
         return list(range(0, self.steps + 1, self.save_every))
+
+
+class Launch(Section):
+    """On how many processes training runs; `vlm-r1 launch` and the stages start them."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: cuda where there is one
+    processes_per_node: Count = 1  # one a GPU
+    nodes: Count = 1
+    endpoint: Annotated[str, Field(pattern=r"^\S+:\d+$")] | None = None  # host:port of node 0
+    id: str = "vlm-r1"  # tells concurrent runs at one endpoint apart
+
+    @model_validator(mode="after")
+    def _nodes_can_meet(self) -> "Launch":
+        if self.nodes > 1 and self.endpoint is None:
+            raise ValueError(
+                f"{self.nodes} nodes need an endpoint, host:port of node 0, to meet at"
+            )
+        return self
+
+    @property
+    def processes(self) -> int:
+        """Processes of all nodes together."""
+        return self.nodes * self.processes_per_node
 
 
 class Optimizer(Section):
@@ -251,6 +287,7 @@ class Params(Section):
     validation: Validation = Validation()
     base: BaseTraining
     train: Train
+    launch: Launch = Launch()
     sft: Sft
     grpo: Grpo
     health: Health = Health()
@@ -315,6 +352,24 @@ class Params(Section):
     def evaluated_datasets(self) -> list[str]:
         """Validation (for choosing a checkpoint) and the test datasets."""
         return self.names("validation") + self.test_datasets
+
+
+def profile_file(name: str, folder: Path = Path("profiles")) -> Path:
+    """The params file of the profile `name`.
+
+    Raises:
+        ConfigError: there is no such profile.
+    """
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml"))) or "none here"
+        raise ConfigError(
+            got=f"profile {name!r}",
+            need=f"one of: {known}",
+            because=f"a profile is a params file in {folder}/",
+            do="name one of these, or write that file; run from the project's root",
+        )
+    return path
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:

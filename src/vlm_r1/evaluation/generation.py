@@ -20,6 +20,7 @@ from vlm_r1.data.images import open_picture, picture_size
 from vlm_r1.errors import DataError
 from vlm_r1.evaluation.batches import plan_batches
 from vlm_r1.evaluation.decoding import can_share, decode, head_lengths, read_heads
+from vlm_r1.evaluation.plain import count_tokens, encodes_apart, read_whole
 from vlm_r1.evaluation.questions import Completion, Question
 from vlm_r1.models.chat import chat_text
 
@@ -62,6 +63,9 @@ def make_prompts(processor: ProcessorMixin, questions: list[Question]) -> list[P
     texts = [chat_text(processor, question.text) for question in questions]
     for question, text in zip(questions, texts, strict=True):
         _require_one_picture(question, text.count(processor.image_token))
+    if not encodes_apart(processor):
+        asked = zip(texts, questions, strict=True)
+        return [Prompt(t, q.picture, count_tokens(processor, t, q.picture)) for t, q in asked]
     words = [len(ids) - 1 for ids in processor.tokenizer(texts)["input_ids"]]
     sizes = {file: picture_size(file) for file in dict.fromkeys(q.picture for q in questions)}
     patches = {
@@ -95,16 +99,12 @@ class Pictures:
 def answer(
     model: PreTrainedModel, processor: ProcessorMixin, batch: list[Prompt], max_new_tokens: int
 ) -> list[Completion]:
-    """Completions of one batch; a picture is opened, encoded and read once for all its phrases."""
-    number = {file: i for i, file in enumerate(dict.fromkeys(prompt.picture for prompt in batch))}
-    which = [number[prompt.picture] for prompt in batch]
-    seen = processor.image_processor([open_picture(file) for file in number], return_tensors="pt")
-    ids = _token_ids(processor, batch, [processor.replace_image_token(seen, i) for i in which])
-    seen = seen.to(model.device)
-    grids = seen["image_grid_thw"]
-    encoded = model.get_image_features(seen["pixel_values"], grids, return_dict=True)
-    begin = _read_together if can_share(model) else _read_apart
-    inputs = begin(model, processor, ids, Pictures(encoded.pooler_output, grids, which))
+    """Completions of one batch, each with the (height, width) that the model saw."""
+    if encodes_apart(processor):
+        inputs, sizes = _read_once(model, processor, batch)
+    else:
+        texts, files = [p.text for p in batch], [p.picture for p in batch]
+        inputs, sizes = read_whole(model, processor, texts, files)
     output = model.generate(
         **inputs,
         max_new_tokens=max_new_tokens,
@@ -115,8 +115,23 @@ def answer(
     texts = processor.batch_decode(
         output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
     )
-    sizes = (grids[which, 1:] * processor.image_processor.patch_size).tolist()
     return [Completion(text, tuple(size)) for text, size in zip(texts, sizes, strict=True)]
+
+
+def _read_once(
+    model: PreTrainedModel, processor: ProcessorMixin, batch: list[Prompt]
+) -> tuple[dict[str, Any], list[list[int]]]:
+    """What `generate` goes on from: a picture is opened, encoded and read once for its phrases."""
+    number = {file: i for i, file in enumerate(dict.fromkeys(prompt.picture for prompt in batch))}
+    which = [number[prompt.picture] for prompt in batch]
+    seen = processor.image_processor([open_picture(file) for file in number], return_tensors="pt")
+    ids = _token_ids(processor, batch, [processor.replace_image_token(seen, i) for i in which])
+    seen = seen.to(model.device)
+    grids = seen["image_grid_thw"]
+    encoded = model.get_image_features(seen["pixel_values"], grids, return_dict=True)
+    begin = _read_together if can_share(model) else _read_apart
+    inputs = begin(model, processor, ids, Pictures(encoded.pooler_output, grids, which))
+    return inputs, (grids[which, 1:] * processor.image_processor.patch_size).tolist()
 
 
 def _read_together(

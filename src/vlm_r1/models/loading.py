@@ -5,24 +5,40 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    PreTrainedModel,
+    ProcessorMixin,
+)
 
 from vlm_r1.config import Task
 from vlm_r1.errors import ModelError
+from vlm_r1.models.families import family_of
+
+ADAPTER = "adapter_config.json"
+FAULTS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 
 
 def load_model(path: str | Path, task: Task) -> PreTrainedModel:
     """The model at `path` (a folder or a hub name), in the task's dtype and attention.
 
+    An adapter is opened on the base that it names.
+
     Raises:
         ModelError: a folder that is missing, cut short or not a checkpoint.
     """
     require_whole_checkpoint(path)
+    base = base_of(path)
     try:
-        return AutoModelForImageTextToText.from_pretrained(
-            path, dtype=getattr(torch, task.dtype), attn_implementation=task.attention
+        model = AutoModelForImageTextToText.from_pretrained(
+            base, dtype=getattr(torch, task.dtype), attn_implementation=task.attention
         )
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        if base != path:
+            model.load_adapter(str(path))
+        return model
+    except FAULTS as error:
         raise _unusable(path, f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
 
 
@@ -30,20 +46,44 @@ def load_processor(path: str | Path, task: Task) -> ProcessorMixin:
     """The processor at `path`, left-padding, with the task's pixel budget set.
 
     Raises:
-        ModelError: no processor there.
+        ModelError: no processor there, or of a family that is not known.
     """
     require_whole_checkpoint(path)
     try:
         processor = AutoProcessor.from_pretrained(path)
-    except (OSError, ValueError, KeyError) as error:
+    except FAULTS as error:
         raise _unusable(path, f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
     # Right padding misaligns Qwen2.5-VL's token types in batched generation (TRL #5785).
     processor.tokenizer.padding_side = "left"
-    processor.image_processor.size = {
-        "shortest_edge": task.min_pixels,
-        "longest_edge": task.max_pixels,
-    }
+    family_of(model_type_at(path)).set_budget(processor.image_processor, task)
     return processor
+
+
+def model_type_at(path: str | Path) -> str:
+    """The config's `model_type` of the model at `path`; of an adapter, its base's.
+
+    Raises:
+        ModelError: no config there.
+    """
+    try:
+        return AutoConfig.from_pretrained(base_of(path)).model_type
+    except FAULTS as error:
+        raise _unusable(path, f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+
+
+def base_of(path: str | Path) -> str | Path:
+    """The model that an adapter at `path` belongs to; `path` itself where that is a whole model.
+
+    A relative name is looked up from each folder above the adapter, so that a project can move.
+    """
+    file = Path(path) / ADAPTER
+    if not file.exists():
+        return path
+    named = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    for folder in file.resolve().parents:
+        if (folder / named / "config.json").exists():
+            return folder / named
+    return named
 
 
 def require_whole_checkpoint(path: str | Path) -> None:
@@ -66,7 +106,7 @@ def require_whole_checkpoint(path: str | Path) -> None:
                 tensors.keys()
         except (SafetensorError, OSError) as error:
             raise _unusable(path, f"{file.name} cannot be read ({error})") from None
-    for name in ("config.json", "adapter_config.json"):
+    for name in ("config.json", ADAPTER):
         if (folder / name).exists():
             _refuse_broken_json(folder / name)
 

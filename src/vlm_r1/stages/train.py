@@ -8,6 +8,7 @@ from vlm_r1.config import Params
 from vlm_r1.data.records import read_records
 from vlm_r1.folders import part_of, put_in_place
 from vlm_r1.stages.terms import base_path, contract_of
+from vlm_r1.training.launch import require_world
 from vlm_r1.training.run import TrainingJob, train
 
 
@@ -16,13 +17,15 @@ def run(params: Params, root: Path, method: str, seed: int | None = None) -> Non
 
     Until the last step all is in `models/<run>.part`; if the training is killed or fails, the next
     one goes on from there (training/resume.py).
+    Under torchrun every process trains, and the first one alone is tracked and renames the folder.
 
     Args:
         seed: one of experiment.seeds for a further run, models/<method>-<seed>.
 
     Raises:
-        ConfigError: the experiment has no such seed.
+        ConfigError: the experiment has no such seed, or `launch` has more or fewer processes.
     """
+    require_world(params.launch)
     first = int(os.environ.get("RANK", "0")) == 0
     sown = params.sown(seed)
     contract = contract_of(sown, root)

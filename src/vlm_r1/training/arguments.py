@@ -3,12 +3,14 @@
 import math
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from trl import GRPOConfig, SFTConfig
 
-from vlm_r1.config import Grpo, Optimizer, Params
+from vlm_r1.config import Grpo, Launch, Optimizer, Params
 from vlm_r1.errors import ConfigError
+from vlm_r1.training.zero import deepspeed_config
 
 
 def sft_arguments(params: Params, output: Path, processes: int = 1) -> SFTConfig:
@@ -123,15 +125,49 @@ def _shared_arguments(params: Params, optimizer: Optimizer, output: Path) -> dic
         "bf16": params.task.dtype == "bfloat16",  # TRL's default is True, also on a CPU
         "fp16": params.task.dtype == "float16",
         "gradient_checkpointing": train.gradient_checkpointing,  # TRL's default is True
-        "deepspeed": train.deepspeed,
+        "use_liger_kernel": train.liger,
+        "deepspeed": deepspeed_config(train.deepspeed),
         "report_to": "none",  # transformers' callbacks wait for a server that is away; see LogFile
         "disable_tqdm": True,  # progress comes as lines, see callbacks.LogFile
-        **_device_arguments(),
+        **_device_arguments(params.launch),
     }
 
 
-def _device_arguments() -> dict:
-    return {} if torch.cuda.is_available() else {"use_cpu": True, "dataloader_pin_memory": False}
+def resolved_arguments(params: Params, method: str, output: Path) -> dict[str, Any]:
+    """Every argument that TRL would train with on the machines the params ask for, as plain values.
+
+    TRL itself resolves them, here on one CPU process that takes the rows of all.
+
+    Raises:
+        ConfigError: a step does not split into whole micro-batches.
+    """
+    launch, optimizer = params.launch, getattr(params, method)
+    whole = optimizer.model_copy(update={"micro_batch": optimizer.micro_batch * launch.processes})
+    here = params.model_copy(
+        update={
+            "launch": Launch(device="cpu"),
+            "train": params.train.model_copy(update={"deepspeed": None}),
+            method: whole,
+        }
+    )
+    arguments = (sft_arguments if method == "sft" else grpo_arguments)(here, output).to_dict()
+    return arguments | {
+        "per_device_train_batch_size": optimizer.micro_batch,
+        "deepspeed": deepspeed_config(params.train.deepspeed),
+        **_device_arguments(launch),
+    }
+
+
+def is_cpu(launch: Launch) -> bool:
+    """Whether training runs on CPUs: asked for, or all there is."""
+    return launch.device == "cpu" or (launch.device == "auto" and not torch.cuda.is_available())
+
+
+def _device_arguments(launch: Launch) -> dict:
+    """Where it runs, and how processes talk; a lone process takes no backend."""
+    cpu = is_cpu(launch)
+    backend = {"ddp_backend": "gloo" if cpu else "nccl"} if launch.processes > 1 else {}
+    return {"use_cpu": cpu, "dataloader_pin_memory": not cpu, **backend}
 
 
 def _accumulation(rows_per_step: int, micro_batch: int, processes: int, method: str) -> int:

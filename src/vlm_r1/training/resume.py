@@ -26,13 +26,15 @@ from vlm_r1.contract import TrainingContract, differences
 from vlm_r1.errors import ModelError
 from vlm_r1.paths import step_of
 from vlm_r1.rewards.custom import source_file
+from vlm_r1.training.zero import deepspeed_config
 
 CONFIGURATION = "configuration.json"
 LOG, SAMPLES = "training_log.jsonl", "samples"
 INCOMPLETE = ".incomplete"  # ending of a half-written checkpoint that was set aside
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "peft", "deepspeed")
 CODE = (
-    *("training", "rewards", "models/loading.py", "data/images.py"),
+    *("training", "rewards", "data/images.py"),
+    *("models/loading.py", "models/families.py", "models/options.py"),
     *("answers.py", "boxes.py", "prompts.py"),
 )
 
@@ -46,12 +48,11 @@ def configuration_of(
     settings = params.model_dump(include={"task", "train", method}, mode="json")
     del settings["train"]["save_only_model"]  # shapes what is kept, not what is learned
     own = [name for name in params.grpo.rewards if ":" in name] if method == "grpo" else []
-    deepspeed = root / (params.train.deepspeed or "")
     return {
         **settings,
         "contract": contract.model_dump(),
         "own_rewards": {name: _digest([source_file(name, root)]) for name in own},
-        "deepspeed": _digest([deepspeed]) if deepspeed.is_file() else None,
+        "deepspeed": deepspeed_config(params.train.deepspeed),
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "versions": {name: metadata.version(name) for name in PACKAGES},
         "code": _code_digest(),

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from vlm_r1 import prompts
-from vlm_r1.boxes import from_original, smart_resize
+from vlm_r1.boxes import from_original
 from vlm_r1.config import Params
 from vlm_r1.data.images import open_picture
 from vlm_r1.data.records import BOX
+from vlm_r1.models.families import QWEN2_5_VL, Family
 
 
 def training_order(records: int, needed: int, seed: int) -> np.ndarray:
@@ -24,7 +25,9 @@ def training_order(records: int, needed: int, seed: int) -> np.ndarray:
     return np.concatenate([rng.permutation(records) for _ in range(passes)])[:needed]
 
 
-def sft_rows(records: pd.DataFrame, images: Path, params: Params) -> datasets.Dataset:
+def sft_rows(
+    records: pd.DataFrame, images: Path, params: Params, family: Family = QWEN2_5_VL
+) -> datasets.Dataset:
     """Columns prompt, completion, image: the plain question and VLM-R1's fenced JSON box.
 
     Args:
@@ -32,22 +35,24 @@ def sft_rows(records: pd.DataFrame, images: Path, params: Params) -> datasets.Da
         images: the folder the records' pictures are relative to.
     """
     columns = _shared_columns(records, images, params, params.task.prompts.sft)
-    spoken = _spoken_boxes(records, params)
+    spoken = _spoken_boxes(records, params, family)
     columns["completion"] = [
-        [{"role": "assistant", "content": prompts.box_answer(tuple(box), phrase)}]
-        for box, phrase in zip(spoken.tolist(), records["expression"], strict=True)
+        [{"role": "assistant", "content": prompts.box_answer(box, phrase)}]
+        for box, phrase in zip(spoken, records["expression"], strict=True)
     ]
     return _with_images(columns)
 
 
-def grpo_rows(records: pd.DataFrame, images: Path, params: Params) -> datasets.Dataset:
+def grpo_rows(
+    records: pd.DataFrame, images: Path, params: Params, family: Family = QWEN2_5_VL
+) -> datasets.Dataset:
     """Columns prompt, image, and what the rewards need: true_box, image_size, input_size."""
     columns = _shared_columns(records, images, params, params.task.prompts.grpo)
     columns["record_id"] = records["record_id"].astype(str).tolist()
     columns["expression"] = records["expression"].tolist()
     columns["true_box"] = records[BOX].to_numpy(dtype=float).tolist()
     columns["image_size"] = records[["height", "width"]].to_numpy().tolist()
-    columns["input_size"] = _input_sizes(records, params).tolist()
+    columns["input_size"] = _input_sizes(records, params, family).tolist()
     # relative to the project, so that the tables of samples are the same on every machine
     folder = params.datasets[params.train_dataset].images
     columns["image_path"] = [f"{folder}/{name}" for name in records["image"]]
@@ -77,16 +82,17 @@ def _with_open_pictures(rows: dict) -> dict:
     return rows | {"image": [open_picture(Path(file)) for file in rows["image"]]}
 
 
-def _input_sizes(records: pd.DataFrame, params: Params) -> np.ndarray:
+def _input_sizes(records: pd.DataFrame, params: Params, family: Family) -> np.ndarray:
     """(n, 2) as (height, width) after the processor's resize."""
-    budget = (params.task.min_pixels, params.task.max_pixels)
     sizes = records[["height", "width"]].to_numpy()
-    return np.array([smart_resize(int(h), int(w), *budget) for h, w in sizes])
+    return np.array([family.input_size(int(h), int(w), params.task) for h, w in sizes])
 
 
-def _spoken_boxes(records: pd.DataFrame, params: Params) -> np.ndarray:
-    """Boxes (n, 4) as the model should say them: whole numbers in the task's frame."""
+def _spoken_boxes(records: pd.DataFrame, params: Params, family: Family) -> list[tuple]:
+    """Boxes as the model should say them, in the task's frame: whole numbers, or thousandths."""
     boxes = records[BOX].to_numpy(dtype=float)
     sizes = records[["height", "width"]].to_numpy()
-    spoken = from_original(boxes, params.task.frame, sizes, _input_sizes(records, params))
-    return np.round(spoken).astype(int)
+    spoken = from_original(boxes, params.task.frame, sizes, _input_sizes(records, params, family))
+    if params.task.frame == "unit":
+        return [tuple(row) for row in np.round(spoken, 3).tolist()]
+    return [tuple(row) for row in np.round(spoken).astype(int).tolist()]

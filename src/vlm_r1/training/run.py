@@ -10,11 +10,17 @@ import pandas as pd
 from transformers import PrinterCallback, Trainer
 from trl import GRPOConfig, SFTConfig
 
-from vlm_r1.config import Params
+from vlm_r1 import prompts
+from vlm_r1.config import Params, Task
 from vlm_r1.contract import TrainingContract
+from vlm_r1.data.images import open_picture
+from vlm_r1.models import guard
+from vlm_r1.models.families import family_of
 from vlm_r1.models.loading import load_model, load_processor
+from vlm_r1.models.options import freeze, lora_config
+from vlm_r1.models.probes import Sample, processor_checks
 from vlm_r1.training import resume
-from vlm_r1.training.arguments import grpo_arguments, prompts_read, sft_arguments
+from vlm_r1.training.arguments import grpo_arguments, is_cpu, prompts_read, sft_arguments
 from vlm_r1.training.callbacks import Listener, LogFile, Stopwatch, WriteContract
 from vlm_r1.training.cost import estimate_flops, size_of
 from vlm_r1.training.health import HealthMonitor
@@ -58,6 +64,7 @@ def train(job: TrainingJob) -> None:
         HealthError: `health.on_alarm` is stop, and it fell ill.
     """
     started = time.monotonic()
+    _join_processes(job.params)
     arguments = _arguments(job)
     every = resume.rollout_steps(arguments)
     trainer = _build_trainer(job, arguments)
@@ -79,52 +86,95 @@ def train(job: TrainingJob) -> None:
         _write_cost(job, trainer, stopwatch.seconds)
         stopwatch.forget()
         resume.tidy(job.output)
+    trainer.accelerator.wait_for_everyone()  # all files are written when the first process ends
 
 
 def _arguments(job: TrainingJob) -> SFTConfig | GRPOConfig:
     make = sft_arguments if job.method == "sft" else grpo_arguments
-    return make(job.params, job.output)
+    return make(job.params, job.output, job.params.launch.processes)
+
+
+def _join_processes(params: Params) -> None:
+    """Meet the other processes where DeepSpeed would not find them: on CPUs it looks for MPI."""
+    if params.train.deepspeed and is_cpu(params.launch):
+        import deepspeed
+
+        # Gloo will do; DeepSpeed would first compile a helper of its own, for two minutes.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
 
 
 def _build_trainer(job: TrainingJob, arguments: SFTConfig | GRPOConfig) -> Trainer:
     params = job.params
     order = training_order(len(job.records), prompts_read(arguments), params.experiment.seed)
     records = job.records.iloc[order].reset_index(drop=True)
+    guard.require(guard.machine_checks(params))
     if job.method == "grpo":
-        rows = grpo_rows(records, job.images, params)
         rewards = RewardFunctions(params, job.output / "samples", job.root)
-        rewards.try_on(rows[0])
-    model = load_model(job.base, params.task)
+        rewards.try_on(grpo_rows(records.head(1), job.images, params)[0])
+    weights_task = _weights_task(params)
+    model = load_model(job.base, weights_task)
     processor = load_processor(job.base, params.task)
+    family, lora = family_of(model.config.model_type), params.train.lora
+    guard.require(guard.family_checks(params, model.config.model_type))
+    guard.require(processor_checks(processor, family, params.task, _sample(job)))
+    freeze(model, family, params.train)
+    shared = {
+        "model": model,
+        "processing_class": processor,
+        "peft_config": lora and lora_config(model, family, lora),
+    }
     if job.method == "sft":
-        return Sft(
-            params.task,
-            model=model,
+        trainer = Sft(
+            weights_task,
             args=arguments,
-            train_dataset=sft_rows(records, job.images, params),
-            processing_class=processor,
+            train_dataset=sft_rows(records, job.images, params, family),
+            **shared,
         )
-    return Grpo(
-        params.task,
-        model=model,
-        reward_funcs=rewards.as_list(),
-        args=arguments,
-        train_dataset=rows,
-        processing_class=processor,
-    )
+        # Every answer token weighs the same, however rows are split into micro-batches and
+        # processes. Qwen2.5-VL's class says that its forward cannot do that; TRL's own loss can.
+        trainer.model_accepts_loss_kwargs = True
+    else:
+        trainer = Grpo(
+            weights_task,
+            reward_funcs=rewards.as_list(),
+            args=arguments,
+            train_dataset=grpo_rows(records, job.images, params, family),
+            **shared,
+        )
+    if lora is not None:  # by the name in the params: PEFT wrote an absolute path
+        trainer.model.peft_config["default"].base_model_name_or_path = params.task.base_model
+    return trainer
+
+
+def _sample(job: TrainingJob) -> Sample:
+    """The first record as the method asks it."""
+    first, template = job.records.iloc[0], getattr(job.params.task.prompts, job.method)
+    text = prompts.ask(template, prompts.question_for(first["expression"]))
+    return Sample(open_picture(job.images / first["image"]), text)
+
+
+def _weights_task(params: Params) -> Task:
+    """How the weights are held: in 32 bits where nothing else keeps a master copy.
+
+    An AdamW step of 1e-6 is lost in bfloat16's 8 bits. ZeRO keeps a copy in 32 bits, adapters are
+    in 32 bits themselves; else the weights are, and autocast computes in the task's dtype.
+    """
+    keeps_copy = params.train.deepspeed is not None or params.train.lora is not None
+    return params.task if keeps_copy else params.task.model_copy(update={"dtype": "float32"})
 
 
 def _write_cost(job: TrainingJob, trainer: Trainer, seconds: float) -> None:
     """What the training took: seconds, prompts, completions, TRL's count of tokens, operations."""
-    prompts = prompts_read(trainer.args)
+    asked = prompts_read(trainer.args)
     per_prompt = job.params.grpo.num_generations if job.method == "grpo" else 1
     lines = resume.read_log(job.output / resume.LOG)
     tokens = max(int(line["num_tokens"]) for line in lines if "num_tokens" in line)
     cost = {
         "method": job.method,
         "seconds": round(seconds, 1),
-        "prompts": prompts,
-        "completions": prompts * per_prompt,
+        "prompts": asked,
+        "completions": asked * per_prompt,
         "tokens": tokens,
         "flops": estimate_flops(size_of(trainer.model), tokens, trainer.args),
     }

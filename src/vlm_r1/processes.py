@@ -1,7 +1,10 @@
 """Processes that end as a whole: started in a session of their own, ended with all descendants."""
 
+import ctypes
 import os
+import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +13,7 @@ from typing import Any
 import psutil
 
 GRACE_S = 10.0  # between SIGTERM and SIGKILL
+PR_SET_PDEATHSIG = 1  # Linux, <sys/prctl.h>
 
 
 @contextmanager
@@ -42,6 +46,15 @@ def end_group(leader_pid: int, grace_s: float = GRACE_S) -> None:
     _, left = psutil.wait_procs(members, timeout=grace_s)
     for member in {*left, *_members(leader_pid)}:
         _send(member.kill)
+
+
+def end_with_parent() -> None:
+    """Have this process sent SIGTERM when its parent dies, however it dies; Linux only.
+
+    For what no handler can do: a parent that is killed (SIGKILL, out of memory) ends nothing.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _follow(leader: subprocess.Popen) -> None:
@@ -77,6 +90,6 @@ def _is_running(process: psutil.Process) -> bool:
         return False
 
 
-def _send(signal: Callable[[], None]) -> None:
+def _send(signal_member: Callable[[], None]) -> None:
     with suppress(psutil.NoSuchProcess):  # it ended first
-        signal()
+        signal_member()

@@ -1,0 +1,123 @@
+"""What differs between families of image-text-to-text models, in one place. Loads no torch.
+
+A family says in which frames it was taught to write boxes, how its processor is told a pixel budget
+and where its vision tower, projector and language model are. All else is the same for every family.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from vlm_r1.boxes import smart_resize
+from vlm_r1.config import Frame, Task
+from vlm_r1.errors import ModelError
+
+
+def _set_area(image_processor: Any, task: Task) -> None:
+    """Qwen: the area itself, as the edges' names do not say."""
+    image_processor.size = {"shortest_edge": task.min_pixels, "longest_edge": task.max_pixels}
+
+
+def _set_tiles(image_processor: Any, task: Task) -> None:
+    """InternVL: a number of square tiles beside the thumbnail that all pictures get."""
+    tile = image_processor.size["height"] * image_processor.size["width"]
+    image_processor.crop_to_patches = task.max_pixels >= 3 * tile  # two tiles and a thumbnail
+    image_processor.min_patches = 1
+    image_processor.max_patches = max(1, task.max_pixels // tile - 1)
+
+
+def _set_longest_edge(image_processor: Any, task: Task) -> None:
+    """SmolVLM: squares of one side that cover the picture, and a thumbnail of the same size."""
+    side = image_processor.max_image_size["longest_edge"]
+    squares = max(1, task.max_pixels // side**2 - 1)
+    image_processor.do_image_splitting = squares > 1
+    image_processor.size = {"longest_edge": side * max(1, math.isqrt(squares))}
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family.
+
+    Attributes:
+        name: as its makers write it.
+        frames: in which it may be asked to write boxes, its own first.
+        vision, projector, language: modules of `model.model`; a projector inside the vision tower
+            is named with its path.
+        set_budget: tells an image processor `task.min_pixels` and `task.max_pixels`.
+        square_px: side of the picture square that one visual token sees, where the processor
+            resizes to multiples of it; None where it cuts tiles of a fixed size.
+    """
+
+    name: str
+    frames: tuple[Frame, ...]
+    vision: str
+    projector: tuple[str, ...]
+    language: str
+    set_budget: Callable[[Any, Task], None] = field(default=_set_area)
+    square_px: int | None = None
+
+    def input_size(self, height: int, width: int, task: Task) -> tuple[int, int]:
+        """(height, width) after the processor's resize; tiles keep the picture's own frame."""
+        if self.square_px is None:
+            return height, width
+        return smart_resize(height, width, task.min_pixels, task.max_pixels, self.square_px)
+
+
+_QWEN = {"vision": "visual", "language": "language_model"}
+QWEN2_5_VL = Family(
+    name="Qwen2.5-VL",
+    frames=("input", "original"),  # QwenLM/Qwen3-VL #721: pixels after the resize
+    projector=("visual.merger",),
+    square_px=28,
+    **_QWEN,
+)
+FAMILIES = {
+    "qwen2_5_vl": QWEN2_5_VL,
+    "qwen2_vl": Family(
+        name="Qwen2-VL",
+        frames=("thousand",),
+        projector=("visual.merger",),
+        square_px=28,
+        **_QWEN,
+    ),
+    "qwen3_vl": Family(
+        name="Qwen3-VL",
+        frames=("thousand",),
+        projector=("visual.merger", "visual.deepstack_merger_list"),
+        square_px=32,  # 16 px patches, merged 2 x 2
+        **_QWEN,
+    ),
+    "internvl": Family(
+        name="InternVL",
+        frames=("thousand",),  # VLM-R1's rec_jsons_internvl.zip
+        vision="vision_tower",
+        projector=("multi_modal_projector",),
+        language="language_model",
+        set_budget=_set_tiles,
+    ),
+    "smolvlm": Family(
+        name="SmolVLM",
+        frames=("unit", "thousand"),  # not taught to ground: whole numbers are easier to learn
+        vision="vision_model",
+        projector=("connector",),
+        language="text_model",
+        set_budget=_set_longest_edge,
+    ),
+}
+
+
+def family_of(model_type: str) -> Family:
+    """The family of a config's `model_type`.
+
+    Raises:
+        ModelError: no family of that type is known here.
+    """
+    if model_type not in FAMILIES:
+        raise ModelError(
+            got=f"a model of type {model_type!r}",
+            need=f"one of {', '.join(FAMILIES)}",
+            because="its frame, pixel budget and modules are not known here",
+            do="add it to vlm_r1/models/families.py, with a tiny model in tests/test_families.py",
+        )
+    return FAMILIES[model_type]

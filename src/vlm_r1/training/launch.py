@@ -1,0 +1,167 @@
+"""Starting a program on every process that the params ask for: torchrun, and its environment.
+
+Training and evaluation go through here, so that `dvc repro` runs on one process or on many by
+params alone. Loads no torch: the process that waits for the others needs no memory of its own.
+"""
+
+import json
+import logging
+import os
+import shlex
+import signal
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vlm_r1.config import Launch, Params
+from vlm_r1.errors import ConfigError
+from vlm_r1.processes import end_with_parent, process_group
+
+logger = logging.getLogger(__name__)
+
+CLI = ["-m", "vlm_r1.cli"]
+WORKER_MARK = "TORCHELASTIC_RUN_ID"  # torchrun sets it in every process it starts
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """What will run: the command, and what it adds to the environment."""
+
+    command: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def training_plan(
+    params: Params, method: str, params_file: Path, node_rank: int = 0, seed: int | None = None
+) -> LaunchPlan:
+    """How this node trains `method` by the parameters in `params_file`.
+
+    Args:
+        seed: one of experiment.seeds, for a further training run.
+
+    Raises:
+        ConfigError: there is no such node.
+    """
+    program = _stage(["train", method], params_file, seed)
+    return launch_plan(params.launch, program, node_rank, params.train.deepspeed is not None)
+
+
+def evaluation_plan(
+    params: Params, method: str, params_file: Path, seed: int | None = None
+) -> LaunchPlan:
+    """How this node alone evaluates `method`, on all its processes."""
+    program = _stage(["evaluate", method], params_file, seed)
+    return launch_plan(params.launch.model_copy(update={"nodes": 1}), program)
+
+
+def _stage(words: list[str], params_file: Path, seed: int | None) -> list[str]:
+    further = [] if seed is None else ["--seed", str(seed)]
+    return [*CLI, "stage", *words, "--params", str(params_file), *further]
+
+
+def launch_plan(
+    launch: Launch, program: list[str], node_rank: int = 0, deepspeed: bool = False
+) -> LaunchPlan:
+    """How this node starts its processes of `program` (Python's arguments: a file, or -m module).
+
+    Nodes have fixed ranks, so that rank 0, which writes the files, is on the node that DVC runs on.
+
+    Raises:
+        ConfigError: there is no such node.
+    """
+    if node_rank >= launch.nodes:
+        raise ConfigError(
+            got=f"node rank {node_rank}",
+            need=f"0 to {launch.nodes - 1}",
+            because=f"launch.nodes is {launch.nodes}",
+            do="number the nodes from 0, or raise launch.nodes",
+        )
+    environment = _environment(launch, deepspeed)
+    if launch.processes == 1:
+        return LaunchPlan([sys.executable, *program], environment)
+    torchrun = [str(Path(sys.executable).with_name("torchrun"))]
+    torchrun += [f"--nnodes={launch.nodes}", f"--nproc-per-node={launch.processes_per_node}"]
+    if launch.nodes == 1:
+        torchrun += ["--standalone"]
+    else:
+        torchrun += [f"--node-rank={node_rank}", "--rdzv-backend=static"]
+        torchrun += [f"--rdzv-endpoint={launch.endpoint}", f"--rdzv-id={launch.id}"]
+    return LaunchPlan([*torchrun, *program], environment)
+
+
+def is_needed(processes: int) -> bool:
+    """Whether so many are more than one, and this is not yet one of them."""
+    return processes > 1 and not is_worker()
+
+
+def is_worker() -> bool:
+    """Whether torchrun started this process."""
+    return WORKER_MARK in os.environ
+
+
+def plan_text(shown: dict[str, Any]) -> str:
+    """A dry run for reading: what a shell would be given, then DeepSpeed's and TRL's settings."""
+    command = [*_pairs(shown["environment"]), *shown["command"]]
+    arguments = sorted(shown["trainer_arguments"].items())
+    return "\n".join(
+        [
+            shlex.join(command),
+            "\nDeepSpeed: " + json.dumps(shown["deepspeed"], indent=2),
+            "\ntrainer arguments:",
+            *(f"  {name}: {value}" for name, value in arguments if name != "deepspeed"),
+        ]
+    )
+
+
+def run_plan(plan: LaunchPlan) -> int:
+    """Run a plan to its end and return its exit code; nothing of it outlives this call.
+
+    Ctrl-C and SIGTERM end every process; where a rank crashes, torchrun ends the others.
+    """
+    logger.info("%s", " ".join([*_pairs(plan.environment), *plan.command]))
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        with process_group(
+            plan.command,
+            env={**os.environ, **plan.environment},
+            preexec_fn=end_with_parent,
+        ) as leader:
+            return leader.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def require_world(launch: Launch) -> None:
+    """Refuse a worker that is one of more or fewer processes than the params say.
+
+    Raises:
+        ConfigError: WORLD_SIZE is another number than the params'.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world != launch.processes:
+        raise ConfigError(
+            got=f"{world} processes",
+            need=f"{launch.processes}: launch.nodes x launch.processes_per_node",
+            because="prompts_per_step is split by the number of processes",
+            do="start training with `vlm-r1 launch` or `dvc repro`, or change launch.*",
+        )
+
+
+def _environment(launch: Launch, deepspeed: bool) -> dict[str, str]:
+    if launch.device != "cpu":
+        return {}
+    environment = {"CUDA_VISIBLE_DEVICES": ""}
+    if launch.processes > 1:
+        environment["OMP_NUM_THREADS"] = "1"  # spinning threads slow each other tenfold
+    if deepspeed:
+        environment["DS_ACCELERATOR"] = "cpu"
+    return environment
+
+
+def _pairs(environment: dict[str, Any]) -> list[str]:
+    return [f"{name}={value}" for name, value in environment.items()]
+
+
+def _leave(signum: int, frame: object) -> None:
+    raise SystemExit(128 + signum)

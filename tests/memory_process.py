@@ -1,0 +1,49 @@
+"""Trains two steps and prints the peak of what torch holds, bytes a case: (ROOT PARAMS METHOD)...
+
+Counted are torch's own allocations on the CPU, weights included, as its profiler sees them: a
+process's resident size has Python, caches and fragments in it.
+"""
+
+import gc
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from tests.test_training import job_of
+from vlm_r1.config import load_params
+from vlm_r1.training.run import train
+
+
+def peak_bytes(root: Path, params_file: Path, method: str) -> int:
+    """The most that was allocated at once while training."""
+    job = job_of(method, load_params(params_file), root, root / f"models/{method}")
+    cpu = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=cpu, profile_memory=True) as profiler:
+        train(job)
+    gc.collect()  # the trainer is a ring of references: it must not stand in the next case's way
+    profiler.export_chrome_trace(str(root / "trace.json"))
+    events = json.loads((root / "trace.json").read_text())["traceEvents"]
+    return _peak(sorted((e for e in events if e.get("name") == "[memory]"), key=lambda e: e["ts"]))
+
+
+def _peak(events: list[dict]) -> int:
+    """Of allocations that began while the profiler looked."""
+    held: dict[int, int] = {}
+    total = peak = 0
+    for event in events:
+        address, size = event["args"]["Addr"], event["args"]["Bytes"]
+        if size > 0:
+            held[address] = size
+            total += size
+        else:
+            total -= held.pop(address, 0)
+        peak = max(peak, total)
+    return peak
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    cases = [sys.argv[at : at + 3] for at in range(1, len(sys.argv), 3)]
+    print(json.dumps([peak_bytes(Path(root), Path(file), how) for root, file, how in cases]))

@@ -1,0 +1,219 @@
+"""The environment guard: each check passes on what is sound and refuses what it is there for."""
+
+import json
+from importlib import metadata
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from typer.testing import CliRunner
+
+from tests.conftest import small_values
+from tests.families import write_tiny_qwen3_vl
+from tests.test_training import job_of
+from vlm_r1 import cli
+from vlm_r1.config import parse_params
+from vlm_r1.doctor import diagnose, finding_text, sample_of
+from vlm_r1.errors import ConfigError, ModelError
+from vlm_r1.models import guard, probes
+from vlm_r1.models.families import FAMILIES, QWEN2_5_VL
+from vlm_r1.models.loading import load_model, load_processor
+from vlm_r1.training.run import train
+
+CHECKS = {
+    *("devices", "attention", "precision", "liger", "versions", "frame"),
+    *("padding", "pixels", "picture tokens", "positions", "weights"),
+}
+
+
+def params_with(**sections):
+    values = small_values()
+    for section, options in sections.items():
+        values.setdefault(section, {}).update(options)
+    return parse_params(values, "test")
+
+
+@pytest.fixture
+def opened(small_root, small_params):
+    """Model, processor and sample of the sound base."""
+    task, base = small_params.task, small_root / "models/base"
+    return load_model(base, task), load_processor(base, task), sample_of(small_params, small_root)
+
+
+@pytest.fixture
+def task(small_params):
+    return small_params.task
+
+
+def test_all_is_well_with_the_small_base(small_root, small_params):
+    found = diagnose(small_params, small_root)
+    assert {finding.check for finding in found} == CHECKS
+    assert [finding_text(finding) for finding in found if finding.fault] == []
+
+
+def test_all_is_well_with_another_family(tmp_path):
+    write_tiny_qwen3_vl(tmp_path / "base")
+    params = params_with(task={"frame": "thousand", "base_model": "base"})
+    found = diagnose(params, tmp_path)
+    assert {finding.check for finding in found} == CHECKS
+    assert [finding_text(finding) for finding in found if finding.fault] == []
+
+
+def test_a_base_that_cannot_be_opened_is_told_beside_the_machine(
+    tmp_path, small_params, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (*found, base) = diagnose(small_params, tmp_path)
+    assert {finding.check for finding in found} == {"devices", "attention", "precision", "liger"}
+    assert base.check == "base"
+    assert isinstance(base.fault, ModelError)
+
+
+@pytest.mark.parametrize(
+    ("version", "model_type", "refused"),
+    [
+        ("5.3.9", "qwen2_5_vl", False),
+        ("5.4.0", "qwen2_5_vl", True),
+        ("5.5.3", "qwen2_5_vl", True),
+        ("5.5.3", "qwen3_vl", False),
+        ("5.5.4", "qwen2_5_vl", False),
+    ],
+)
+def test_versions_with_wrong_positions(monkeypatch, version, model_type, refused):
+    monkeypatch.setattr(metadata, "version", lambda _: version)
+    if refused:
+        with pytest.raises(ConfigError, match=f"transformers {version}(.|\n)*>=5.5.4"):
+            guard.check_versions(model_type)
+    else:
+        assert version in guard.check_versions(model_type)
+
+
+def test_more_processes_than_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    params = params_with(launch={"device": "cuda", "processes_per_node": 8})
+    with pytest.raises(ConfigError, match=r"got 1 CUDA devices\nneed 8"):
+        guard.check_devices(params.launch)
+
+
+def test_flash_attention_without_what_it_needs():
+    params = params_with(task={"attention": "flash_attention_2"})
+    with pytest.raises(ConfigError, match=r"CUDA device and the package flash-attn and a 16-bit"):
+        guard.check_attention(params.task, params.launch)
+
+
+def test_zero_in_32_bits_on_gpus():
+    params = params_with(train={"deepspeed": "zero3"}, launch={"device": "cuda"})
+    with pytest.raises(ConfigError, match=r"zero3 with task\.dtype float32(.|\n)*bfloat16"):
+        guard.check_precision(params)
+    on_cpu = params_with(train={"deepspeed": "zero3"}, launch={"device": "cpu"})
+    assert guard.check_precision(on_cpu) == "float32"
+
+
+def test_liger_without_package_or_gpu():
+    with pytest.raises(ConfigError, match=r"train\.liger without(.|\n)*liger: false"):
+        guard.check_liger(params_with(train={"liger": True}))
+
+
+def test_a_frame_that_the_family_was_not_taught(task):
+    with pytest.raises(ConfigError, match=r"frame input with Qwen3-VL(.|\n)*frame: thousand"):
+        guard.check_frame(task, FAMILIES["qwen3_vl"])
+
+
+def test_right_padding(opened):
+    _, processor, sample = opened
+    processor.tokenizer.padding_side = "right"
+    with pytest.raises(ModelError, match="pads on the right"):
+        probes.check_padding(processor, sample)
+
+
+@pytest.mark.parametrize("ignored", ["shortest_edge", "longest_edge"])
+def test_a_processor_that_ignores_a_limit(opened, task, ignored, monkeypatch):
+    _, processor, sample = opened
+    size = {"shortest_edge": 3136, "longest_edge": 12_845_056}
+
+    def deaf(image_processor, said):
+        kept = said.max_pixels if ignored == "shortest_edge" else said.min_pixels
+        name = "longest_edge" if ignored == "shortest_edge" else "shortest_edge"
+        image_processor.size = {**size, name: kept}
+
+    family = type(QWEN2_5_VL)(**{**vars(QWEN2_5_VL), "set_budget": deaf})
+    with pytest.raises(ModelError, match=r"pixels of a picture (above|below) it"):
+        probes.check_pixels(processor, family, task, sample)
+
+
+def test_a_sample_outside_the_budget(opened, task):
+    """The processor was given another budget than the task's."""
+    _, processor, sample = opened
+    processor.image_processor.size = {"shortest_edge": 3136, "longest_edge": 3136}
+    demanding = task.model_copy(update={"min_pixels": 50_000})
+    with pytest.raises(ModelError, match="3136 pixels of the sample"):
+        probes.check_pixels(processor, QWEN2_5_VL, demanding, sample)
+
+
+def test_fewer_picture_tokens_than_features(opened):
+    model, processor, sample = opened
+    processor.image_processor.merge_size = 3  # of another model
+    with pytest.raises(ModelError, match=r"picture tokens; .*do not match"):
+        probes.check_picture_tokens(model, processor, sample)
+
+
+def test_a_model_that_answers_nan(opened):
+    model, processor, sample = opened
+    with torch.no_grad():
+        next(model.model.language_model.layers[0].parameters()).fill_(torch.nan)
+    with pytest.raises(ModelError, match="not finite"):
+        probes.check_picture_tokens(model, processor, sample)
+
+
+def test_rotary_positions_that_run_in_time(opened, monkeypatch):
+    """The fault of transformers 5.4.0 to 5.5.3: a still picture is taken for a film."""
+    model, processor, sample = opened
+    right = model.model.get_rope_index
+
+    def wrong(*args, **kwargs):
+        positions, delta = right(*args, **kwargs)
+        is_picture = kwargs["input_ids"][0] == model.config.image_token_id
+        positions[0, 0, is_picture] += torch.arange(int(is_picture.sum()))
+        return positions, delta
+
+    monkeypatch.setattr(model.model, "get_rope_index", wrong)
+    with pytest.raises(ModelError, match=r"other rotary positions(.|\n)*5\.4\.0 to 5\.5\.3"):
+        probes.check_positions(model, processor, sample)
+
+
+def test_weights_in_another_dtype_than_asked(opened, task):
+    model, *_ = opened
+    model.lm_head.half()
+    with pytest.raises(ModelError, match=r"torch\.float16, torch\.float32|torch\.float16"):
+        probes.check_weights(model, task)
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"task": {"attention": "flash_attention_2"}}, "flash_attention_2 without"),
+        ({"task": {"frame": "thousand"}}, "frame thousand with Qwen2.5-VL"),
+        ({"launch": {"device": "cuda"}}, "got 0 CUDA devices"),
+    ],
+)
+def test_training_refuses_at_the_door(small_root, tmp_path, sections, told):
+    with pytest.raises(ConfigError, match=told):
+        train(job_of("sft", params_with(**sections), small_root, tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_tells_faults_and_fails(tmp_path, monkeypatch):
+    values = small_values()
+    values["task"]["attention"] = "flash_attention_2"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli.app, ["doctor", "--json"])
+    assert done.exit_code == 1
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["check"] for row in rows if not row["ok"]] == ["attention", "base"]
+    assert "do: set task.attention: sdpa" in rows[1]["fault"]
+
+
+def test_noise_stands_in_where_no_data_is_prepared(tmp_path, small_params):
+    assert isinstance(sample_of(small_params, tmp_path).picture, Image.Image)

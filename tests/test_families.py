@@ -1,0 +1,141 @@
+"""Another family: its own frame, its own resize, the same training, answers and rewards."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers.models.got_ocr2.image_processing_got_ocr2 import GotOcr2ImageProcessor
+from transformers.models.smolvlm.image_processing_smolvlm import SmolVLMImageProcessor
+
+from tests.conftest import small_values
+from tests.families import write_tiny_qwen3_vl
+from tests.test_training import job_of, weights
+from vlm_r1 import prompts
+from vlm_r1.answers import box_in_original, parse_answer
+from vlm_r1.config import parse_params
+from vlm_r1.data.records import read_records
+from vlm_r1.errors import ModelError
+from vlm_r1.evaluation.generation import ask_all
+from vlm_r1.evaluation.questions import Question
+from vlm_r1.models.families import FAMILIES, family_of
+from vlm_r1.models.loading import load_model, load_processor
+from vlm_r1.paths import records_file
+from vlm_r1.rewards import REWARDS
+from vlm_r1.training.rows import grpo_rows, sft_rows
+from vlm_r1.training.run import train
+
+QWEN3 = FAMILIES["qwen3_vl"]
+
+
+@pytest.fixture(scope="module")
+def qwen3(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("qwen3")
+    write_tiny_qwen3_vl(folder)
+    return folder
+
+
+@pytest.fixture
+def thousand():
+    """Parameters for a family that speaks 0-1000."""
+    values = small_values()
+    values["task"]["frame"] = "thousand"
+    for method in ("sft", "grpo"):
+        values[method]["learning_rate"] = 0.01
+    return parse_params(values, "thousand")
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_a_familys_modules_are_where_it_says(model_type):
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(AutoConfig.for_model(model_type))
+    family = family_of(model_type)
+    for module in (family.vision, family.language, *family.projector):
+        assert model.model.get_submodule(module) is not None
+
+
+def test_an_unknown_family_is_refused():
+    with pytest.raises(ModelError, match=r"got a model of type 'llava'(.|\n)*families\.py"):
+        family_of("llava")
+
+
+def test_a_family_resizes_by_its_own_square(qwen3, thousand):
+    picture = Image.new("RGB", (130, 90))
+    processor = load_processor(qwen3, thousand.task)
+    _, rows, columns = processor.image_processor([picture])["image_grid_thw"][0]
+    assert (rows * 16, columns * 16) == QWEN3.input_size(90, 130, thousand.task) == (96, 128)
+    assert FAMILIES["qwen2_5_vl"].input_size(90, 130, thousand.task) == (84, 140)
+
+
+def test_sft_is_taught_thousandths_and_grpo_pays_for_them(small_root, thousand, qwen3):
+    """Studio pictures are 80 x 80: half a side is 500 of 1000, whatever the resize."""
+    records = read_records(small_root / records_file("studio_train")).head(1)
+    records = records.assign(x1=0.0, y1=0.0, x2=40.0, y2=20.0, expression="red one")
+    images = small_root / thousand.datasets["studio_train"].images
+    answer = sft_rows(records, images, thousand, QWEN3)[0]["completion"][0]["content"]
+    assert '"bbox_2d": [0, 0, 500, 250]' in answer
+    row = grpo_rows(records, images, thousand, QWEN3)[0]
+    assert row["input_size"] == [64, 64]  # 80 is two and a half squares
+    box = box_in_original(parse_answer(answer, "thousand"), row["image_size"], row["input_size"])
+    assert box.tolist() == row["true_box"] == [0, 0, 40, 20]
+
+
+def test_a_unit_frame_is_written_in_thousandths(small_root):
+    values = small_values()
+    values["task"]["frame"] = "unit"
+    params = parse_params(values, "unit")
+    records = read_records(small_root / records_file("studio_train")).head(1)
+    records = records.assign(x1=0.0, y1=10.0, x2=40.0, y2=20.0, expression="red one")
+    images = small_root / params.datasets["studio_train"].images
+    answer = sft_rows(records, images, params)[0]["completion"][0]["content"]
+    assert '"bbox_2d": [0.0, 0.125, 0.5, 0.25]' in answer
+
+
+@pytest.mark.parametrize("method", ["sft", "grpo"])
+def test_both_methods_train_another_family(
+    small_root, thousand, qwen3, tmp_path, method, monkeypatch
+):
+    monkeypatch.setitem(REWARDS, "iou", lambda batch: [float(len(t) % 3) for t in batch.texts])
+    job = job_of(method, thousand, small_root, tmp_path)
+    train(type(job)(**{**vars(job), "base": qwen3}))
+    before, after = weights(qwen3), weights(tmp_path / "checkpoint-2")
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert json.loads((tmp_path / "cost.json").read_text())["prompts"] == 4
+
+
+def test_another_family_answers_in_batches_as_it_answers_alone(qwen3, thousand, picture):
+    model, processor = load_model(qwen3, thousand.task), load_processor(qwen3, thousand.task)
+    asked = [
+        Question(prompts.ask("plain", prompts.question_for(phrase)), picture)
+        for phrase in ("red one", "the small blue circle on the left")
+    ]
+    together = ask_all(model, processor, asked, batch_tokens=1000, max_new_tokens=6)
+    alone = [ask_all(model, processor, [one], 1000, 6)[0] for one in asked]
+    assert together == alone
+    assert {answer.input_size for answer in together} == {(64, 96)}
+
+
+def image_of(width, height):
+    return Image.fromarray(np.zeros((height, width, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(("max_pixels", "tiles"), [(200_000, 1), (700_000, 3), (2_000_000, 9)])
+def test_internvl_keeps_the_budget_in_tiles(thousand, max_pixels, tiles):
+    processor = GotOcr2ImageProcessor(size={"height": 448, "width": 448})
+    task = thousand.task.model_copy(update={"max_pixels": max_pixels})
+    FAMILIES["internvl"].set_budget(processor, task)
+    values = processor([image_of(3000, 3000)], return_tensors="pt")["pixel_values"]
+    assert len(values) <= tiles
+    assert len(values) * 448 * 448 <= max(max_pixels, 448 * 448)
+
+
+@pytest.mark.parametrize("max_pixels", [300_000, 1_000_000, 4_000_000])
+def test_smolvlm_keeps_the_budget_in_squares(thousand, max_pixels):
+    processor = SmolVLMImageProcessor()
+    task = thousand.task.model_copy(update={"max_pixels": max_pixels})
+    FAMILIES["smolvlm"].set_budget(processor, task)
+    values = processor([[image_of(2000, 1500)]], return_tensors="pt")["pixel_values"]
+    assert values[0].numel() / 3 <= max_pixels

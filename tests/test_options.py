@@ -1,0 +1,138 @@
+"""Model options: exactly which parameters move, and that adapters open, answer and have a name."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from tests.conftest import small_values
+from tests.test_training import job_of, weights
+from vlm_r1 import prompts
+from vlm_r1.config import parse_params
+from vlm_r1.errors import ConfigError
+from vlm_r1.evaluation.generation import ask_all
+from vlm_r1.evaluation.questions import Question
+from vlm_r1.models.digest import checkpoint_digest
+from vlm_r1.models.families import QWEN2_5_VL
+from vlm_r1.models.loading import load_model, load_processor
+from vlm_r1.models.options import lora_config
+from vlm_r1.rewards import REWARDS
+from vlm_r1.training.run import train
+
+LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
+def params_with(method="sft", **train_options):
+    values = small_values()
+    values["train"] |= train_options
+    values[method]["learning_rate"] = 0.1  # gradients are tiny: make every step visible
+    return parse_params(values, "test")
+
+
+def moved(root, output) -> set[str]:
+    before, after = weights(root / "models/base"), weights(output / "checkpoint-2")
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def is_projector(name) -> bool:
+    return name.startswith("visual.merger.")
+
+
+def is_tower(name) -> bool:
+    return name.startswith("visual.") and not is_projector(name)
+
+
+@pytest.mark.parametrize(
+    ("options", "still"),
+    [
+        ({"freeze_vision": True}, is_tower),
+        ({"freeze_projector": True}, is_projector),
+        (
+            {"freeze_vision": True, "freeze_projector": True, "gradient_checkpointing": True},
+            lambda name: name.startswith("visual."),
+        ),
+    ],
+    ids=["tower", "projector", "both"],
+)
+def test_what_is_frozen_stays_and_all_else_moves(small_root, tmp_path, options, still):
+    train(job_of("sft", params_with(**options), small_root, tmp_path))
+    names = set(weights(small_root / "models/base"))
+    frozen = {name for name in names if still(name)}
+    assert frozen
+    assert moved(small_root, tmp_path) == names - frozen
+
+
+@pytest.fixture(scope="module")
+def adapted(small_root, tmp_path_factory):
+    """A project whose model was trained with adapters, and with gradient checkpointing."""
+    root = tmp_path_factory.mktemp("adapted")
+    shutil.copytree(small_root / "models/base", root / "models/base")
+    (root / "data").symlink_to(small_root / "data")
+    params = params_with(
+        lora={"r": 4, "alpha": 8, "dropout": 0.0},
+        freeze_vision=True,
+        gradient_checkpointing=True,
+    )
+    train(job_of("sft", params, root, root / "models/sft"))
+    return root, params
+
+
+def test_lora_writes_adapters_of_the_language_model_alone(adapted):
+    root, _ = adapted
+    folder = root / "models/sft/checkpoint-2"
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"], config["task_type"]) == (4, 8, "CAUSAL_LM")
+    assert config["base_model_name_or_path"] == "models/base"  # a project can move
+    tensors = load_file(folder / "adapter_model.safetensors")
+    assert {name.split(".")[-3] for name in tensors} == LINEAR
+    assert all(".language_model." in name for name in tensors)
+    assert len(tensors) == 4 * len(LINEAR) * 2  # layers x linear x (A, B)
+    assert all(tensor.any() for name, tensor in tensors.items() if "lora_B" in name)
+    assert not (folder / "model.safetensors").exists()
+    assert (folder / "contract.json").exists()
+
+
+def test_an_adapter_opens_on_its_base_and_answers(adapted, picture, tmp_path):
+    root, params = adapted
+    elsewhere = shutil.copytree(root / "models", tmp_path / "moved/models")
+    folder = elsewhere / "sft/checkpoint-2"
+    model = load_model(folder, params.task)
+    plain = PeftModel.from_pretrained(load_model(elsewhere / "base", params.task), folder)
+    processor = load_processor(folder, params.task)
+    asked = [Question(prompts.ask("plain", prompts.question_for("red one")), picture)]
+    answer = ask_all(model, processor, asked, 400, 6)
+    assert answer == ask_all(plain.merge_and_unload(), processor, asked, 400, 6)
+    assert answer != ask_all(load_model(elsewhere / "base", params.task), processor, asked, 400, 6)
+    names = {checkpoint_digest(root / f"models/sft/checkpoint-{step}") for step in (1, 2)}
+    assert len(names) == 2
+
+
+def test_grpo_trains_adapters_against_their_own_base(small_root, tmp_path, monkeypatch):
+    monkeypatch.setitem(REWARDS, "iou", lambda batch: [float(len(t) % 3) for t in batch.texts])
+    params = params_with("grpo", lora={"r": 4, "alpha": 8, "dropout": 0.0})
+    train(job_of("grpo", params, small_root, tmp_path))
+    rows = [json.loads(x) for x in (tmp_path / "training_log.jsonl").read_text().splitlines()]
+    assert next(row["kl"] for row in rows if "kl" in row) == pytest.approx(0, abs=1e-6)
+    assert (tmp_path / "checkpoint-2/adapter_model.safetensors").exists()
+
+
+def test_a_target_that_is_not_in_the_language_model_is_refused(small_root, small_params):
+    model = load_model(small_root / "models/base", small_params.task)
+    lora = params_with(lora={"targets": ["q_proj", "qkv"]}).train.lora  # qkv is the tower's
+    with pytest.raises(ConfigError, match=r"targets \['qkv'\](.|\n)*need some of down_proj"):
+        lora_config(model, QWEN2_5_VL, lora)
+
+
+@pytest.mark.parametrize(("options", "dtype"), [({}, "F32"), ({"lora": {"r": 2}}, "F32")])
+def test_half_precision_keeps_what_is_trained_in_32_bits(small_root, tmp_path, options, dtype):
+    values = small_values()
+    values["task"]["dtype"] = "bfloat16"
+    values["train"] |= options
+    train(job_of("sft", parse_params(values, "test"), small_root, tmp_path))
+    (file,) = (tmp_path / "checkpoint-2").glob("*.safetensors")
+    with safe_open(file, "pt") as tensors:
+        assert {tensors.get_slice(name).get_dtype() for name in tensors.offset_keys()} == {dtype}
