@@ -6,7 +6,8 @@ import math
 import pytest
 
 from tests.conftest import small_values, untracked_training
-from vlm_r1.config import Health, parse_params
+from vlm_r1.config import parse_params
+from vlm_r1.config.training import Health
 from vlm_r1.errors import HealthError
 from vlm_r1.folders import part_of
 from vlm_r1.rewards import REWARDS

@@ -29,7 +29,7 @@ def reward(name, text, *true):
 
 
 def test_params_knows_every_reward():
-    assert set(config.REWARDS) == set(REWARDS)
+    assert set(config.training.REWARDS) == set(REWARDS)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,8 @@ FLOORS = {
     "vlm_r1.prediction": 6,
     "vlm_r1.doctor": 7,
     "vlm_r1.stages": 6,
+    "vlm_r1.cli_data": 8,
+    "vlm_r1.cli_stages": 8,
     "vlm_r1.cli_training": 8,
     "vlm_r1.cli": 9,
 }

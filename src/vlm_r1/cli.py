@@ -13,6 +13,7 @@ import typer
 import yaml
 
 from vlm_r1 import environment
+from vlm_r1.cli_data import data_app
 from vlm_r1.cli_options import (
     PARAMS,
     AsJson,
@@ -22,10 +23,10 @@ from vlm_r1.cli_options import (
     TrainingSeed,
     params_file,
 )
+from vlm_r1.cli_stages import stage_app
 from vlm_r1.cli_training import training_app
-from vlm_r1.config import Format, Validation, load_params
+from vlm_r1.config import load_params
 from vlm_r1.errors import InputError
-from vlm_r1.processes import end_with_parent
 
 app = typer.Typer(
     help="A fair, repeatable comparison of GRPO and SFT for referring expression comprehension.",
@@ -33,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-stage_app = typer.Typer(help="Run one stage of dvc.yaml (DVC calls these; `dvc repro` runs all).")
+app.add_typer(data_app)
 app.add_typer(training_app)
 app.add_typer(stage_app, name="stage", no_args_is_help=True)
 
@@ -48,9 +49,6 @@ FrameName = Annotated[
 Fields = Annotated[
     list[str] | None,
     typer.Option("--field", metavar="ROLE=NAME", help="What a log calls a field; repeatable."),
-]
-FormatName = Annotated[
-    Format | None, typer.Option("--from", help="The file's format; default: told by its suffix.")
 ]
 
 
@@ -74,121 +72,6 @@ def config(params: ParamsFile = PARAMS, profile: ProfileName = None) -> None:
     """
     resolved = load_params(params_file(params, profile)).model_dump(mode="json")
     typer.echo(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True), nl=False)
-
-
-@app.command()
-def sources(as_json: AsJson = False) -> None:
-    """List every archive that VLM-R1 uses: address, size, SHA-256, licence.
-
-    Example: vlm-r1 sources --json
-    """
-    from vlm_r1.data.sources import SOURCES, sources_text
-
-    if as_json:
-        for source in SOURCES:
-            typer.echo(json.dumps(source.model_dump() | {"file": source.file, "url": source.url()}))
-    else:
-        typer.echo(sources_text())
-
-
-@app.command()
-def fetch(
-    names: Annotated[list[str], typer.Argument(help="Names that `vlm-r1 sources` lists.")],
-    mirror: Annotated[
-        str | None,
-        typer.Option(envvar="VLM_R1_MIRROR", help="Base address to take the files from instead."),
-    ] = None,
-    retries: Annotated[
-        int, typer.Option(min=0, help="Further tries after a temporary fault; each is logged.")
-    ] = 0,
-    timeout_s: Annotated[float, typer.Option(help="Seconds without an answer.")] = 30.0,
-    unpacked: Annotated[
-        bool, typer.Option("--unpack", help="Also unpack them as data/unpacked/NAME.")
-    ] = False,
-) -> None:
-    """Download archives into data/raw, verify and track them (data/raw/NAME.zip.dvc).
-
-    Goes on where it was, after a fault or a kill. Exit code 75: a later try may succeed.
-
-    Example: vlm-r1 fetch rec_jsons_processed refgta --retries 3
-    """
-    from vlm_r1.data.fetching import fetch_with_retries
-    from vlm_r1.data.sources import source_named
-    from vlm_r1.stages import unpack
-
-    for source in [source_named(name) for name in names]:
-        typer.echo(fetch_with_retries(source, Path.cwd(), mirror, retries, timeout_s))
-        if unpacked and source.is_archive:
-            unpack.run(Path.cwd(), source.name)
-
-
-@app.command()
-def convert(
-    source: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A dataset's file.")],
-    to: Annotated[Literal["records", "vlm-r1"], typer.Option(help="What to write.")],
-    out: Annotated[Path, typer.Option(help="The file; vlm-r1 as *.jsonl has a row a line.")],
-    source_format: FormatName = None,
-    image_root: Annotated[
-        Path | None,
-        typer.Option(exists=True, file_okay=False, help="Folder of the pictures, for their sizes."),
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="The one of its splits to take, or a name for the rows.")
-    ] = None,
-) -> None:
-    """Convert a dataset's own file into records.parquet or VLM-R1's JSON; whole or not at all.
-
-    Formats are shown in docs/data.md, with a row of each.
-
-    Example: vlm-r1 convert --from refer "refs(unc).p" --to vlm-r1 --out val.json --split val
-    """
-    from vlm_r1.data.convert import convert_file
-
-    count = convert_file(source, source_format, to, out, image_root, split)
-    typer.echo(f"{count} records: {out}")
-
-
-@app.command()
-def validate(
-    records: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A dataset's file.")],
-    out: Annotated[Path, typer.Option(help="Folder for validation.json and validation.html.")],
-    image_root: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Folder of the pictures.")
-    ] = None,
-    metadata_only: Annotated[
-        bool, typer.Option("--metadata-only", help="Open no picture; compare them by id.")
-    ] = False,
-    against: Annotated[
-        list[Path] | None,
-        typer.Option(exists=True, dir_okay=False, help="Records that must share no picture."),
-    ] = None,
-    source_format: FormatName = None,
-    params: Annotated[
-        Path | None, typer.Option(help="Take the section `validation` from here.")
-    ] = None,
-) -> None:
-    """Check a dataset before anything is trained on it: 0 it passes, 1 it fails, 2 wrong usage.
-
-    Example: vlm-r1 validate my.csv --image-root photos --out checked --against train.json
-    """
-    from vlm_r1.data.check_file import check_file
-
-    if not metadata_only and (image_root is None or not image_root.is_dir()):
-        raise typer.BadParameter(
-            "need the folder of the pictures, or --metadata-only", param_hint="--image-root"
-        )
-    bounds = Validation() if params is None else load_params(params).validation
-    told = check_file(
-        records,
-        source_format,
-        image_root or Path(),
-        out,
-        bounds=bounds,
-        against=against or [],
-        metadata_only=metadata_only,
-    )
-    typer.echo("\n".join(told.lines))
-    raise typer.Exit(0 if told.passed else 1)
 
 
 @app.command()
@@ -339,116 +222,6 @@ def track(params: ParamsFile = PARAMS) -> None:
     from vlm_r1 import tracking
 
     tracking.rebuild(Path.cwd(), load_params(params))
-
-
-@stage_app.command("draw")
-def stage_draw(params: ParamsFile = PARAMS) -> None:
-    """Draw the worlds: pictures and VLM-R1 records."""
-    from vlm_r1.stages import draw
-
-    draw.run(load_params(params), Path.cwd())
-
-
-@stage_app.command("unpack")
-def stage_unpack(source: str) -> None:
-    """Unpack data/raw/SOURCE.zip as data/unpacked/SOURCE."""
-    from vlm_r1.stages import unpack
-
-    unpack.run(Path.cwd(), source)
-
-
-@stage_app.command("version")
-def stage_version(dataset: str, params: ParamsFile = PARAMS) -> None:
-    """Write down which bytes a dataset is made of."""
-    from vlm_r1.stages import version
-
-    version.run(load_params(params), Path.cwd(), dataset)
-
-
-@stage_app.command("prepare")
-def stage_prepare(params: ParamsFile = PARAMS) -> None:
-    """Read, validate and write records.parquet."""
-    from vlm_r1.stages import prepare
-
-    prepare.run(load_params(params), Path.cwd())
-
-
-@stage_app.command("base")
-def stage_base(params: ParamsFile = PARAMS) -> None:
-    """Raise the tiny base model (20 minutes on two recent cores)."""
-    from vlm_r1.stages import base
-
-    base.run(load_params(params), Path.cwd())
-
-
-@stage_app.command("train")
-def stage_train(method: MethodName, seed: TrainingSeed = None, params: ParamsFile = PARAMS) -> None:
-    """Train one method from the base, on as many processes as `launch` asks for."""
-    from vlm_r1.training import launch as launching
-
-    settings = load_params(params)
-    if launching.is_needed(settings.launch.processes):
-        plan = launching.training_plan(settings, method, params, seed=seed)
-        raise typer.Exit(launching.run_plan(plan))
-    if launching.is_worker():
-        end_with_parent()
-    from vlm_r1.stages import train
-
-    train.run(settings, Path.cwd(), method, seed)
-
-
-@stage_app.command("evaluate")
-def stage_evaluate(
-    method: MethodName, seed: TrainingSeed = None, params: ParamsFile = PARAMS
-) -> None:
-    """Evaluate every checkpoint of one method on every dataset, on this node's processes."""
-    from vlm_r1.training import launch as launching
-
-    settings = load_params(params)
-    if launching.is_needed(settings.launch.processes_per_node):
-        plan = launching.evaluation_plan(settings, method, params, seed)
-        raise typer.Exit(launching.run_plan(plan))
-    if launching.is_worker():
-        end_with_parent()
-    from vlm_r1.stages import evaluate
-
-    evaluate.run(settings, Path.cwd(), method, seed)
-
-
-@stage_app.command("prompts")
-def stage_prompts(params: ParamsFile = PARAMS) -> None:
-    """Ask the base and the best checkpoints with every prompt, if report.prompt_matrix is set."""
-    from vlm_r1.stages import prompts
-
-    prompts.run(load_params(params), Path.cwd())
-
-
-@stage_app.command("report")
-def stage_report(
-    params: ParamsFile = PARAMS,
-    allow_unfair: Annotated[
-        bool, typer.Option(help="Go on when contracts differ, and stamp every page.")
-    ] = False,
-) -> None:
-    """Compare the methods and write reports/generalization."""
-    from vlm_r1 import tracking
-    from vlm_r1.stages import report as report_stage
-    from vlm_r1.stages.terms import contract_of
-
-    settings, root = load_params(params), Path.cwd()
-    contract = contract_of(settings, root)
-    run_id = tracking.later(tracking.pipeline_run_id, root, settings, contract)
-    folder = report_stage.run(settings, root, allow_unfair, run_id)
-    tracking.later(tracking.track_report, root, settings, contract, folder)
-
-
-@stage_app.command("register")
-def stage_register(params: ParamsFile = PARAMS) -> None:
-    """Register the checkpoint that is best on validation as champion."""
-    from vlm_r1.stages import register
-
-    chosen = register.run(load_params(params), Path.cwd())
-    typer.echo(chosen.model_dump_json(indent=1))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from importlib import metadata
 import torch
 from packaging.version import Version
 
-from vlm_r1.config import Launch, Params, Task
+from vlm_r1.config import Params, Task
+from vlm_r1.config.training import Launch
 from vlm_r1.errors import ConfigError, InputError
 from vlm_r1.models.families import Family, family_of
 

@@ -6,7 +6,7 @@ from peft import LoraConfig
 from torch import nn
 from transformers import PreTrainedModel
 
-from vlm_r1.config import Lora, Train
+from vlm_r1.config.training import Lora, Train
 from vlm_r1.errors import ConfigError
 from vlm_r1.models.families import Family
 

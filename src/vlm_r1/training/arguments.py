@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from trl import GRPOConfig, SFTConfig
 
-from vlm_r1.config import Grpo, Launch, Optimizer, Params
+from vlm_r1.config import Params
+from vlm_r1.config.training import Grpo, Launch, Optimizer
 from vlm_r1.errors import ConfigError
 from vlm_r1.training.zero import deepspeed_config
 

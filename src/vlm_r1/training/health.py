@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from vlm_r1.config import Health
+from vlm_r1.config.training import Health
 from vlm_r1.errors import HealthError
 
 Line = dict[str, Any]

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vlm_r1.config import Launch, Params
+from vlm_r1.config import Params
+from vlm_r1.config.training import Launch
 from vlm_r1.errors import ConfigError
 from vlm_r1.processes import end_with_parent, process_group
 

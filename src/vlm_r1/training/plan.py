@@ -9,7 +9,8 @@ peaks.
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vlm_r1.config import Lora, Params
+from vlm_r1.config import Params
+from vlm_r1.config.training import Lora
 from vlm_r1.models.footprint import Footprint, Workload
 from vlm_r1.training.zero import deepspeed_config, is_offloaded, zero_stage
 
