@@ -22,7 +22,7 @@ from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.training.run import train
 
 CHECKS = {
-    *("devices", "attention", "precision", "liger", "versions", "frame"),
+    *("devices", "attention", "precision", "liger", "rollouts", "versions", "frame"),
     *("padding", "pixels", "picture tokens", "positions", "weights"),
 }
 
@@ -65,7 +65,8 @@ def test_a_base_that_cannot_be_opened_is_told_beside_the_machine(
 ):
     monkeypatch.chdir(tmp_path)
     (*found, base) = diagnose(small_params, tmp_path)
-    assert {finding.check for finding in found} == {"devices", "attention", "precision", "liger"}
+    known = {"devices", "attention", "precision", "liger", "rollouts"}
+    assert {finding.check for finding in found} == known
     assert base.check == "base"
     assert isinstance(base.fault, ModelError)
 
@@ -113,6 +114,13 @@ def test_zero_in_32_bits_on_gpus():
 def test_liger_without_package_or_gpu():
     with pytest.raises(ConfigError, match=r"train\.liger without(.|\n)*liger: false"):
         guard.check_liger(params_with(train={"liger": True}))
+
+
+def test_vllm_that_would_spoil_the_pictures_placeholders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = diagnose(params_with(grpo={"rollouts": "vllm_colocate"}), tmp_path)
+    (told,) = [finding for finding in found if finding.check == "rollouts"]
+    assert "got grpo.rollouts: vllm_colocate" in finding_text(told)
 
 
 def test_a_frame_that_the_family_was_not_taught(task):

@@ -209,13 +209,13 @@ def test_every_knob_that_shapes_a_training_is_in_its_configuration(small_root, p
         settings[section][knob] = value
         assert configuration(settings) != before, knob
     settings = values(rewards={"own.py:reward": 1.0})
-    settings["train"]["deepspeed"] = "zero.json"
     files = tmp_path / "own.py", tmp_path / "zero.json"
+    settings["train"]["deepspeed"] = str(files[1])
     for file in files:
-        file.write_text("1")
+        file.write_text('{"steps_per_print": 1}')
     for file in files:
         first = configuration(settings)
-        file.write_text("2")
+        file.write_text('{"steps_per_print": 2}')
         assert configuration(settings) != first, "a file's content counts too"
     kept = values()
     kept["train"]["save_only_model"] = True

@@ -14,6 +14,7 @@ from vlm_r1.models import guard, probes
 from vlm_r1.models.families import family_of
 from vlm_r1.models.loading import load_model, load_processor, model_type_at
 from vlm_r1.stages.terms import base_path
+from vlm_r1.training.arguments import require_rollouts
 
 NOISE_PX = (400, 300)  # width, height of the picture that stands in where no data is prepared
 
@@ -21,7 +22,7 @@ NOISE_PX = (400, 300)  # width, height of the picture that stands in where no da
 def diagnose(params: Params, root: Path) -> list[guard.Finding]:
     """What every check saw or refuses; checks that need the base only where it can be opened."""
     base = base_path(params, root)
-    found = guard.examine(guard.machine_checks(params))
+    found = guard.examine(guard.machine_checks(params) | {"rollouts": lambda: _rollouts(params)})
     try:
         model_type = model_type_at(base)
         found += guard.examine(guard.family_checks(params, model_type))
@@ -37,6 +38,12 @@ def diagnose(params: Params, root: Path) -> list[guard.Finding]:
         probes.processor_checks(processor, family, params.task, sample)
         | probes.model_checks(model, processor, params.task, sample)
     )
+
+
+def _rollouts(params: Params) -> str:
+    """vLLM in TRL's own process spoils pictures' placeholders (TRL #6294, #6718)."""
+    require_rollouts(params.grpo, params.launch.processes)
+    return params.grpo.rollouts
 
 
 def sample_of(params: Params, root: Path) -> probes.Sample:

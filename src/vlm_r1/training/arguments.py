@@ -33,7 +33,7 @@ def grpo_arguments(params: Params, output: Path, processes: int = 1) -> GRPOConf
         ConfigError: a step or a rollout does not split as it must, or vLLM cannot be used.
     """
     grpo = params.grpo
-    _require_rollouts(grpo, processes)
+    require_rollouts(grpo, processes)
     return GRPOConfig(
         **_shared_arguments(params, grpo, output),
         gradient_accumulation_steps=_accumulation(
@@ -56,7 +56,7 @@ def grpo_arguments(params: Params, output: Path, processes: int = 1) -> GRPOConf
         loss_type=grpo.loss_type,  # TRL's own default is dapo
         importance_sampling_level=grpo.importance_sampling_level,
         use_vllm=grpo.rollouts != "transformers",
-        vllm_mode="server",  # the only mode that _require_rollouts lets through
+        vllm_mode="server",  # the only mode that require_rollouts lets through
         vllm_server_base_url=grpo.vllm_server_url,
     )
 
@@ -72,7 +72,7 @@ def prompts_read(arguments: SFTConfig | GRPOConfig) -> int:
     return rollouts * arguments.generation_batch_size // arguments.num_generations
 
 
-def _require_rollouts(grpo: Grpo, processes: int) -> None:
+def require_rollouts(grpo: Grpo, processes: int) -> None:
     """Refuse what TRL would refuse or spoil once the model is loaded.
 
     Raises:

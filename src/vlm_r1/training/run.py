@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from transformers import PrinterCallback, Trainer
+from transformers import PreTrainedModel, PrinterCallback, Trainer
 from trl import GRPOConfig, SFTConfig
 
 from vlm_r1 import prompts
@@ -65,9 +65,13 @@ def train(job: TrainingJob) -> None:
     """
     started = time.monotonic()
     _join_processes(job.params)
+    guard.require(guard.machine_checks(job.params))
+    # Before the arguments: once they are made, transformers 5.23 loads a model in ZeRO-3's shares
+    # and later saves it under names that no `from_pretrained` knows.
+    model = load_model(job.base, _weights_task(job.params))
     arguments = _arguments(job)
     every = resume.rollout_steps(arguments)
-    trainer = _build_trainer(job, arguments)
+    trainer = _build_trainer(job, model, arguments)
     if trainer.is_world_process_zero():
         configuration = resume.configuration_of(job.params, job.contract, job.method, job.root)
         resume.enter(job.output, configuration, every)
@@ -104,16 +108,16 @@ def _join_processes(params: Params) -> None:
         deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
 
 
-def _build_trainer(job: TrainingJob, arguments: SFTConfig | GRPOConfig) -> Trainer:
+def _build_trainer(
+    job: TrainingJob, model: PreTrainedModel, arguments: SFTConfig | GRPOConfig
+) -> Trainer:
     params = job.params
     order = training_order(len(job.records), prompts_read(arguments), params.experiment.seed)
     records = job.records.iloc[order].reset_index(drop=True)
-    guard.require(guard.machine_checks(params))
     if job.method == "grpo":
         rewards = RewardFunctions(params, job.output / "samples", job.root)
         rewards.try_on(grpo_rows(records.head(1), job.images, params)[0])
     weights_task = _weights_task(params)
-    model = load_model(job.base, weights_task)
     processor = load_processor(job.base, params.task)
     family, lora = family_of(model.config.model_type), params.train.lora
     guard.require(guard.family_checks(params, model.config.model_type))
