@@ -162,6 +162,7 @@ def test_stage_evaluate_refuses_a_checkpoint_that_speaks_another_frame(
         expression="it",
         image=[f"{i}.png" for i in range(20)],
         record_id=[f"r{i}" for i in range(20)],
+        split="ood",
         height=IMAGE[0],
         width=IMAGE[1],
     )

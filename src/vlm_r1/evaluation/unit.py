@@ -39,6 +39,7 @@ def _row(record: dict, completion: Completion, frame: str) -> ResultRow:
         input_size=completion.input_size,
         image_size=(record["height"], record["width"]),
         record_id=record["record_id"],
+        split=record["split"],
     )
     answer = parse_answer(completion.text, frame)
     box = box_in_original(answer, row.image_size, row.input_size)
