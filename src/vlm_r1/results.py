@@ -3,9 +3,9 @@
 One file is one unit, (method, checkpoint, dataset):
 `{"accuracy": percent, "results": [row, ...], "meta": {...}}`. A row has question, ground_truth
 (xyxy, original pixels), model_output, extracted_answer (xyxy, original pixels; null if unparsed),
-correct (0 or 1), image, input_size and image_size (height, width), and may have record_id and split. Logs
-of VLM-R1's authors have neither `meta` nor the last four. Files of other tools are brought into
-this form by evaluation/logs.py.
+correct (0 or 1), image, input_size and image_size (height, width), and may have a record_id and a
+split. Logs of VLM-R1's authors have neither `meta` nor what follows `correct`. Files of other tools
+are brought into this form by evaluation/logs.py.
 """
 
 import json
