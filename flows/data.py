@@ -10,9 +10,8 @@ from prefect import flow
 
 from tasks.source import SourceFailedError, fetch_source
 from tasks.stage import StageFailedError, run_stage
+from tasks.validation import publish_validation
 from vlm_r1.config import load_params
-
-CHAPTERS = ("unpack", "version", "prepare")
 
 
 @flow(name="data")
@@ -24,8 +23,12 @@ def data(sources: list[str] | None = None) -> None:
     """
     for name in sources or load_params().sources:
         fetch_source(name)
-    for chapter in CHAPTERS:
-        run_stage(chapter)
+    run_stage("unpack")
+    run_stage("version")
+    try:
+        run_stage("prepare")
+    finally:
+        publish_validation()  # above all when data fails
 
 
 def main() -> None:

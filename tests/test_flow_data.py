@@ -53,8 +53,23 @@ def test_the_flow_fetches_what_params_name_and_then_runs_the_stages(monkeypatch)
     done = []
     monkeypatch.setattr(flow, "fetch_source", lambda name: done.append(f"fetch {name}"))
     monkeypatch.setattr(flow, "run_stage", done.append)
+    monkeypatch.setattr(flow, "publish_validation", lambda: done.append("verdicts"))
     flow.data.fn(["refgta", "lisa_test"])
-    assert done == ["fetch refgta", "fetch lisa_test", "unpack", "version", "prepare"]
+    assert done == ["fetch refgta", "fetch lisa_test", "unpack", "version", "prepare", "verdicts"]
     done.clear()
     flow.data.fn()
-    assert done == ["unpack", "version", "prepare"], "the laptop profile has no sources"
+    assert done == ["unpack", "version", "prepare", "verdicts"], "the laptop profile has no sources"
+
+
+def test_the_verdicts_are_published_also_when_data_fails(monkeypatch):
+    done = []
+
+    def run_stage(stage):
+        if stage == "prepare":
+            raise stage_task.StageFailedError("prepare")
+
+    monkeypatch.setattr(flow, "run_stage", run_stage)
+    monkeypatch.setattr(flow, "publish_validation", lambda: done.append("verdicts"))
+    with pytest.raises(stage_task.StageFailedError):
+        flow.data.fn()
+    assert done == ["verdicts"]
