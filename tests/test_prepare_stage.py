@@ -171,3 +171,16 @@ def test_published_counts_that_there_are_not_are_refused(project):
 
     with pytest.raises(ConfigError, match=r"studio_val\.published: refcoco\nneed one of r"):
         prepare.run(params, root)
+
+
+@pytest.mark.parametrize("name", ["rec-yaml", "refer", "refgta"])
+def test_what_lies_in_several_files_is_refused_with_the_way_to_make_it_one(project, name):
+    params, root = project
+    changed = params.datasets["studio_val"].model_copy(update={"format": name})
+    params = params.model_copy(update={"datasets": params.datasets | {"studio_val": changed}})
+
+    with pytest.raises(
+        ConfigError, match=rf"(?s)studio_val\.format: {name}.*convert --from {name}"
+    ):
+        prepare.run(params, root)
+    assert not (root / "data/prepared").exists()

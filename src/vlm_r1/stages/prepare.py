@@ -7,10 +7,10 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from vlm_r1.config import Params
+from vlm_r1.config import Dataset, Params
 from vlm_r1.data.orientation import upright_records
 from vlm_r1.data.published import PUBLISHED
-from vlm_r1.data.readers import read
+from vlm_r1.data.readers import SEVERAL_FILES, read
 from vlm_r1.data.readers.source import Reading, Source
 from vlm_r1.data.records import write_records
 from vlm_r1.data.verdict import Candidate, Verdict, validate, write_files
@@ -29,7 +29,7 @@ def run(params: Params, root: Path) -> None:
     records.parquet only those that pass.
 
     Raises:
-        ConfigError: a dataset names published counts that there are not.
+        ConfigError: a dataset is of several files, or names published counts that there are not.
         DataError: a file cannot be read at all (nothing is written then), or a dataset fails.
     """
     candidates = [_read(name, params, root) for name in params.datasets]
@@ -43,6 +43,7 @@ def run(params: Params, root: Path) -> None:
 
 def _read(name: str, params: Params, root: Path) -> Candidate:
     dataset = params.datasets[name]
+    _require_one_file(name, dataset)
     source = Source(
         path=root / dataset.records,
         name=dataset.records,
@@ -63,6 +64,22 @@ def _read(name: str, params: Params, root: Path) -> Candidate:
     if dataset.exif == "ignored":
         reading = _upright(reading, source.images)
     return Candidate(name, dataset.role, reading, source.images, dataset.published)
+
+
+def _require_one_file(name: str, dataset: Dataset) -> None:
+    """DVC watches the file that `records` names: what lies beside it could change unseen.
+
+    Raises:
+        ConfigError: the format reads several files.
+    """
+    if dataset.format in SEVERAL_FILES:
+        raise ConfigError(
+            got=f"datasets.{name}.format: {dataset.format}, which reads several files",
+            need="one file of records in the pipeline",
+            because="a change in a file beside it would run nothing again, and nobody would know",
+            do=f"`vlm-r1 convert --from {dataset.format} {dataset.records} --to vlm-r1 --out FILE`"
+            " and name FILE, with format vlm-r1",
+        )
 
 
 def _upright(reading: Reading, images: Path) -> Reading:

@@ -37,6 +37,7 @@ BY_SUFFIX = {
     ".csv": "csv",
     ".parquet": "records",
 }
+SEVERAL_FILES = frozenset({"rec-yaml", "refer", "refgta"})  # what they read is not one file
 HEAD_BYTES = 65_536
 # A quote inside a JSON string is escaped, so this is a key and never a part of a phrase.
 MESSAGES_KEY = re.compile(rb'"messages"\s*:')
