@@ -51,7 +51,6 @@ def _read(name: str, params: Params, root: Path) -> Candidate:
         split=dataset.split,
         role=dataset.role,
         images=root / dataset.images,
-        seed=params.experiment.seed,
     )
     if dataset.published is not None and dataset.published not in PUBLISHED:
         raise ConfigError(
