@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vlm_r1.evaluation.statistics import Resampling, interval, paired_difference
+from vlm_r1.stats.intervals import Resampling, interval, paired_difference
 
 ROWS = 10_000
 RESAMPLES = 10_000

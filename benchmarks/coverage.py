@@ -5,8 +5,8 @@ Run from the project's root: OMP_NUM_THREADS=1 python -m benchmarks.coverage
 
 import numpy as np
 
-from vlm_r1.evaluation.bootstrap import resample_difference, resample_mean
-from vlm_r1.evaluation.statistics import Resampling
+from vlm_r1.stats.bootstrap import resample_difference, resample_mean
+from vlm_r1.stats.intervals import Resampling
 
 EXPERIMENTS = 1000
 RESAMPLES = 1000

@@ -97,7 +97,7 @@ def read(folder: Path) -> int:
 def validate(folder: Path) -> int:
     """`vlm-r1 validate rec.yaml --metadata-only --against test.json`, start included."""
     from vlm_r1.config import Validation
-    from vlm_r1.data.check_file import check_file
+    from vlm_r1.data.validation.check_file import check_file
 
     told = check_file(
         folder / "rec.yaml",
@@ -124,7 +124,7 @@ def write(path: Path, rows: int, number: int) -> None:
 
 def rows_of(name: str, rows: int, number: int, rng: random.Random) -> Iterator[dict]:
     """Rows in the real layout about 640 x 480 pictures; no two files share a picture."""
-    from vlm_r1.prompts import question_for
+    from vlm_r1.rec.prompts import question_for
 
     for i in range(rows):
         x1, y1 = round(rng.uniform(0, 300), 2), round(rng.uniform(0, 200), 2)

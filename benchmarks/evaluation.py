@@ -21,14 +21,14 @@ import torch
 from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
-from vlm_r1 import environment, prompts
+from vlm_r1 import environment
 from vlm_r1.config import DrawnSplit, Task
 from vlm_r1.data.images import open_picture
-from vlm_r1.data.worlds import sample_split, write_split
-from vlm_r1.evaluation.generation import STOP, ask_all
-from vlm_r1.evaluation.questions import Question, question_about
-from vlm_r1.models.chat import chat_text
-from vlm_r1.models.loading import load_model, load_processor
+from vlm_r1.data.synthetic.dataset import sample_split, write_split
+from vlm_r1.inference.generate import STOP, ask_all
+from vlm_r1.inference.questions import Question, question_about
+from vlm_r1.models.loading import chat_text, load_model, load_processor
+from vlm_r1.rec import prompts
 
 MAX_NEW_TOKENS = 256
 WARM_UP = 4  # rows

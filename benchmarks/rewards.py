@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vlm_r1 import boxes
-from vlm_r1.answers import box_in_original, parse_answer
-from vlm_r1.prompts import r1_answer
-from vlm_r1.rewards import REWARDS
-from vlm_r1.rewards.batch import Batch
-from vlm_r1.rewards.text import has_format
+from vlm_r1.rec import boxes
+from vlm_r1.rec.parsing import box_in_original, parse_answer
+from vlm_r1.rec.prompts import r1_answer
+from vlm_r1.rec.rewards import REWARDS
+from vlm_r1.rec.rewards.batch import Batch
+from vlm_r1.rec.rewards.text import has_format
 
 COMPLETIONS = 20_000
 PER_STEP = 128  # 16 prompts x 8 completions

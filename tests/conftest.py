@@ -40,7 +40,7 @@ def small_params() -> Params:
 @pytest.fixture(scope="session")
 def small_root(tmp_path_factory, small_params) -> Path:
     """Drawn and prepared data, and an untrained tiny base in models/base."""
-    from vlm_r1.models.tiny import build_model, build_processor, build_tokenizer
+    from vlm_r1.models.tiny.model import build_model, build_processor, build_tokenizer
     from vlm_r1.stages import draw, prepare
 
     torch.set_num_threads(1)
@@ -60,7 +60,7 @@ def untracked_training(params: Params, root: Path, method: str, seed: int | None
     from contextlib import nullcontext
 
     from vlm_r1.stages import train
-    from vlm_r1.tracking.live import LiveRun
+    from vlm_r1.tracking.live_logging import LiveRun
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vlm_r1.tracking.method_run", lambda *_: nullcontext(LiveRun()))

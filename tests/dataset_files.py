@@ -3,7 +3,7 @@
 import json
 import pickle
 
-from vlm_r1.prompts import question_for
+from vlm_r1.rec.prompts import question_for
 
 # VLM-R1's own example, as its sources state it: 427 x 640, annotation 1719310.
 GOLDEN_BOX = [103.93, 299.99, 238.15, 477.41]

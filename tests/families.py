@@ -11,7 +11,7 @@ from transformers import (
     Qwen3VLVideoProcessor,
 )
 
-from vlm_r1.models.tiny import CHAT_TEMPLATE, build_tokenizer
+from vlm_r1.models.tiny.model import CHAT_TEMPLATE, build_tokenizer
 
 
 def write_tiny_qwen3_vl(folder: Path) -> None:

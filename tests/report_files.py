@@ -9,9 +9,9 @@ from PIL import Image
 
 from vlm_r1 import paths
 from vlm_r1.config import METHODS, Params, parse_params
-from vlm_r1.evaluation.prompt_matrix import PromptMatrix
-from vlm_r1.prompts import question_for
-from vlm_r1.results import ResultFile, ResultRow, write_results
+from vlm_r1.evaluation.prompt_matrix_file import PromptMatrix
+from vlm_r1.rec.prompts import question_for
+from vlm_r1.rec.results import ResultFile, ResultRow, write_results
 
 PICTURES, PHRASES = 6, 2  # per dataset, per picture
 STEPS = (0, 1, 2)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.linear import ADVERSARIES, LINEAR, slowdown
-from vlm_r1.answers import Parsed, Unparsed, box_in_original, parse_answer
+from vlm_r1.rec.parsing import Parsed, Unparsed, box_in_original, parse_answer
 
 
 @pytest.mark.parametrize(

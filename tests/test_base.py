@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlm_r1.answers import Parsed, parse_answer
-from vlm_r1.boxes import iou, is_hit, to_original
 from vlm_r1.config import load_params
-from vlm_r1.data.drawing import draw_scene
-from vlm_r1.data.phrases import phrase_for
-from vlm_r1.data.scenes import WORLDS, sample_scene
-from vlm_r1.evaluation.generation import ask_all
-from vlm_r1.evaluation.questions import question_about
+from vlm_r1.data.synthetic.drawing import draw_scene
+from vlm_r1.data.synthetic.phrases import phrase_for
+from vlm_r1.data.synthetic.scenes import WORLDS, sample_scene
+from vlm_r1.inference.generate import ask_all
+from vlm_r1.inference.questions import question_about
 from vlm_r1.models.loading import load_model, load_processor
-from vlm_r1.rewards.text import has_format
+from vlm_r1.rec.boxes import iou, is_hit, to_original
+from vlm_r1.rec.parsing import Parsed, parse_answer
+from vlm_r1.rec.rewards.text import has_format
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "models/base"

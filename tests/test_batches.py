@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlm_r1.evaluation.batches import plan_batches
+from vlm_r1.inference.batching import plan_batches
 
 
 @pytest.mark.parametrize(

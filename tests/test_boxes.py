@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize as qwen_resize
 
-from vlm_r1.boxes import FRAMES, from_original, iou, is_hit, smart_resize, to_original
+from vlm_r1.rec.boxes import FRAMES, from_original, iou, is_hit, smart_resize, to_original
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.conftest import ROOT
-from vlm_r1 import cli
-from vlm_r1.boxes import FRAMES
+from vlm_r1.cli import main as cli
 from vlm_r1.errors import ModelError
-from vlm_r1.evaluation.logs import FIELDS
-from vlm_r1.presets import PRESETS
+from vlm_r1.evaluation.prediction_logs import FIELDS
+from vlm_r1.rec.boxes import FRAMES
+from vlm_r1.rec.vlm_r1_parsers import PRESETS
 
 LOG = {
     "accuracy": 50.0,
@@ -156,9 +156,9 @@ def test_predict_answers_with_json_whether_there_is_a_box_or_not(small_root, pic
 
 def test_predict_draws_the_box(picture, tmp_path, monkeypatch):
     """The model's own words are replaced, everything around them is real."""
-    from vlm_r1 import prediction
     from vlm_r1.config import load_params
-    from vlm_r1.evaluation.generation import Completion
+    from vlm_r1.inference import predict as prediction
+    from vlm_r1.inference.generate import Completion
 
     monkeypatch.setattr(prediction, "load_model", lambda *_: None)
     monkeypatch.setattr(prediction, "load_processor", lambda *_: None)

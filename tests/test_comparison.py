@@ -5,13 +5,13 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from vlm_r1 import cli
+from vlm_r1.cli import main as cli
 from vlm_r1.errors import ContractError, ResultError
 from vlm_r1.evaluation.comparison import compare_logs, comparison_text
-from vlm_r1.evaluation.logs import Log
+from vlm_r1.evaluation.prediction_logs import Log
 from vlm_r1.evaluation.scoring import score_results
-from vlm_r1.evaluation.statistics import Resampling
-from vlm_r1.results import ResultFile, ResultRow, write_results
+from vlm_r1.rec.results import ResultFile, ResultRow, write_results
+from vlm_r1.stats.intervals import Resampling
 
 HIT, MISS = "[0, 0, 10, 10]", "[50, 50, 60, 60]"
 FEW = Resampling(0.95, 300, 1)

@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.completions import CompletionKey, CompletionStore
-from vlm_r1.evaluation.questions import Completion, Question, questions_digest
+from vlm_r1.inference.cache import CompletionKey, CompletionStore
+from vlm_r1.inference.questions import Completion, Question, questions_digest
 
 KEY = {
     "checkpoint_digest": "c",

@@ -4,14 +4,14 @@ import pytest
 
 from tests.conftest import small_values
 from vlm_r1.config import Params, parse_params
-from vlm_r1.contract import (
+from vlm_r1.errors import ContractError
+from vlm_r1.rec.contract import (
     Contract,
     differences,
     evaluation_contract,
     require_equal,
     training_contract,
 )
-from vlm_r1.errors import ContractError
 
 TERMS = {
     "base_digest": "b1",

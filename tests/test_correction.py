@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from vlm_r1.boxes import iou
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.correction import (
+from vlm_r1.evaluation.coordinate_correction import (
     Affine,
     Correction,
     correct_boxes,
@@ -13,7 +12,8 @@ from vlm_r1.evaluation.correction import (
     recovered,
     split_difference,
 )
-from vlm_r1.evaluation.statistics import Resampling
+from vlm_r1.rec.boxes import iou
+from vlm_r1.stats.intervals import Resampling
 
 FEW = Resampling(resamples=1000, seed=1)
 SKEW = Affine(scale=(1.05, 0.93), offset=(20.0, -15.0))  # what a model writes, of what is true

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.archive_server import zip_of
-from vlm_r1.data import archives
-from vlm_r1.data.archives import MANIFEST, Bounds, read_manifest, unpack
+from vlm_r1.data.download import unzip as archives
+from vlm_r1.data.download.unzip import MANIFEST, Bounds, read_manifest, unpack
 from vlm_r1.errors import DataError
 from vlm_r1.folders import part_of
 
@@ -199,7 +199,7 @@ def test_a_kill_in_the_middle_leaves_the_old_folder_and_the_next_call_the_new(ar
     many = {f"{i:05d}.bin": os.urandom(64) for i in range(3_000)}
     archive.write_bytes(zip_of(many))
     program = (
-        "import sys; from pathlib import Path; from vlm_r1.data.archives import unpack;"
+        "import sys; from pathlib import Path; from vlm_r1.data.download.unzip import unpack;"
         "unpack(Path(sys.argv[1]), Path(sys.argv[2]))"
     )
     line = [sys.executable, "-c", program, str(archive), str(folder)]

@@ -17,8 +17,8 @@ from tests.archive_server import serve, zip_of
 from tests.conftest import small_values
 from tests.house import ROOT, SOURCE
 from tests.test_dvc_pipeline import dvc
-from vlm_r1.data.fetching import fetch
-from vlm_r1.data.sources import Source
+from vlm_r1.data.download.catalog import Source
+from vlm_r1.data.download.fetch import fetch
 from vlm_r1.data.versions import read_versions
 
 STAND_IN = f"""
@@ -26,7 +26,7 @@ import hashlib, pathlib, sys, yaml
 name, *item = sys.argv[1:]
 if name in ("unpack", "version"):
     sys.path.insert(0, {str(SOURCE)!r})
-    from vlm_r1.cli import app
+    from vlm_r1.cli.main import app
     app(["stage", name, *item])
 key = item[0] if item else ""
 listed = yaml.safe_load(pathlib.Path("dvc.yaml").read_text())["stages"]

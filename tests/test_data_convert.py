@@ -15,10 +15,10 @@ from tests.dataset_files import (
 )
 from vlm_r1.data.convert import convert_file, vlm_r1_rows
 from vlm_r1.data.readers import read
-from vlm_r1.data.readers.source import Source
+from vlm_r1.data.readers.base import Source
 from vlm_r1.data.records import read_records, records_frame
 from vlm_r1.errors import DataError
-from vlm_r1.prompts import question_for
+from vlm_r1.rec.prompts import question_for
 
 
 def test_golden_annotation_becomes_vlm_r1s_own_row(tmp_path):

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from vlm_r1.config import Validation
-from vlm_r1.data.checks import suite
-from vlm_r1.data.published import PUBLISHED
-from vlm_r1.data.readers.source import UNREAD, Reading
+from vlm_r1.data.readers.base import UNREAD, Reading
 from vlm_r1.data.records import records_frame
-from vlm_r1.data.verdict import Candidate, render_page, validate
+from vlm_r1.data.validation.outcome import Candidate, render_page, validate
+from vlm_r1.data.validation.published_counts import PUBLISHED
+from vlm_r1.data.validation.suite import suite
 
 RECORD = {
     "record_id": "d:1",

@@ -16,10 +16,11 @@ import yaml
 
 from tests.archive_server import Fault, serve, zip_of
 from tests.test_dvc_pipeline import dvc
-from vlm_r1.data import downloading, fetching
-from vlm_r1.data.downloading import part_file
-from vlm_r1.data.imports import dvc_file, read_import
-from vlm_r1.data.sources import SOURCES, Source
+from vlm_r1.data.download import fetch as fetching
+from vlm_r1.data.download import resumable as downloading
+from vlm_r1.data.download.catalog import SOURCES, Source
+from vlm_r1.data.download.dvc_import import dvc_file, read_import
+from vlm_r1.data.download.resumable import part_file
 from vlm_r1.errors import FetchError, TemporaryFetchError
 
 NOISE = os.urandom(300_000)
@@ -246,8 +247,9 @@ def test_a_disk_that_fills_up_keeps_what_it_has_and_goes_on_later(server, source
 import errno, os, resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from pathlib import Path
-from vlm_r1.data import downloading, fetching
-from vlm_r1.data.sources import Source
+from vlm_r1.data.download import resumable as downloading
+from vlm_r1.data.download import fetch as fetching
+from vlm_r1.data.download.catalog import Source
 downloading.FULL.add(errno.EFBIG)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 fetching.fetch(Source.model_validate_json('''{source.model_dump_json()}'''), Path({str(root)!r}))

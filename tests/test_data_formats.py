@@ -23,8 +23,8 @@ from tests.dataset_files import (
 )
 from vlm_r1.config import Format
 from vlm_r1.data.readers import BY_SUFFIX, READERS, guess_format, read
+from vlm_r1.data.readers.base import Source
 from vlm_r1.data.readers.llama_factory import relative_name
-from vlm_r1.data.readers.source import Source
 from vlm_r1.data.records import BOX, write_records
 from vlm_r1.errors import DataError
 

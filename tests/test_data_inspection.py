@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlm_r1.data import inspection
-from vlm_r1.data.fingerprints import BITS, fingerprint, near_pairs
 from vlm_r1.data.images import picture_digest
-from vlm_r1.data.inspection import inspect, inspect_all
+from vlm_r1.data.validation import image_inspection as inspection
+from vlm_r1.data.validation.image_inspection import inspect, inspect_all
+from vlm_r1.data.validation.perceptual_hash import BITS, fingerprint, near_pairs
 
 
 def noise(seed=0, size=(40, 30)):
@@ -126,7 +126,7 @@ def test_near_pairs_of_many_blocks_are_those_of_one(monkeypatch):
     rng = np.random.default_rng(0)
     hashes = [rng.bytes(32) + bytes(192) for _ in range(60)]
     whole = list(near_pairs(hashes, hashes, 110))
-    monkeypatch.setattr("vlm_r1.data.fingerprints._BYTES_A_BLOCK", 1)
+    monkeypatch.setattr("vlm_r1.data.validation.perceptual_hash._BYTES_A_BLOCK", 1)
 
     assert list(near_pairs(hashes, hashes, 110)) == whole
     assert len(whole) > 60

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from vlm_r1.config import DrawnSplit, Validation, load_params
-from vlm_r1.data.drawing import draw_scene
-from vlm_r1.data.fingerprints import fingerprint, near_pairs
-from vlm_r1.data.inspection import Finding
-from vlm_r1.data.leakage import Album, shared_pictures
-from vlm_r1.data.worlds import sample_split
+from vlm_r1.data.synthetic.dataset import sample_split
+from vlm_r1.data.synthetic.drawing import draw_scene
+from vlm_r1.data.validation.image_inspection import Finding
+from vlm_r1.data.validation.leakage import Album, shared_pictures
+from vlm_r1.data.validation.perceptual_hash import fingerprint, near_pairs
 
 BITS = Validation().near_duplicate_bits
 

@@ -7,15 +7,15 @@ import re
 import pytest
 from PIL import Image
 
-from vlm_r1.boxes import from_original
 from vlm_r1.config import DrawnSplit
 from vlm_r1.data.readers import read
-from vlm_r1.data.readers.answers import bare_expression
-from vlm_r1.data.readers.source import Source
+from vlm_r1.data.readers.base import Source
+from vlm_r1.data.readers.conversations import bare_expression
 from vlm_r1.data.records import BOX
-from vlm_r1.data.worlds import sample_split, vlm_r1_records
+from vlm_r1.data.synthetic.dataset import sample_split, vlm_r1_records
 from vlm_r1.errors import DataError
-from vlm_r1.prompts import question_for
+from vlm_r1.rec.boxes import from_original
+from vlm_r1.rec.prompts import question_for
 
 GOLDEN = {  # the layout and numbers of a record of VLM-R1's rec_jsons_processed
     "height": 640,

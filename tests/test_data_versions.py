@@ -10,7 +10,7 @@ from PIL import Image
 from tests.conftest import small_values
 from tests.picture_files import save_turned
 from vlm_r1.config import Dataset, parse_params
-from vlm_r1.data.archives import MANIFEST, Manifest
+from vlm_r1.data.download.unzip import MANIFEST, Manifest
 from vlm_r1.data.images import open_picture
 from vlm_r1.data.records import BOX, read_records, records_digest
 from vlm_r1.data.versions import images_version, version_of

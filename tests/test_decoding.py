@@ -11,10 +11,10 @@ from transformers import Cache, DynamicCache
 from transformers.generation import RepetitionPenaltyLogitsProcessor
 
 from tests.conftest import ROOT
-from vlm_r1.evaluation import generation
-from vlm_r1.evaluation.decoding import RoomyLayer, can_share, head_lengths
-from vlm_r1.evaluation.generation import ask_all
-from vlm_r1.evaluation.questions import Question, question_about
+from vlm_r1.inference import generate as generation
+from vlm_r1.inference.generate import ask_all
+from vlm_r1.inference.questions import Question, question_about
+from vlm_r1.inference.shared_prefix import RoomyLayer, can_share, head_lengths
 from vlm_r1.models.loading import load_model, load_processor
 
 SIZES = {"low": (140, 56), "tall": (56, 112), "square": (84, 84)}  # px; 10, 8 and 9 picture tokens

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.effects import (
+from vlm_r1.stats.curves import (
     area_between,
     first_lasting_step,
     forgetting,
@@ -13,7 +13,7 @@ from vlm_r1.evaluation.effects import (
     minimum_detectable_effect,
     trapezoid_weights,
 )
-from vlm_r1.evaluation.statistics import Resampling, paired_difference
+from vlm_r1.stats.intervals import Resampling, paired_difference
 
 FEW = Resampling(confidence=0.95, resamples=2000, seed=1)
 MANY = Resampling(confidence=0.95, resamples=20_000, seed=1)

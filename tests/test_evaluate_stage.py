@@ -18,12 +18,13 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import ROOT, small_values, untracked_training
 from vlm_r1 import paths
 from vlm_r1.config import Params, parse_params
-from vlm_r1.contract import differences, read_terms
 from vlm_r1.errors import ConfigError, ContractError, ModelError
-from vlm_r1.evaluation import candidate
-from vlm_r1.results import read_results
-from vlm_r1.stages import evaluate, watch
-from vlm_r1.stages.terms import contract_of
+from vlm_r1.experiment import contract_of
+from vlm_r1.inference import checkpoint as candidate
+from vlm_r1.inference import watch
+from vlm_r1.rec.contract import differences, read_terms
+from vlm_r1.rec.results import read_results
+from vlm_r1.stages import evaluate
 
 PROGRAM = ROOT / "tests/evaluation_process.py"
 UNITS = 3 * 3  # steps 0, 1, 2; three datasets

@@ -7,20 +7,19 @@ import pytest
 
 from tests.conftest import ROOT, small_values
 from vlm_r1.config import parse_params
-from vlm_r1.contract import evaluation_contract
 from vlm_r1.data.images import open_picture
 from vlm_r1.data.records import read_records
 from vlm_r1.errors import ContractError, DataError, ModelError
-from vlm_r1.evaluation import generation
-from vlm_r1.evaluation.generation import ask_all, make_prompts
-from vlm_r1.evaluation.questions import Completion, Question, question_about
 from vlm_r1.evaluation.scoring import score_results
-from vlm_r1.evaluation.unit import build_result
-from vlm_r1.models.chat import chat_text
-from vlm_r1.models.loading import load_model, load_processor
+from vlm_r1.experiment import contract_of
+from vlm_r1.inference import generate as generation
+from vlm_r1.inference.generate import ask_all, make_prompts
+from vlm_r1.inference.questions import Completion, Question, question_about
+from vlm_r1.inference.result import build_result
+from vlm_r1.models.loading import chat_text, load_model, load_processor
 from vlm_r1.paths import records_file
+from vlm_r1.rec.contract import evaluation_contract
 from vlm_r1.stages.evaluate import checkpoint_path
-from vlm_r1.stages.terms import contract_of
 
 
 @pytest.fixture(scope="module")

@@ -13,18 +13,18 @@ from transformers.models.smolvlm.image_processing_smolvlm import SmolVLMImagePro
 from tests.conftest import small_values
 from tests.families import write_tiny_qwen3_vl
 from tests.test_training import job_of, weights
-from vlm_r1 import prompts
-from vlm_r1.answers import box_in_original, parse_answer
 from vlm_r1.config import parse_params
 from vlm_r1.data.records import read_records
 from vlm_r1.errors import ModelError
-from vlm_r1.evaluation.generation import ask_all
-from vlm_r1.evaluation.questions import Question
+from vlm_r1.inference.generate import ask_all
+from vlm_r1.inference.questions import Question
 from vlm_r1.models.families import FAMILIES, family_of
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.paths import records_file
-from vlm_r1.rewards import REWARDS
-from vlm_r1.training.rows import grpo_rows, sft_rows
+from vlm_r1.rec import prompts
+from vlm_r1.rec.parsing import box_in_original, parse_answer
+from vlm_r1.rec.rewards import REWARDS
+from vlm_r1.training.dataset import grpo_rows, sft_rows
 from vlm_r1.training.run import train
 
 QWEN3 = FAMILIES["qwen3_vl"]

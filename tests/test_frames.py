@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vlm_r1.boxes import FRAMES, from_original
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.frames import check_frame, check_rows, require_frame, sizes_or_none
-from vlm_r1.evaluation.questions import Completion
-from vlm_r1.results import ResultRow
+from vlm_r1.evaluation.frame_check import check_frame, check_rows, require_frame, sizes_or_none
+from vlm_r1.inference.questions import Completion
+from vlm_r1.rec.boxes import FRAMES, from_original
+from vlm_r1.rec.results import ResultRow
 from vlm_r1.stages import evaluate
 from vlm_r1.stages.evaluate import Evaluation, Exam
 

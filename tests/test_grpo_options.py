@@ -14,10 +14,10 @@ from vlm_r1.errors import ConfigError
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.paths import records_file
 from vlm_r1.training.arguments import grpo_arguments, prompts_read, sft_arguments
-from vlm_r1.training.cost import Size, estimate_flops
+from vlm_r1.training.dataset import grpo_rows
+from vlm_r1.training.flops import Size, estimate_flops
 from vlm_r1.training.resume import read_log
 from vlm_r1.training.reward_functions import RewardFunctions
-from vlm_r1.training.rows import grpo_rows
 from vlm_r1.training.trainers import Grpo
 
 

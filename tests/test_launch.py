@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 
 from tests.conftest import ROOT, small_values
 from tests.house import SOURCE
-from vlm_r1 import cli
+from vlm_r1.cli import main as cli
 from vlm_r1.config import load_params, parse_params, profile_file
+from vlm_r1.config.deepspeed import deepspeed_config, is_offloaded, zero_stage
 from vlm_r1.errors import ConfigError
+from vlm_r1.launch import evaluation_plan, require_world, training_plan
 from vlm_r1.training.arguments import resolved_arguments
-from vlm_r1.training.launch import evaluation_plan, require_world, training_plan
-from vlm_r1.training.zero import deepspeed_config, is_offloaded, zero_stage
 
 PATIENCE_S = 60
 
@@ -147,7 +147,7 @@ time.sleep(600)
 LAUNCHER = """
 import sys
 from vlm_r1.config import Launch
-from vlm_r1.training.launch import launch_plan, run_plan
+from vlm_r1.launch import launch_plan, run_plan
 launch = Launch(device="cpu", processes_per_node=2)
 sys.exit(run_plan(launch_plan(launch, sys.argv[1:])))
 """

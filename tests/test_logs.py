@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vlm_r1.errors import ConfigError, ResultError
-from vlm_r1.evaluation.logs import parse_fields, read_log, score_file
+from vlm_r1.evaluation.prediction_logs import parse_fields, read_log, score_file
 
 ROW = {
     "question": "q",

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from vlm_r1 import prompts
-from vlm_r1.answers import Parsed, parse_answer
-from vlm_r1.data.scenes import COLOURS, WORLDS, Scene, Thing
+from vlm_r1.data.synthetic.scenes import COLOURS, WORLDS, Scene, Thing
 from vlm_r1.errors import ModelError
-from vlm_r1.models.base_training import END_OF_TURN, IGNORED_LABEL, collate
-from vlm_r1.models.curriculum import NO_HABITS, STAGES, Curriculum, Habits, thought_about
 from vlm_r1.models.digest import checkpoint_digest
 from vlm_r1.models.loading import load_model, load_processor
+from vlm_r1.models.tiny.curriculum import NO_HABITS, STAGES, Curriculum, Habits, thought_about
+from vlm_r1.models.tiny.train import END_OF_TURN, IGNORED_LABEL, collate
+from vlm_r1.rec import prompts
+from vlm_r1.rec.parsing import Parsed, parse_answer
 
 PIXELS = (3136, 12_845_056)
 

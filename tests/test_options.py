@@ -11,16 +11,16 @@ from safetensors.torch import load_file
 
 from tests.conftest import small_values
 from tests.test_training import job_of, weights
-from vlm_r1 import prompts
 from vlm_r1.config import parse_params
 from vlm_r1.errors import ConfigError
-from vlm_r1.evaluation.generation import ask_all
-from vlm_r1.evaluation.questions import Question
+from vlm_r1.inference.generate import ask_all
+from vlm_r1.inference.questions import Question
 from vlm_r1.models.digest import checkpoint_digest
 from vlm_r1.models.families import QWEN2_5_VL
 from vlm_r1.models.loading import load_model, load_processor
-from vlm_r1.models.options import lora_config
-from vlm_r1.rewards import REWARDS
+from vlm_r1.models.trainable import lora_config
+from vlm_r1.rec import prompts
+from vlm_r1.rec.rewards import REWARDS
 from vlm_r1.training.run import train
 
 LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}

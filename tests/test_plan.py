@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 from tests.conftest import ROOT, small_values
 from tests.house import SOURCE
-from vlm_r1 import cli
+from vlm_r1.cli import main as cli
 from vlm_r1.config import load_params, parse_params, profile_file
 from vlm_r1.errors import ModelError
-from vlm_r1.models.footprint import Footprint, Workload
-from vlm_r1.models.tiny import build_processor, build_tokenizer, tiny_config
-from vlm_r1.training.plan import GIB, advise, make_plan, plan_work
+from vlm_r1.models.tiny.model import build_processor, build_tokenizer, tiny_config
+from vlm_r1.preflight.footprint import Footprint, Workload
+from vlm_r1.preflight.memory import GIB, advise, make_plan, plan_work
 
 COCO = (640, 480)
 STUDIO_PX = 80

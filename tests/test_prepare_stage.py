@@ -9,10 +9,10 @@ import pytest
 
 from vlm_r1.config import DrawnSplit, load_params
 from vlm_r1.data.readers import read
-from vlm_r1.data.readers.source import Source
+from vlm_r1.data.readers.base import Source
 from vlm_r1.data.records import read_records
 from vlm_r1.errors import ConfigError, DataError
-from vlm_r1.report.validated import validated_lines
+from vlm_r1.report.lineage import validated_lines
 from vlm_r1.stages import draw, prepare
 
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.linear import ADVERSARIES, LINEAR, slowdown
-from vlm_r1.answers import Parsed, Unparsed
-from vlm_r1.boxes import iou
 from vlm_r1.errors import ConfigError
-from vlm_r1.presets import PRESETS, inclusive_iou, preset_named
+from vlm_r1.rec.boxes import iou
+from vlm_r1.rec.parsing import Parsed, Unparsed
+from vlm_r1.rec.vlm_r1_parsers import PRESETS, inclusive_iou, preset_named
 
 # VLM-R1's patterns (src/eval/test_rec_r1.py, test_rec_baseline.py), as it applies them.
 R1_BOX = r"\{.*\[(\d+),\s*(\d+),\s*(\d+),\s*(\d+)]\s*.*\}"

@@ -1,6 +1,6 @@
 """Prompts are frozen: a changed space moves accuracy by points."""
 
-from vlm_r1 import prompts
+from vlm_r1.rec import prompts
 
 QUESTION = (
     "Please provide the bounding box coordinate of the region this sentence describes: red dog."

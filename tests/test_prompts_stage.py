@@ -11,12 +11,12 @@ from tests.test_evaluate_stage import drop_checkpoint
 from vlm_r1 import paths
 from vlm_r1.config import METHODS, Params, parse_params
 from vlm_r1.errors import ModelError
-from vlm_r1.evaluation import candidate
-from vlm_r1.evaluation.prompt_matrix import read_matrix
+from vlm_r1.evaluation.prompt_matrix_file import read_matrix
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.evaluation.selection import select
-from vlm_r1.prompts import TEMPLATES
-from vlm_r1.results import read_results
+from vlm_r1.inference import checkpoint as candidate
+from vlm_r1.rec.prompts import TEMPLATES
+from vlm_r1.rec.results import read_results
 from vlm_r1.stages import evaluate, prompts
 
 ROWS = 12  # 6 pictures, 2 phrases each

@@ -12,11 +12,12 @@ from tests.tracking_files import (
     write_training,
     write_unit,
 )
-from vlm_r1 import paths, registry, tracking
-from vlm_r1.contract import TrainingContract
+from vlm_r1 import paths, tracking
 from vlm_r1.errors import ContractError, ModelError, ResultError
 from vlm_r1.evaluation.selection import select
+from vlm_r1.rec.contract import TrainingContract
 from vlm_r1.stages import register
+from vlm_r1.tracking import registry
 
 NAME = "vlm-r1-rec"
 pytestmark = pytest.mark.usefixtures("no_server")

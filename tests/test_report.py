@@ -24,10 +24,11 @@ from tests.report_files import (
 from vlm_r1 import paths
 from vlm_r1.data.versions import DatasetVersion
 from vlm_r1.errors import ContractError, DataError, ResultError
-from vlm_r1.evaluation.correction import Affine, Split, correct_boxes
+from vlm_r1.evaluation.coordinate_correction import Affine, Split, correct_boxes
+from vlm_r1.evaluation.score_text import scores_json
 from vlm_r1.evaluation.scoring import score_results
-from vlm_r1.evaluation.statistics import Difference, Discordance, Resampling
-from vlm_r1.prompts import question_for
+from vlm_r1.rec.prompts import question_for
+from vlm_r1.rec.results import ResultFile, ResultRow, read_results
 from vlm_r1.report.analysis import (
     LastStep,
     Move,
@@ -37,15 +38,15 @@ from vlm_r1.report.analysis import (
     frame_splits,
 )
 from vlm_r1.report.build import _file_notes
-from vlm_r1.report.figure import draw_curves
-from vlm_r1.report.gallery import choose_cases, draw_boxes
 from vlm_r1.report.lineage import package_versions, read_lineage
-from vlm_r1.report.page import markdown_text
+from vlm_r1.report.render.gallery import choose_cases, draw_boxes
+from vlm_r1.report.render.page import markdown_text
+from vlm_r1.report.render.png_curves import draw_curves
+from vlm_r1.report.results_table import Table, Unit, check_fairness, make_unit
 from vlm_r1.report.schema import Report, StepTest
-from vlm_r1.report.units import Table, Unit, check_fairness, make_unit
 from vlm_r1.report.verdict import judge, points
-from vlm_r1.results import ResultFile, ResultRow, read_results
 from vlm_r1.stages import report as stage
+from vlm_r1.stats.intervals import Difference, Discordance, Resampling
 
 PARAMS = tiny_params()
 
@@ -201,7 +202,7 @@ def test_every_point_can_be_recomputed_from_its_result_file(project, report):
     resampling = Resampling(0.95, 400, PARAMS.experiment.seed)
     for point in report["curves"]:
         file = paths.result_file(point["method"], point["dataset"], point["step"])
-        scores = score_results(read_results(project / file)).to_json_dict(str(file), resampling)
+        scores = scores_json(score_results(read_results(project / file)), str(file), resampling)
         for field in ("n", "accuracy", "ci_low", "ci_high", "mean_iou", "parse_rate"):
             assert point[field] == scores[field]
 

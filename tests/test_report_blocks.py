@@ -19,31 +19,38 @@ from tests.report_files import (
     write_experiment,
 )
 from tests.test_report_from_logs import NAME, write_log
-from vlm_r1 import cli, config, paths
+from vlm_r1 import config, paths
+from vlm_r1.cli import main as cli
 from vlm_r1.config import METHODS
-from vlm_r1.contract import Contract
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.prompt_matrix import PromptCell, PromptMatrix, read_matrix
+from vlm_r1.evaluation.prompt_matrix_file import PromptCell, PromptMatrix, read_matrix
 from vlm_r1.evaluation.slices import DIMENSIONS
-from vlm_r1.evaluation.statistics import Difference, Resampling
-from vlm_r1.prompts import TEMPLATES
+from vlm_r1.rec.contract import Contract
+from vlm_r1.rec.prompts import TEMPLATES
+from vlm_r1.rec.results import ResultFile, write_results
 from vlm_r1.report.analysis import LastStep, Move
-from vlm_r1.report.charts import Label, curve_charts, published_charts, spread, ticks
 from vlm_r1.report.costs import LOSS, NO_GAIN, NO_START, cost_per_point
-from vlm_r1.report.embedding import GALLERY_BYTES, embed
 from vlm_r1.report.fairness import checklist
 from vlm_r1.report.from_logs import report_from_logs
-from vlm_r1.report.page import forest
-from vlm_r1.report.prompt_lines import prompt_lines
-from vlm_r1.report.published import our_curve, published_series
+from vlm_r1.report.prompt_table import prompt_lines
+from vlm_r1.report.published_curves import our_curve, published_series
+from vlm_r1.report.render.embedding import GALLERY_BYTES, embed
+from vlm_r1.report.render.labels import (
+    DIMENSION_WORDS,
+    MODEL_WORDS,
+    SECTIONS,
+    TEMPLATE_WORDS,
+    TERM_WORDS,
+)
+from vlm_r1.report.render.page import forest
+from vlm_r1.report.render.svg_charts import Label, curve_charts, published_charts, spread, ticks
 from vlm_r1.report.reproduce import commands_of_project
+from vlm_r1.report.results_table import Table, Unit, make_unit
 from vlm_r1.report.schema import Cost, Lineage, Report
-from vlm_r1.report.slicing import slice_block
+from vlm_r1.report.slice_table import slice_block
 from vlm_r1.report.training import MOST_POINTS, read_training_log
-from vlm_r1.report.units import Table, Unit, make_unit
-from vlm_r1.report.words import DIMENSION_WORDS, MODEL_WORDS, SECTIONS, TEMPLATE_WORDS, TERM_WORDS
-from vlm_r1.results import ResultFile, write_results
 from vlm_r1.stages import report as stage
+from vlm_r1.stats.intervals import Difference, Resampling
 
 PARAMS = tiny_params()
 QUICK = Resampling(resamples=200)

@@ -9,13 +9,13 @@ from tests.report_files import result_file, rows, tiny_params, write_experiment
 from tests.test_report_from_logs import NAME, write_log
 from vlm_r1 import config
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.statistics import Resampling
 from vlm_r1.report.analysis import compare
-from vlm_r1.report.effects import curve_statistics, selection_lines
+from vlm_r1.report.curve_statistics import curve_statistics, selection_lines
 from vlm_r1.report.from_logs import report_from_logs
+from vlm_r1.report.results_table import Table, make_unit
 from vlm_r1.report.schema import Statistics
-from vlm_r1.report.units import Table, make_unit
 from vlm_r1.stages import report as stage
+from vlm_r1.stats.intervals import Resampling
 
 PARAMS = tiny_params()
 

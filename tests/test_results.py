@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vlm_r1.errors import ResultError
-from vlm_r1.results import ResultFile, ResultRow, read_results, write_results
+from vlm_r1.rec.results import ResultFile, ResultRow, read_results, write_results
 
 ROW = {
     "question": "Please find: dog.",

@@ -188,7 +188,7 @@ def test_under_another_configuration_it_begins_anew_and_the_old_one_waits(
 
 
 def test_every_knob_that_shapes_a_training_is_in_its_configuration(small_root, params, tmp_path):
-    from vlm_r1.stages.terms import contract_of
+    from vlm_r1.experiment import contract_of
 
     (tmp_path / "own.py").write_text("def reward(**sent): ...")
 

@@ -7,10 +7,10 @@ import pytest
 
 from vlm_r1 import config
 from vlm_r1.errors import ConfigError
-from vlm_r1.rewards import REWARDS
-from vlm_r1.rewards.batch import Batch
-from vlm_r1.rewards.custom import load_function, require_rewards
-from vlm_r1.rewards.several_boxes import average_precision
+from vlm_r1.rec.rewards import REWARDS
+from vlm_r1.rec.rewards.batch import Batch
+from vlm_r1.rec.rewards.custom import load_function, require_rewards
+from vlm_r1.rec.rewards.multi_box import average_precision
 
 ANSWER = "[0, 0, 10, 10]"
 R1 = '<think>left</think><answer>{"bbox_2d": [0, 0, 10, 10]}</answer>'

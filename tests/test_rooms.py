@@ -15,7 +15,7 @@ GROUND = {f"vlm_r1.{name}" for name in ("errors", "environment", "paths", "folde
 TEXT_ROOMS = {
     *(f"vlm_r1.{name}" for name in ("boxes", "prompts", "answers", "rewards")),
     *(f"vlm_r1.{name}" for name in ("config", "contract", "results")),
-    *("vlm_r1.data.scenes", "vlm_r1.data.phrases", "vlm_r1.presets"),
+    *("vlm_r1.data.synthetic.scenes", "vlm_r1.data.synthetic.phrases", "vlm_r1.rec.vlm_r1_parsers"),
     *(
         f"vlm_r1.evaluation.{name}"
         for name in (
@@ -35,17 +35,17 @@ FLOORS = {
     "vlm_r1.evaluation": 3,
     "vlm_r1.report": 4,
     "vlm_r1.tracking": 4,
-    "vlm_r1.registry": 5,
-    "vlm_r1.prediction": 6,
-    "vlm_r1.doctor": 7,
+    "vlm_r1.tracking.registry": 5,
+    "vlm_r1.inference.predict": 6,
+    "vlm_r1.preflight.doctor": 7,
     "vlm_r1.stages": 6,
-    "vlm_r1.cli_data": 8,
-    "vlm_r1.cli_stages": 8,
-    "vlm_r1.cli_training": 8,
+    "vlm_r1.cli.data": 8,
+    "vlm_r1.cli.stages": 8,
+    "vlm_r1.cli.training": 8,
     "vlm_r1.cli": 9,
 }
 ONLY_IMPORTERS = {
-    "mlflow": ("vlm_r1.tracking", "vlm_r1.registry"),
+    "mlflow": ("vlm_r1.tracking", "vlm_r1.tracking.registry"),
     "trl": ("vlm_r1.training",),
     "deepspeed": ("vlm_r1.training",),
     "peft": ("vlm_r1.training", "vlm_r1.models"),  # models opens adapters
@@ -70,7 +70,7 @@ def house_imports() -> list[tuple[str, str]]:
 
 
 def test_the_house_is_seen():
-    assert {"vlm_r1.boxes", "vlm_r1.stages.train", "flows.generalization"} <= set(modules())
+    assert {"vlm_r1.rec.boxes", "vlm_r1.stages.train", "flows.generalization"} <= set(modules())
     assert ("flows.generalization", "tasks.stage") in house_imports()
 
 
@@ -106,7 +106,7 @@ def test_importing_the_text_rooms_loads_nothing_heavy():
     assert set(modules()) >= TEXT_ROOMS
     program = f"import sys, {', '.join(sorted(TEXT_ROOMS))}\nprint(*sys.modules)"
     loaded = run_python(program).stdout.split()
-    assert "vlm_r1.rewards" in loaded
+    assert "vlm_r1.rec.rewards" in loaded
     assert HEAVY.isdisjoint(loaded)
 
 

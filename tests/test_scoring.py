@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.scores import score_text
+from vlm_r1.evaluation.score_text import score_text, scores_json
 from vlm_r1.evaluation.scoring import score_results
-from vlm_r1.evaluation.statistics import Resampling
-from vlm_r1.presets import PRESETS, preset_named
-from vlm_r1.results import ResultFile, ResultRow
+from vlm_r1.rec.results import ResultFile, ResultRow
+from vlm_r1.rec.vlm_r1_parsers import PRESETS, preset_named
+from vlm_r1.stats.intervals import Resampling
 
 TRUTH = (0.0, 0.0, 10.0, 10.0)
 HIT = '{"bbox_2d": [0, 0, 10, 10]}'
@@ -111,7 +111,7 @@ def test_an_unknown_frame_is_refused():
 
 def test_answers_without_any_box_score_nothing_and_the_note_says_so():
     scores = score_results(own([row("left", None), row("right", None)], 0.0, "original"))
-    found = scores.to_json_dict("x.json")
+    found = scores_json(scores, "x.json")
     assert (found["n"], found["accuracy"], found["parse_rate"], found["mean_iou"]) == (2, 0, 0, 0)
     assert found["unparsed"] == {"no_box": 2}
     assert "no box could be read from any of the 2 answers" in found["note"]
@@ -201,7 +201,7 @@ def test_the_frame_check_finds_boxes_as_written_with_truth_sizes_and_pictures():
 
 def test_json_holds_what_the_file_holds():
     rows = [row(HIT, TRUTH, image="a"), row(HIT, TRUTH, image="a"), row(MISS, None, image="b")]
-    found = score_results(log(rows, 66.67)).to_json_dict("x.json", Resampling(0.95, 500, 1))
+    found = scores_json(score_results(log(rows, 66.67)), "x.json", Resampling(0.95, 500, 1))
     assert found == {
         "file": "x.json",
         "n": 3,
@@ -228,20 +228,20 @@ def test_json_holds_what_the_file_holds():
 
 
 def test_one_picture_has_no_interval():
-    found = score_results(log([row(HIT, TRUTH)], 100.0)).to_json_dict("x.json")
+    found = scores_json(score_results(log([row(HIT, TRUTH)], 100.0)), "x.json")
     assert (found["accuracy"], found["ci_low"], found["ci_high"]) == (100.0, None, None)
 
 
 def test_accuracy_at_other_thresholds_counts_what_is_strictly_above():
     """IoU 1.0, 0.5 and 0.25: half a true box, and a quarter."""
     rows = [row(f"[0, 0, 10, {height}]", None) for height in (10, 5, 2.5)]
-    found = score_results(log(rows, None)).to_json_dict("x.json")
+    found = scores_json(score_results(log(rows, None)), "x.json")
     assert found["accuracy"] == pytest.approx(100 / 3)
     assert found["accuracy_at"] == pytest.approx({"0.3": 200 / 3, "0.7": 100 / 3, "0.9": 100 / 3})
 
 
 def test_words_hold_the_numbers_the_reading_and_the_reasons():
-    found = score_results(log([row(HIT, None), row("none", None)], 50.0)).to_json_dict("x.json")
+    found = scores_json(score_results(log([row(HIT, None), row("none", None)], 50.0)), "x.json")
     text = score_text(found)
     assert "x.json: n 2, accuracy 50.00 % (no interval from one picture)" in text
     assert "reading standard, frame original; the file states 50.00 %" in text

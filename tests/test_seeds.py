@@ -14,8 +14,8 @@ from tests.tracking_files import write_experiment as write_tracked
 from vlm_r1 import paths, tracking
 from vlm_r1.config import METHODS, Params, parse_params
 from vlm_r1.errors import ConfigError, ContractError, ResultError
-from vlm_r1.report.units import Table, check_fairness, make_unit
-from vlm_r1.results import write_results
+from vlm_r1.rec.results import write_results
+from vlm_r1.report.results_table import Table, check_fairness, make_unit
 from vlm_r1.stages import report as stage
 
 FIRST, SECOND = 42, 7

@@ -13,8 +13,8 @@ from vlm_r1.evaluation.slices import (
     phrase_of,
     slice_rows,
 )
-from vlm_r1.prompts import question_for
-from vlm_r1.results import ResultRow
+from vlm_r1.rec.prompts import question_for
+from vlm_r1.rec.results import ResultRow
 
 
 def row(phrase: str = "a cup", box: tuple = (0, 0, 10, 10), **more) -> ResultRow:

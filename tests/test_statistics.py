@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.bootstrap import resample_difference, resample_mean
-from vlm_r1.evaluation.statistics import (
+from vlm_r1.stats.bootstrap import resample_difference, resample_mean
+from vlm_r1.stats.intervals import (
     Resampling,
     discordance,
     holm,

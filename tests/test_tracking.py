@@ -299,7 +299,7 @@ def test_a_run_that_lacks_lines_is_replayed_from_the_file(live, monkeypatch):
 
     write_training(root, "grpo", contract, weights="third")
     with tracking.method_run(root, params, contract, "grpo") as run, monkeypatch.context() as patch:
-        patch.setattr("vlm_r1.tracking.live.log_lines", refuse)
+        patch.setattr("vlm_r1.tracking.live_logging.log_lines", refuse)
         run.log({"step": 1, "loss": 1.0})
         run.end()
     client = tracking.configure(root)

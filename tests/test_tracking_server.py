@@ -14,7 +14,7 @@ import pytest
 
 from tests.tracking_files import copy_database, tiny_params, write_experiment
 from vlm_r1 import tracking
-from vlm_r1.tracking import live
+from vlm_r1.tracking import live_logging as live
 
 MLFLOW = str(Path(sys.executable).with_name("mlflow"))
 

@@ -11,18 +11,18 @@ from safetensors.torch import load_file
 from tests.conftest import small_values
 from tests.picture_files import save_turned
 from vlm_r1.config import parse_params
-from vlm_r1.contract import TrainingContract
 from vlm_r1.data.records import read_records
 from vlm_r1.errors import ConfigError, DataError
-from vlm_r1.evaluation.generation import answer, make_prompts
-from vlm_r1.evaluation.questions import question_about
+from vlm_r1.experiment import contract_of
+from vlm_r1.inference.generate import answer, make_prompts
+from vlm_r1.inference.questions import question_about
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.paths import records_file
-from vlm_r1.rewards import REWARDS
-from vlm_r1.stages.terms import contract_of
+from vlm_r1.rec.contract import TrainingContract
+from vlm_r1.rec.rewards import REWARDS
 from vlm_r1.training.arguments import grpo_arguments, sft_arguments
+from vlm_r1.training.dataset import grpo_rows, sft_rows, training_order
 from vlm_r1.training.reward_functions import RewardFunctions
-from vlm_r1.training.rows import grpo_rows, sft_rows, training_order
 from vlm_r1.training.run import TrainingJob, train
 
 

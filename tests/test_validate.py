@@ -8,7 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.dataset_files import vlm_r1_row, write_refer
-from vlm_r1 import cli
+from vlm_r1.cli import main as cli
 from vlm_r1.errors import DataError
 
 runner = CliRunner()

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vlm_r1.boxes import iou, is_hit
 from vlm_r1.config import DrawnSplit, load_params
-from vlm_r1.data.drawing import draw_scene
-from vlm_r1.data.phrases import RELATIONS, STREET_COLOURS, STREET_KINDS, phrase_for
-from vlm_r1.data.scenes import COLOURS, KINDS, WORLDS, Scene, Thing
-from vlm_r1.data.worlds import normalized, require_no_shared_scene, sample_split
+from vlm_r1.data.synthetic.dataset import normalized, require_no_shared_scene, sample_split
+from vlm_r1.data.synthetic.drawing import draw_scene
+from vlm_r1.data.synthetic.phrases import RELATIONS, STREET_COLOURS, STREET_KINDS, phrase_for
+from vlm_r1.data.synthetic.scenes import COLOURS, KINDS, WORLDS, Scene, Thing
 from vlm_r1.errors import ConfigError
+from vlm_r1.rec.boxes import iou, is_hit
 from vlm_r1.stages import draw
 
 SEED = 42

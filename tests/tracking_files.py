@@ -9,9 +9,9 @@ from PIL import Image
 
 from vlm_r1 import paths, tracking
 from vlm_r1.config import METHODS, Params, parse_params
-from vlm_r1.contract import TrainingContract, evaluation_contract, training_contract
 from vlm_r1.models.digest import checkpoint_digest
-from vlm_r1.results import ResultFile, write_results
+from vlm_r1.rec.contract import TrainingContract, evaluation_contract, training_contract
+from vlm_r1.rec.results import ResultFile, write_results
 
 TRUE_BOX = (0.0, 0.0, 28.0, 28.0)
 HIT, MISS = '{"bbox_2d": [0, 0, 28, 28]}', '{"bbox_2d": [28, 28, 56, 56]}'

@@ -15,10 +15,11 @@ import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from vlm_r1 import environment, rewards, tracking
+from vlm_r1 import environment, tracking
 from vlm_r1.config import load_params
+from vlm_r1.rec import rewards
 from vlm_r1.stages import train
-from vlm_r1.tracking.live import LiveRun
+from vlm_r1.tracking.live_logging import LiveRun
 
 ORDINARY_TOKENS = range(40, 140)  # neither special nor an end of turn
 SCRIPT_TOKENS = 8

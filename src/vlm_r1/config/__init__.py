@@ -1,281 +1,33 @@
 """params.yaml as typed, frozen sections: every knob and its bounds, checked at the door."""
 
-from pathlib import Path
-from typing import Annotated, Literal
+from vlm_r1.config.load import load_params, parse_params, profile_file
+from vlm_r1.config.sections import (
+    METHODS,
+    BaseTraining,
+    Dataset,
+    DrawnSplit,
+    Format,
+    Frame,
+    Method,
+    Params,
+    Role,
+    Task,
+    Validation,
+)
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
-
-from vlm_r1.config.base import Count, Positive, Section, Seed, Share
-from vlm_r1.config.training import Grpo, Health, Launch, Sft, Train
-from vlm_r1.errors import ConfigError
-
-METHODS = ("sft", "grpo")
-Method = Literal["sft", "grpo"]
-Role = Literal["train", "validation", "id", "ood"]
-Frame = Literal["original", "input", "thousand", "unit"]
-Template = Literal["plain", "r1", "json"]
-Format = Literal[
-    "vlm-r1", "rec-yaml", "refer", "refgta", "lisa", "llama-factory", "csv", "parquet", "records"
+__all__ = [
+    "METHODS",
+    "BaseTraining",
+    "Dataset",
+    "DrawnSplit",
+    "Format",
+    "Frame",
+    "Method",
+    "Params",
+    "Role",
+    "Task",
+    "Validation",
+    "load_params",
+    "parse_params",
+    "profile_file",
 ]
-
-
-class Experiment(Section):
-    """What the whole experiment is called and sown with."""
-
-    name: str  # MLflow experiment
-    seed: Seed = 42  # of the data, the base and the first training run of each method
-    seeds: list[Seed] = Field(default_factory=list)  # of further training runs of both methods
-
-    @model_validator(mode="after")
-    def _seeds_differ(self) -> "Experiment":
-        if len({self.seed, *self.seeds}) <= len(self.seeds):
-            raise ValueError(f"seed {self.seed} and seeds {self.seeds} name one seed twice")
-        return self
-
-
-class Prompts(Section):
-    """Which template (see `prompts.TEMPLATES`) each method is trained and asked with."""
-
-    sft: Template = "plain"
-    grpo: Template = "r1"
-
-
-class Task(Section):
-    """What must be equal for both methods."""
-
-    base_model: str = "models/base"  # folder, or a name on the Hugging Face hub
-    frame: Frame = "input"  # the frame the model speaks in
-    min_pixels: Count = 3136
-    max_pixels: Count = 12_845_056
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    attention: Literal["eager", "sdpa", "flash_attention_2"] = "eager"
-    prompts: Prompts = Prompts()
-
-    @model_validator(mode="after")
-    def _budget_is_ordered(self) -> "Task":
-        if self.min_pixels > self.max_pixels:
-            raise ValueError(f"min_pixels {self.min_pixels} is above max_pixels {self.max_pixels}")
-        return self
-
-
-class DrawnSplit(Section):
-    """One split of a drawn world."""
-
-    world: Literal["studio", "street"]
-    pictures: Count
-    phrases_per_picture: Count = 2
-
-
-class Dataset(Section):
-    """Where a dataset lies and what it is for."""
-
-    role: Role
-    records: str
-    format: Format = "vlm-r1"  # docs/data.md shows a row of each
-    split: str | None = None  # of the file's splits, the one to read; default: all
-    published: str | None = None  # entry of data/published.py whose counts must be met
-    images: str  # folder that the records' `image` paths are relative to
-    # whether the boxes were drawn on pictures that EXIF had turned upright (docs/data.md)
-    exif: Literal["applied", "ignored"] = "applied"
-
-
-class Validation(Section):
-    """Bounds of the Great Expectations suite, and what becomes of data that does not meet it."""
-
-    max_phrase_characters: Count = 300
-    min_box_side_px: Positive = 1.0
-    max_degenerate_share: Share = 0.0  # of boxes with a shorter side
-    max_repeated_share: Share = 0.0  # of records that repeat picture, phrase and box
-    near_duplicate_bits: Annotated[int, Field(ge=0, le=256)] = 20  # of a 256-bit perceptual hash
-    on_failure: Literal["fail", "quarantine"] = "fail"  # the dataset, or only its unfit rows
-    on_leak: Literal["fail", "exclude"] = "fail"  # exclude: from the training set
-
-
-class BaseTraining(Section):
-    """Raising the tiny base (stage `base`, frozen: its weights are in the repository)."""
-
-    locate_steps: Count
-    match_steps: Count
-    find_steps: Count
-    obey_steps: Count
-    batch_size: Count = 48
-    learning_rate: Positive = 1e-3
-    warmup_steps: Count = 60
-    street_share: Share = 0.3
-    stray_frame_after_the: Share = 0.75
-    stray_frame_otherwise: Share = 0.03
-    missing_tags: Share = 0.1
-
-
-class Evaluate(Section):
-    """Greedy decoding of every checkpoint."""
-
-    batch_tokens: Count = 32_768  # rows x (longest prompt with its picture + max_new_tokens)
-    max_new_tokens: Count = 256
-
-
-class Report(Section):
-    """Intervals and pictures of the report."""
-
-    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    resamples: Count = 10_000
-    gallery: Annotated[int, Field(ge=0)] = 12  # pictures shown
-    prompt_matrix: bool = False  # ask base and best checkpoints with every template
-
-
-class Registry(Section):
-    """Where the chosen checkpoints are registered."""
-
-    model_name: str
-
-
-class Params(Section):
-    """All of params.yaml."""
-
-    experiment: Experiment
-    task: Task
-    draw: dict[str, DrawnSplit] = Field(default_factory=dict)
-    sources: list[str] = Field(default_factory=list)  # archives of data/raw to unpack
-    datasets: dict[str, Dataset]
-    validation: Validation = Validation()
-    base: BaseTraining
-    train: Train
-    launch: Launch = Launch()
-    sft: Sft
-    grpo: Grpo
-    health: Health = Health()
-    evaluate: Evaluate
-    report: Report
-    registry: Registry
-
-    @model_validator(mode="after")
-    def _roles_are_filled(self) -> "Params":
-        roles = [dataset.role for dataset in self.datasets.values()]
-        for role in ("train", "validation", "id", "ood"):
-            if role not in roles:
-                raise ValueError(f"no dataset has the role {role!r}")
-        if roles.count("train") != 1:
-            raise ValueError(f"{roles.count('train')} datasets have the role 'train', need one")
-        return self
-
-    def sown(self, seed: int | None) -> "Params":
-        """These parameters for the training run of `seed`; None is the first run's.
-
-        Raises:
-            ConfigError: the experiment has no such seed.
-        """
-        first, others = self.experiment.seed, self.experiment.seeds
-        if seed is None or seed == first:
-            return self
-        if seed not in others:
-            raise ConfigError(
-                got=f"seed {seed}",
-                need=f"experiment.seed {first}, or one of experiment.seeds {others}",
-                because="a run that the experiment does not name would be in no report",
-                do="add it to experiment.seeds in params.yaml",
-            )
-        return self.model_copy(
-            update={"experiment": self.experiment.model_copy(update={"seed": seed, "seeds": []})}
-        )
-
-    def run_name(self, method: Method, seed: int | None = None) -> str:
-        """What a training run's folders are called: its method, and its seed unless the first."""
-        return method if seed in (None, self.experiment.seed) else f"{method}-{seed}"
-
-    @property
-    def all_seeds(self) -> list[int]:
-        """Of the training runs of each method, the first run's first."""
-        return [self.experiment.seed, *self.experiment.seeds]
-
-    def names(self, *roles: Role) -> list[str]:
-        """Names of the datasets with these roles, in the file's order."""
-        return [name for name, dataset in self.datasets.items() if dataset.role in roles]
-
-    @property
-    def train_dataset(self) -> str:
-        """The one dataset both methods train on."""
-        return self.names("train")[0]
-
-    @property
-    def test_datasets(self) -> list[str]:
-        """In domain first, then out of domain: what the report compares on."""
-        return self.names("id") + self.names("ood")
-
-    @property
-    def evaluated_datasets(self) -> list[str]:
-        """Validation (for choosing a checkpoint) and the test datasets."""
-        return self.names("validation") + self.test_datasets
-
-
-def profile_file(name: str, folder: Path = Path("profiles")) -> Path:
-    """The params file of the profile `name`.
-
-    Raises:
-        ConfigError: there is no such profile.
-    """
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml"))) or "none here"
-        raise ConfigError(
-            got=f"profile {name!r}",
-            need=f"one of: {known}",
-            because=f"a profile is a params file in {folder}/",
-            do="name one of these, or write that file; run from the project's root",
-        )
-    return path
-
-
-def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Read and check a params file.
-
-    Raises:
-        ConfigError: the file is missing, is not YAML, or has an unknown key or a wrong value.
-    """
-    return parse_params(_read_yaml(path), source=str(path))
-
-
-def parse_params(values: dict, source: str) -> Params:
-    """`values` as `Params`; every fault is named by its dotted key.
-
-    Raises:
-        ConfigError: an unknown key or a wrong value.
-    """
-    try:
-        return Params.model_validate(values)
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc']) or 'file'}: {fault['msg']}"
-            f" (found {_brief(fault['input'])})"
-            for fault in error.errors()
-        )
-        raise ConfigError(
-            got=f"{source}: {faults}",
-            need="only known keys with values of the documented type",
-            because="a misspelt key would otherwise train with a default that nobody chose",
-            do="correct the keys named above; `vlm-r1 config` prints the resolved parameters",
-        ) from None
-
-
-def _read_yaml(path: Path) -> dict:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        values, fault = None, "no such file"
-    except yaml.YAMLError as error:
-        values, fault = None, " ".join(str(error).split())
-    else:
-        fault = f"a {type(values).__name__}"
-    if not isinstance(values, dict):
-        raise ConfigError(
-            got=f"{path}: {fault}",
-            need="a YAML file with one section a stage",
-            because="every stage reads its knobs there",
-            do="run from the project's root, or name the file with --params",
-        )
-    return values
-
-
-def _brief(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -7,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from vlm_r1.data.leakage import COCO
 from vlm_r1.data.readers import guess_format, read
-from vlm_r1.data.readers.source import Source, require_all_read
+from vlm_r1.data.readers.base import Source, require_all_read
 from vlm_r1.data.records import write_records
-from vlm_r1.data.worlds import normalized
+from vlm_r1.data.synthetic.dataset import normalized
+from vlm_r1.data.validation.leakage import COCO
 from vlm_r1.folders import write_whole
-from vlm_r1.prompts import question_for
+from vlm_r1.rec.prompts import question_for
 
 
 def convert_file(

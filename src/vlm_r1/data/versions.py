@@ -1,24 +1,17 @@
 """Which bytes a dataset is made of: what DVC compares, and what the report names.
 
-`version_of` describes a dataset's source files before anybody reads them (stage `version`);
-`InputVersion` what a trainer or an evaluation reads of it afterwards.
+Written by stage `version`, before anybody reads the files.
 """
 
 import hashlib
-import json
 from pathlib import Path
 
-import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from vlm_r1.config import Dataset, Params
-from vlm_r1.data.archives import read_manifest
-from vlm_r1.data.records import records_digest
+from vlm_r1.config import Dataset
+from vlm_r1.data.download.unzip import read_manifest
 from vlm_r1.errors import DataError
-from vlm_r1.folders import whole_folder
-from vlm_r1.paths import INPUTS, VERSIONS, inputs_file
-
-READERS = {"training": ("train",), "evaluation": ("validation", "id", "ood")}  # -> roles
+from vlm_r1.paths import VERSIONS
 
 
 class DatasetVersion(BaseModel):
@@ -36,16 +29,6 @@ class DatasetVersion(BaseModel):
     records_sha256: str
     images: str
     images_archive: str | None
-    images_sha256: str
-
-
-class InputVersion(BaseModel):
-    """What is read of a prepared dataset."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    records_digest: str
-    images: str
     images_sha256: str
 
 
@@ -69,27 +52,6 @@ def read_versions(root: Path) -> dict[str, DatasetVersion]:
     """Dataset -> its version as stage `version` wrote it; empty where it never ran."""
     files = sorted((root / VERSIONS).glob("*.json"))
     return {file.stem: DatasetVersion.model_validate_json(file.read_bytes()) for file in files}
-
-
-def write_inputs(params: Params, root: Path, records: dict[str, pd.DataFrame]) -> None:
-    """Write data/inputs, which the stages after `prepare` depend on: a file a group of readers.
-
-    Args:
-        records: dataset -> the records that passed.
-    """
-    with whole_folder(root / INPUTS) as folder:
-        for readers, roles in READERS.items():
-            inputs = {
-                name: InputVersion(
-                    records_digest=records_digest(records[name]),
-                    images=dataset.images,
-                    images_sha256=images_version(root / dataset.images)[0],
-                ).model_dump()
-                for name, dataset in params.datasets.items()
-                if dataset.role in roles
-            }
-            text = json.dumps(inputs, indent=1) + "\n"
-            (folder / inputs_file(readers).name).write_text(text, encoding="utf-8")
 
 
 def images_version(folder: Path) -> tuple[str, str | None]:

@@ -5,17 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from vlm_r1.contract import differences, require_equal
-from vlm_r1.evaluation.logs import Log
 from vlm_r1.evaluation.pairing import Pairing, pair_rows
+from vlm_r1.evaluation.prediction_logs import Log
 from vlm_r1.evaluation.scores import Scores
-from vlm_r1.evaluation.statistics import (
+from vlm_r1.rec.contract import differences, require_equal
+from vlm_r1.rec.prompts import expression_in
+from vlm_r1.stats.intervals import (
     Discordance,
     Resampling,
     discordance,
     paired_difference,
 )
-from vlm_r1.prompts import expression_in
 
 FLIPS_SHOWN = 10
 

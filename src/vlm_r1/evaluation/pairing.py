@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 from vlm_r1.errors import ResultError
-from vlm_r1.results import ResultRow
+from vlm_r1.rec.results import ResultRow
 
 
 @dataclass(frozen=True)

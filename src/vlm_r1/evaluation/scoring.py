@@ -13,13 +13,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from vlm_r1.answers import Parsed, Unparsed
-from vlm_r1.boxes import FRAMES, iou, is_hit, to_original
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.explain import Trial, extraction_in_words, why_not_stated
+from vlm_r1.evaluation.diagnosis import Trial, extraction_in_words, why_not_stated
 from vlm_r1.evaluation.scores import Scores
-from vlm_r1.presets import PRESETS, REPAIRING, STANDARD, Preset
-from vlm_r1.results import ResultFile, ResultRow
+from vlm_r1.rec.boxes import FRAMES, iou, is_hit, to_original
+from vlm_r1.rec.parsing import Parsed, Unparsed
+from vlm_r1.rec.results import ResultFile, ResultRow
+from vlm_r1.rec.vlm_r1_parsers import PRESETS, REPAIRING, STANDARD, Preset
 
 LOGGED = "logged"  # the reading that takes a file's own boxes
 BROKEN_EXTRACTION = 5.0  # percent points that logged boxes may score below their completions

@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict
 
 from vlm_r1 import paths
 from vlm_r1.config import METHODS, Params
-from vlm_r1.contract import TrainingContract, require_equal
 from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.scoring import Scores, score_results
-from vlm_r1.results import read_results
+from vlm_r1.rec.contract import TrainingContract, require_equal
+from vlm_r1.rec.results import read_results
 
 
 class Choice(BaseModel):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlm_r1.prompts import expression_in
-from vlm_r1.results import ResultRow
+from vlm_r1.rec.prompts import expression_in
+from vlm_r1.rec.results import ResultRow
 
 SMALL_N = 30  # below it an interval says little; the report greys such a slice
 # fmt: off

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from vlm_r1.boxes import smart_resize
 from vlm_r1.config import Frame, Task
 from vlm_r1.errors import ModelError
+from vlm_r1.rec.boxes import smart_resize
 
 
 def _set_area(image_processor: Any, task: Task) -> None:

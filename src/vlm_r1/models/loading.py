@@ -59,6 +59,14 @@ def load_processor(path: str | Path, task: Task) -> ProcessorMixin:
     return processor
 
 
+def chat_text(processor: ProcessorMixin, user_text: str) -> str:
+    """The prompt up to the assistant's first token; the picture stands before the text."""
+    content = [{"type": "image"}, {"type": "text", "text": user_text}]
+    return processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+    )
+
+
 def model_type_at(path: str | Path) -> str:
     """The config's `model_type` of the model at `path`; of an adapter, its base's.
 

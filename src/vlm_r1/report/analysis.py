@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from vlm_r1.config import METHODS
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.correction import Split, recovered, split_difference
-from vlm_r1.evaluation.statistics import (
+from vlm_r1.evaluation.coordinate_correction import Split, recovered, split_difference
+from vlm_r1.report.results_table import TESTED, Point, Table
+from vlm_r1.report.schema import Comparison, CurvePoint, DatasetLine, FrameSplit
+from vlm_r1.stats.intervals import (
     Difference,
     Discordance,
     Resampling,
@@ -14,8 +16,6 @@ from vlm_r1.evaluation.statistics import (
     interval,
     paired_difference,
 )
-from vlm_r1.report.schema import Comparison, CurvePoint, DatasetLine, FrameSplit
-from vlm_r1.report.units import TESTED, Point, Table
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from vlm_r1.config import METHODS
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.statistics import Resampling
 from vlm_r1.folders import whole_folder
 from vlm_r1.report.analysis import (
     LastStep,
@@ -17,12 +16,14 @@ from vlm_r1.report.analysis import (
     frame_splits,
 )
 from vlm_r1.report.costs import cost_per_point
-from vlm_r1.report.effects import curve_statistics, selection_lines
+from vlm_r1.report.curve_statistics import curve_statistics, selection_lines
 from vlm_r1.report.fairness import checklist
-from vlm_r1.report.gallery import choose_cases
-from vlm_r1.report.page import Page, render_html, render_markdown
-from vlm_r1.report.plots import draw_figures
-from vlm_r1.report.published import published_series
+from vlm_r1.report.published_curves import published_series
+from vlm_r1.report.render.dvc_views import write_views
+from vlm_r1.report.render.gallery import choose_cases
+from vlm_r1.report.render.page import Page, render_html, render_markdown
+from vlm_r1.report.render.png_figures import draw_figures
+from vlm_r1.report.results_table import TESTED, Table, Unit, check_fairness
 from vlm_r1.report.schema import (
     Command,
     Cost,
@@ -33,10 +34,9 @@ from vlm_r1.report.schema import (
     Statistics,
     TrainingLog,
 )
-from vlm_r1.report.slicing import slice_block
-from vlm_r1.report.units import TESTED, Table, Unit, check_fairness
+from vlm_r1.report.slice_table import slice_block
 from vlm_r1.report.verdict import Judgement, judge
-from vlm_r1.report.views import write_views
+from vlm_r1.stats.intervals import Resampling
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from vlm_r1.contract import Contract
+from vlm_r1.rec.contract import Contract
+from vlm_r1.report.results_table import Unit
 from vlm_r1.report.schema import FairnessTerm
-from vlm_r1.report.units import Unit
 
 RECORDS = "records of "  # + dataset: its records' digest, beside the terms of the contract
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from vlm_r1 import config
 from vlm_r1.config import METHODS
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.statistics import Resampling
+from vlm_r1.rec.results import read_results
 from vlm_r1.report.build import Beside, build_report
 from vlm_r1.report.lineage import package_versions
 from vlm_r1.report.reproduce import commands_of_logs
+from vlm_r1.report.results_table import Unit, make_unit
 from vlm_r1.report.schema import Lineage, Report, TrainingLog
-from vlm_r1.report.units import Unit, make_unit
-from vlm_r1.results import read_results
+from vlm_r1.stats.intervals import Resampling
 
 _NAME = re.compile(
     r"rec_results_(?P<dataset>\w+?)_qwen2_5vl_(?P<size>\d+b)_instruct_"

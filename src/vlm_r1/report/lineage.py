@@ -1,5 +1,6 @@
 """What stands behind the numbers: commit, data and model digests, packages, tracking run."""
 
+import json
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -7,8 +8,11 @@ from pathlib import Path
 
 import yaml
 
+from vlm_r1 import paths
+from vlm_r1.config import Params
+from vlm_r1.data.records import read_records, records_digest
 from vlm_r1.data.versions import read_versions
-from vlm_r1.report.schema import Lineage
+from vlm_r1.report.schema import DatasetLine, Lineage
 
 PACKAGES = ("vlm-r1", "torch", "transformers", "trl", "peft", "accelerate", "numpy", "scipy")
 
@@ -63,3 +67,30 @@ def _dvc_outputs(lock: Path) -> dict[str, dict[str, str]]:
         for name, stage in stages.items()
     }
     return {name: outs for name, outs in outputs.items() if outs}
+
+
+def validated_lines(root: Path, params: Params) -> dict[str, DatasetLine]:
+    """Dataset -> its line, for every one whose verdict and records lie under `root`.
+
+    Raises:
+        DataError: the records beside a verdict are broken.
+    """
+    return {
+        name: _dataset_line(root, name, params.datasets[name].role)
+        for name in params.datasets
+        if (root / paths.validation_file(name)).is_file()
+    }
+
+
+def _dataset_line(root: Path, name: str, role: str) -> DatasetLine:
+    verdict = json.loads((root / paths.validation_file(name)).read_text(encoding="utf-8"))
+    records = read_records(root / paths.records_file(name))
+    return DatasetLine(
+        name=name,
+        role=role,
+        records=len(records),
+        images=records["image"].nunique(),
+        digest=records_digest(records),
+        quarantined=verdict["quarantined"],
+        leakage=len({leak["image"] for leak in verdict["leakage"]}),
+    )

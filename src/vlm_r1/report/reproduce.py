@@ -3,8 +3,8 @@
 import shlex
 from pathlib import Path
 
+from vlm_r1.report.results_table import Table
 from vlm_r1.report.schema import Command, Lineage
-from vlm_r1.report.units import Table
 
 
 def commands_of_project(table: Table, unfair: bool, lineage: Lineage) -> list[Command]:

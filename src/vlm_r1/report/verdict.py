@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from vlm_r1.evaluation.correction import Split
-from vlm_r1.evaluation.statistics import Difference
+from vlm_r1.evaluation.coordinate_correction import Split
 from vlm_r1.report.analysis import LastStep, Move, Origin
 from vlm_r1.report.schema import StepTest, Verdict
+from vlm_r1.stats.intervals import Difference
 
 NAMES = {"sft": "SFT", "grpo": "GRPO"}
 PLACES = {"id": "in domain", "ood": "out of domain"}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vlm_r1.config import Params
 from vlm_r1.folders import whole_folder
-from vlm_r1.models.base_training import train_base
+from vlm_r1.models.tiny.train import train_base
 
 
 def run(params: Params, root: Path) -> None:

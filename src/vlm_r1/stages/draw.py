@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from vlm_r1.config import Params
-from vlm_r1.data.worlds import require_no_shared_scene, sample_split, write_split
+from vlm_r1.data.synthetic.dataset import require_no_shared_scene, sample_split, write_split
 from vlm_r1.folders import whole_folder
 from vlm_r1.paths import DRAWN
 

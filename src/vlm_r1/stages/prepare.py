@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from vlm_r1.config import Dataset, Params
+from vlm_r1.data.inputs import write_inputs
 from vlm_r1.data.orientation import upright_records
-from vlm_r1.data.published import PUBLISHED
 from vlm_r1.data.readers import SEVERAL_FILES, read
-from vlm_r1.data.readers.source import Reading, Source
+from vlm_r1.data.readers.base import Reading, Source
 from vlm_r1.data.records import write_records
-from vlm_r1.data.verdict import Candidate, Verdict, validate, write_files
-from vlm_r1.data.versions import write_inputs
+from vlm_r1.data.validation.outcome import Candidate, Verdict, validate, write_files
+from vlm_r1.data.validation.published_counts import PUBLISHED
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.folders import whole_folder
 from vlm_r1.paths import PICTURES, PREPARED

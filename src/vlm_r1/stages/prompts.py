@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vlm_r1 import paths
 from vlm_r1.config import Params
-from vlm_r1.evaluation.prompt_matrix import PromptMatrix
+from vlm_r1.evaluation.prompt_matrix_file import PromptMatrix
 from vlm_r1.folders import whole_folder
 
 
@@ -23,7 +23,7 @@ def run(params: Params, root: Path) -> None:
         cells = []
         if params.report.prompt_matrix:
             # Imported here because it loads torch: turned off, the stage shall cost nothing.
-            from vlm_r1.stages.prompt_cells import ask_all
+            from vlm_r1.inference.prompt_matrix import ask_all
 
             cells = ask_all(params, root, folder)
         PromptMatrix(cells=cells).write(folder)

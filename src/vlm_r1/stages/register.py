@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from vlm_r1 import paths, registry
+from vlm_r1 import paths
 from vlm_r1.config import Params
 from vlm_r1.evaluation.selection import Selection, select
+from vlm_r1.tracking import registry
 
 
 def run(params: Params, root: Path) -> Selection:

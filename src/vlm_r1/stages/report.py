@@ -9,16 +9,15 @@ from pydantic import ValidationError
 from vlm_r1 import paths
 from vlm_r1.config import METHODS, Params
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.statistics import Resampling
+from vlm_r1.rec.results import first_fault
 from vlm_r1.report.build import Beside, build_report
-from vlm_r1.report.lineage import read_lineage
-from vlm_r1.report.prompt_lines import prompt_lines
+from vlm_r1.report.lineage import read_lineage, validated_lines
+from vlm_r1.report.prompt_table import prompt_lines
 from vlm_r1.report.reproduce import commands_of_project
+from vlm_r1.report.results_table import read_unit
 from vlm_r1.report.schema import Cost
 from vlm_r1.report.training import read_training_log
-from vlm_r1.report.units import read_unit
-from vlm_r1.report.validated import validated_lines
-from vlm_r1.results import first_fault
+from vlm_r1.stats.intervals import Resampling
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from vlm_r1.data.archives import unpack
+from vlm_r1.data.download.unzip import unpack
 from vlm_r1.paths import RAW, UNPACKED
 
 log = logging.getLogger(__name__)

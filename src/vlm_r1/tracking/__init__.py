@@ -8,11 +8,11 @@ that is away costs nothing: the files have it all. MLflow is imported by the fun
 telemetry is off. docs/tracking.md shows the views.
 """
 
-from vlm_r1.tracking.live import method_run
+from vlm_r1.tracking.evaluations import rebuild, track_evaluation, track_report
+from vlm_r1.tracking.live_logging import method_run
+from vlm_r1.tracking.runs import configure, later, pipeline_run_id, read_contract
 from vlm_r1.tracking.samples import draw_sample
-from vlm_r1.tracking.scores import rebuild, track_evaluation, track_report
 from vlm_r1.tracking.trainings import track_training
-from vlm_r1.tracking.tree import configure, later, pipeline_run_id, read_contract
 
 __all__ = [
     "configure",

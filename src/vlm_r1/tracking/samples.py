@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from vlm_r1 import paths
 from vlm_r1.data.images import open_picture
-from vlm_r1.tracking.tree import Branch
+from vlm_r1.tracking.runs import Branch
 
 SAMPLES_PER_STEP = 16  # rows shown; the files keep all (2 records, 8 completions each)
 PICTURE_PX = 256  # longer side of a picture in the table of samples

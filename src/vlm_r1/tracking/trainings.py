@@ -5,10 +5,9 @@ from pathlib import Path
 
 from vlm_r1 import paths
 from vlm_r1.config import Params
-from vlm_r1.contract import TrainingContract, read_terms, require_equal
 from vlm_r1.models.digest import checkpoint_digest
-from vlm_r1.tracking.samples import log_samples
-from vlm_r1.tracking.tree import (
+from vlm_r1.rec.contract import TrainingContract, read_terms, require_equal
+from vlm_r1.tracking.runs import (
     CONTRACT,
     METHOD,
     Branch,
@@ -18,6 +17,7 @@ from vlm_r1.tracking.tree import (
     metrics_of,
     pipeline_run_id,
 )
+from vlm_r1.tracking.samples import log_samples
 
 
 def track_training(root: Path, params: Params, contract: TrainingContract, method: str) -> str:

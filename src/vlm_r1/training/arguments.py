@@ -1,7 +1,6 @@
 """params.yaml -> TRL's arguments. The one place where our names meet TRL's."""
 
 import math
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,10 @@ import torch
 from trl import GRPOConfig, SFTConfig
 
 from vlm_r1.config import Params
-from vlm_r1.config.training import Grpo, Launch, Optimizer
+from vlm_r1.config.deepspeed import deepspeed_config
+from vlm_r1.config.training import Launch, Optimizer
 from vlm_r1.errors import ConfigError
-from vlm_r1.training.zero import deepspeed_config
+from vlm_r1.preflight.checks import require_rollouts
 
 
 def sft_arguments(params: Params, output: Path, processes: int = 1) -> SFTConfig:
@@ -70,38 +70,6 @@ def prompts_read(arguments: SFTConfig | GRPOConfig) -> int:
     per_rollout = arguments.steps_per_generation * arguments.num_iterations
     rollouts = math.ceil(micro_batches / per_rollout)
     return rollouts * arguments.generation_batch_size // arguments.num_generations
-
-
-def require_rollouts(grpo: Grpo, processes: int) -> None:
-    """Refuse what TRL would refuse or spoil once the model is loaded.
-
-    Raises:
-        ConfigError: a rollout without whole groups, vLLM missing, or its known defect.
-    """
-    rows = grpo.micro_batch * processes * (grpo.steps_per_generation or 0)
-    if rows % grpo.num_generations:
-        raise ConfigError(
-            got=f"a rollout of {grpo.steps_per_generation} x {processes} x micro_batch "
-            f"{grpo.micro_batch} = {rows} completions, grpo.num_generations {grpo.num_generations}",
-            need="whole groups of num_generations completions in a rollout",
-            because="an advantage is a reward's distance from its group's mean",
-            do="choose another grpo.steps_per_generation or grpo.micro_batch",
-        )
-    if grpo.rollouts == "vllm_colocate":
-        raise ConfigError(
-            got="grpo.rollouts: vllm_colocate",
-            need="rollouts: transformers, or vllm_server",
-            because="TRL 1.16 hands vLLM prompts whose image placeholders are expanded already, "
-            "and vLLM expands them again: the model is asked something else (TRL #6294)",
-            do="use vllm_server, where TRL places the features itself, or transformers",
-        )
-    if grpo.rollouts == "vllm_server" and find_spec("vllm") is None:
-        raise ConfigError(
-            got="grpo.rollouts: vllm_server, and no package vllm here",
-            need="vllm here, and a vLLM server at grpo.vllm_server_url, on other GPUs",
-            because="TRL hands the server its weights through vllm's own communicator",
-            do="pip install 'trl[vllm]' and start the server, or rollouts: transformers",
-        )
 
 
 def _shared_arguments(params: Params, optimizer: Optimizer, output: Path) -> dict:

@@ -10,7 +10,7 @@ from typing import Any
 from accelerate import PartialState
 from transformers import TrainerCallback
 
-from vlm_r1.contract import TrainingContract
+from vlm_r1.rec.contract import TrainingContract
 from vlm_r1.training.resume import read_log
 
 logger = logging.getLogger(__name__)

@@ -22,11 +22,11 @@ import pandas as pd
 from trl import GRPOConfig, SFTConfig
 
 from vlm_r1.config import Params
-from vlm_r1.contract import TrainingContract, differences
+from vlm_r1.config.deepspeed import deepspeed_config
 from vlm_r1.errors import ModelError
 from vlm_r1.paths import step_of
-from vlm_r1.rewards.custom import source_file
-from vlm_r1.training.zero import deepspeed_config
+from vlm_r1.rec.contract import TrainingContract, differences
+from vlm_r1.rec.rewards.custom import source_file
 
 CONFIGURATION = "configuration.json"
 LOG, SAMPLES = "training_log.jsonl", "samples"

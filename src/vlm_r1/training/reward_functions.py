@@ -11,9 +11,9 @@ from transformers import TrainerState
 
 from vlm_r1.config import Params
 from vlm_r1.errors import ConfigError
-from vlm_r1.rewards import REWARDS
-from vlm_r1.rewards.batch import Batch
-from vlm_r1.rewards.custom import Function, load_function, require_rewards
+from vlm_r1.rec.rewards import REWARDS
+from vlm_r1.rec.rewards.batch import Batch
+from vlm_r1.rec.rewards.custom import Function, load_function, require_rewards
 
 SAMPLE_COLUMNS = ("record_id", "image", "expression", "completion", "box", "true_box", "reward")
 

@@ -10,22 +10,22 @@ import pandas as pd
 from transformers import PreTrainedModel, PrinterCallback, Trainer
 from trl import GRPOConfig, SFTConfig
 
-from vlm_r1 import prompts
 from vlm_r1.config import Params, Task
-from vlm_r1.contract import TrainingContract
 from vlm_r1.data.images import open_picture
-from vlm_r1.models import guard
 from vlm_r1.models.families import family_of
 from vlm_r1.models.loading import load_model, load_processor
-from vlm_r1.models.options import freeze, lora_config
-from vlm_r1.models.probes import Sample, processor_checks
+from vlm_r1.models.trainable import freeze, lora_config
+from vlm_r1.preflight import checks as guard
+from vlm_r1.preflight.probes import Sample, processor_checks
+from vlm_r1.rec import prompts
+from vlm_r1.rec.contract import TrainingContract
 from vlm_r1.training import resume
 from vlm_r1.training.arguments import grpo_arguments, is_cpu, prompts_read, sft_arguments
 from vlm_r1.training.callbacks import Listener, LogFile, Stopwatch, WriteContract
-from vlm_r1.training.cost import estimate_flops, size_of
+from vlm_r1.training.dataset import grpo_rows, sft_rows, training_order
+from vlm_r1.training.flops import estimate_flops, size_of
 from vlm_r1.training.health import HealthMonitor
 from vlm_r1.training.reward_functions import RewardFunctions
-from vlm_r1.training.rows import grpo_rows, sft_rows, training_order
 from vlm_r1.training.trainers import Grpo, Sft
 
 

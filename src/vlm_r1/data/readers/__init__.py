@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from vlm_r1.data.readers.base import Reading, Source, unusable
 from vlm_r1.data.readers.llama_factory import read_llama_factory
-from vlm_r1.data.readers.mixture import read_mixture
+from vlm_r1.data.readers.rec_yaml import read_mixture
 from vlm_r1.data.readers.refer import read_refer
-from vlm_r1.data.readers.source import Reading, Source, unusable
 from vlm_r1.data.readers.tables import read_csv, read_our_records, read_parquet
 from vlm_r1.data.readers.vlm_r1 import read_vlm_r1
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any, NotRequired
 from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
-from vlm_r1.data.readers.answers import bare_expression, box_in_answer
-from vlm_r1.data.readers.documents import read_rows
-from vlm_r1.data.readers.source import Found, Reading, Source, collect, picture_path
+from vlm_r1.data.readers.base import Found, Reading, Source, collect, picture_path
+from vlm_r1.data.readers.conversations import bare_expression, box_in_answer
+from vlm_r1.data.readers.json_rows import read_rows
 
 
 @with_config(ConfigDict(strict=True))

@@ -6,8 +6,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from vlm_r1.data.readers.documents import read_bytes
-from vlm_r1.data.readers.source import unusable
+from vlm_r1.data.readers.base import unusable
+from vlm_r1.data.readers.json_rows import read_bytes
 
 PLAIN = "a pickle of lists, dicts, tuples, numbers and strings"
 # What a broken pickle raises, by its opcodes.

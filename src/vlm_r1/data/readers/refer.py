@@ -10,10 +10,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from vlm_r1.data.readers.answers import Box
-from vlm_r1.data.readers.documents import parse_json, read_bytes
-from vlm_r1.data.readers.pickles import read_plain_pickle
-from vlm_r1.data.readers.source import (
+from vlm_r1.data.readers.base import (
     Found,
     Reading,
     Source,
@@ -23,6 +20,9 @@ from vlm_r1.data.readers.source import (
     picture_path,
     unusable,
 )
+from vlm_r1.data.readers.conversations import Box
+from vlm_r1.data.readers.json_rows import parse_json, read_bytes
+from vlm_r1.data.readers.pickles import read_plain_pickle
 
 NEED = "refs(<split by>).p, a pickled list of refs, beside the instances.json they are about"
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from vlm_r1.data.readers.source import (
+from vlm_r1.data.readers.base import (
     Found,
     Reading,
     Source,

@@ -1,0 +1,1 @@
+"""`vlm-r1`: the command line."""

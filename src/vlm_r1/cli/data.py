@@ -1,0 +1,131 @@
+"""`vlm-r1 sources | fetch | convert | validate`: a dataset's files. Heavy imports stand inside."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from vlm_r1.cli.options import AsJson
+from vlm_r1.config import Format, Validation, load_params
+
+data_app = typer.Typer()
+
+FormatName = Annotated[
+    Format | None, typer.Option("--from", help="The file's format; default: told by its suffix.")
+]
+
+
+@data_app.command()
+def sources(as_json: AsJson = False) -> None:
+    """List every archive that VLM-R1 uses: address, size, SHA-256, licence.
+
+    Example: vlm-r1 sources --json
+    """
+    from vlm_r1.data.download.catalog import SOURCES, sources_text
+
+    if as_json:
+        for source in SOURCES:
+            typer.echo(json.dumps(source.model_dump() | {"file": source.file, "url": source.url()}))
+    else:
+        typer.echo(sources_text())
+
+
+@data_app.command()
+def fetch(
+    names: Annotated[list[str], typer.Argument(help="Names that `vlm-r1 sources` lists.")],
+    mirror: Annotated[
+        str | None,
+        typer.Option(envvar="VLM_R1_MIRROR", help="Base address to take the files from instead."),
+    ] = None,
+    retries: Annotated[
+        int, typer.Option(min=0, help="Further tries after a temporary fault; each is logged.")
+    ] = 0,
+    timeout_s: Annotated[float, typer.Option(help="Seconds without an answer.")] = 30.0,
+    unpacked: Annotated[
+        bool, typer.Option("--unpack", help="Also unpack them as data/unpacked/NAME.")
+    ] = False,
+) -> None:
+    """Download archives into data/raw, verify and track them (data/raw/NAME.zip.dvc).
+
+    Goes on where it was, after a fault or a kill. Exit code 75: a later try may succeed.
+
+    Example: vlm-r1 fetch rec_jsons_processed refgta --retries 3
+    """
+    from vlm_r1.data.download.catalog import source_named
+    from vlm_r1.data.download.fetch import fetch_with_retries
+    from vlm_r1.stages import unpack
+
+    for source in [source_named(name) for name in names]:
+        typer.echo(fetch_with_retries(source, Path.cwd(), mirror, retries, timeout_s))
+        if unpacked and source.is_archive:
+            unpack.run(Path.cwd(), source.name)
+
+
+@data_app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A dataset's file.")],
+    to: Annotated[Literal["records", "vlm-r1"], typer.Option(help="What to write.")],
+    out: Annotated[Path, typer.Option(help="The file; vlm-r1 as *.jsonl has a row a line.")],
+    source_format: FormatName = None,
+    image_root: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Folder of the pictures, for their sizes."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="The one of its splits to take, or a name for the rows.")
+    ] = None,
+) -> None:
+    """Convert a dataset's own file into records.parquet or VLM-R1's JSON; whole or not at all.
+
+    Formats are shown in docs/data.md, with a row of each.
+
+    Example: vlm-r1 convert --from refer "refs(unc).p" --to vlm-r1 --out val.json --split val
+    """
+    from vlm_r1.data.convert import convert_file
+
+    count = convert_file(source, source_format, to, out, image_root, split)
+    typer.echo(f"{count} records: {out}")
+
+
+@data_app.command()
+def validate(
+    records: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A dataset's file.")],
+    out: Annotated[Path, typer.Option(help="Folder for validation.json and validation.html.")],
+    image_root: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Folder of the pictures.")
+    ] = None,
+    metadata_only: Annotated[
+        bool, typer.Option("--metadata-only", help="Open no picture; compare them by id.")
+    ] = False,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="Records that must share no picture."),
+    ] = None,
+    source_format: FormatName = None,
+    params: Annotated[
+        Path | None, typer.Option(help="Take the section `validation` from here.")
+    ] = None,
+) -> None:
+    """Check a dataset before anything is trained on it: 0 it passes, 1 it fails, 2 wrong usage.
+
+    Example: vlm-r1 validate my.csv --image-root photos --out checked --against train.json
+    """
+    from vlm_r1.data.validation.check_file import check_file
+
+    if not metadata_only and (image_root is None or not image_root.is_dir()):
+        raise typer.BadParameter(
+            "need the folder of the pictures, or --metadata-only", param_hint="--image-root"
+        )
+    bounds = Validation() if params is None else load_params(params).validation
+    told = check_file(
+        records,
+        source_format,
+        image_root or Path(),
+        out,
+        bounds=bounds,
+        against=against or [],
+        metadata_only=metadata_only,
+    )
+    typer.echo("\n".join(told.lines))
+    raise typer.Exit(0 if told.passed else 1)

@@ -1,0 +1,1 @@
+"""Public archives: what there is, downloading, verifying, unpacking."""

@@ -1,0 +1,47 @@
+"""The box and the phrase in rows that are conversations: a question, and an answer with a box."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import Field, FiniteFloat, TypeAdapter
+from pydantic_core import from_json
+
+from vlm_r1.rec.prompts import QUESTION, expression_in
+
+Box = Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
+
+_BOX = TypeAdapter(Box)
+_FENCED = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
+_IMAGE_TOKEN = "<image>"
+
+
+def bare_expression(problem: str) -> str:
+    """The phrase in a `problem` sentence; the inverse of `prompts.question_for`.
+
+    Raises:
+        ValueError: the sentence is not VLM-R1's question.
+    """
+    expression = expression_in(problem.replace(_IMAGE_TOKEN, "").strip())
+    if expression is None:
+        raise ValueError(f"the question is not the sentence {QUESTION!r} (found {problem[:60]!r})")
+    return expression
+
+
+def box_in_answer(answer: Any) -> list[float]:
+    """The one box, xyxy, that an answer states.
+
+    Takes a list of four numbers, its JSON, or JSON (fenced or not) with one `bbox_2d`.
+
+    Raises:
+        ValueError: there is no box, or more than one.
+    """
+    if isinstance(answer, str):
+        fenced = _FENCED.search(answer)
+        answer = from_json((fenced[1] if fenced else answer).encode())
+    if isinstance(answer, list) and answer and isinstance(answer[0], dict):
+        if len(answer) != 1:
+            raise ValueError(f"{len(answer)} boxes in one answer, need one")
+        answer = answer[0]
+    if isinstance(answer, dict):
+        answer = answer.get("bbox_2d")
+    return _BOX.validate_python(answer, strict=True)

@@ -1,0 +1,1 @@
+"""The synthetic worlds: scenes, phrases, drawings."""

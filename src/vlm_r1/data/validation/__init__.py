@@ -1,0 +1,1 @@
+"""Data validation: the Great Expectations suite, leakage, the outcome and its page."""

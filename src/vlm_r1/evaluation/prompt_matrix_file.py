@@ -1,0 +1,56 @@
+"""The prompt matrix on disk: matrix.json names the cells, each cell is a result file beside it."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vlm_r1.errors import ResultError
+from vlm_r1.rec.results import first_fault
+
+FILE = "matrix.json"
+
+
+class PromptCell(BaseModel):
+    """One model asked with one template on one dataset; `file` is relative to the matrix."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Literal["base", "sft", "grpo"]
+    step: int
+    template: str
+    dataset: str
+    file: str
+
+
+class PromptMatrix(BaseModel):
+    """All cells; none where the matrix is turned off."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cells: list[PromptCell]
+
+    def write(self, folder: Path) -> None:
+        """Write matrix.json into `folder`."""
+        (folder / FILE).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def read_matrix(folder: Path) -> PromptMatrix:
+    """The matrix in `folder`.
+
+    Raises:
+        ResultError: matrix.json is missing or broken.
+    """
+    path = folder / FILE
+    try:
+        return PromptMatrix.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        fault = "no such file"
+    except ValidationError as error:
+        fault = first_fault(error)
+    raise ResultError(
+        got=f"{path}: {fault}",
+        need='{"cells": [...]} as the stage `prompts` writes it, also when it is turned off',
+        because="the report says whether prompts were compared",
+        do="`dvc repro prompts`",
+    )

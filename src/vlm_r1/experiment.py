@@ -1,0 +1,58 @@
+"""The terms in force: the contract that params, base and training records set. Loads no torch."""
+
+from pathlib import Path
+
+from vlm_r1 import paths
+from vlm_r1.config import Params
+from vlm_r1.data.records import read_records, records_digest
+from vlm_r1.models.digest import checkpoint_digest
+from vlm_r1.rec.contract import (
+    Contract,
+    TrainingContract,
+    read_terms,
+    require_equal,
+    training_contract,
+)
+
+
+def contract_of(params: Params, root: Path) -> TrainingContract:
+    """The contract that the base and the training records on disk set."""
+    records = read_records(root / paths.records_file(params.train_dataset))
+    return training_contract(
+        params,
+        base_digest=checkpoint_digest(base_path(params, root)),
+        records_digest=records_digest(records),
+    )
+
+
+def base_path(params: Params, root: Path) -> str | Path:
+    """The base as a folder of the project, or as the hub name it is."""
+    folder = root / params.task.base_model
+    return folder if folder.exists() else params.task.base_model
+
+
+def checkpoint_path(
+    params: Params, root: Path, run: str, step: int, contract: Contract
+) -> str | Path:
+    """The folder of a step's checkpoint, whose contract must be the one in force.
+
+    Raises:
+        ModelError: the folder or its contract is missing.
+        ContractError: it was trained under other terms.
+    """
+    if step == 0:
+        return base_path(params, root)
+    folder = paths.checkpoint_dir(run, step)
+    require_terms(root, folder, contract)
+    return root / folder
+
+
+def require_terms(root: Path, checkpoint: Path, contract: Contract) -> None:
+    """Refuse a checkpoint (relative to `root`) that was trained under other terms.
+
+    Raises:
+        ModelError: its contract is missing.
+        ContractError: it was trained under other terms.
+    """
+    in_force = contract.model_dump(include=set(TrainingContract.model_fields))
+    require_equal({str(checkpoint): read_terms(root, checkpoint), "params.yaml": in_force})

@@ -1,0 +1,1 @@
+"""Asking checkpoints: batched generation, its cache, and result files. Loads torch."""

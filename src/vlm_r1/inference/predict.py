@@ -1,0 +1,84 @@
+"""One picture, one phrase, one checkpoint: the box, and the picture with the box drawn."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from vlm_r1.config import METHODS, Params
+from vlm_r1.data.images import open_picture
+from vlm_r1.inference.generate import ask_all
+from vlm_r1.inference.questions import Completion, question_about
+from vlm_r1.models.loading import load_model, load_processor
+from vlm_r1.rec.parsing import Unparsed, box_in_original, parse_answer
+
+BOX_RGB = (255, 0, 90)
+
+
+def predict_box(
+    params: Params,
+    root: Path,
+    model: str,
+    image: Path,
+    phrase: str,
+    template: str | None,
+    out: Path | None,
+) -> dict:
+    """Ask a checkpoint for the box of `phrase` in `image`.
+
+    Args:
+        params: `task` says frame, pixel budget, dtype and attention.
+        model: a checkpoint folder, a hub name, or `models:/NAME@ALIAS`.
+        template: a name of `prompts.TEMPLATES`; None takes the checkpoint's own.
+        out: where to write the picture with its box; nothing is written if there is no box.
+
+    Returns:
+        {box: [x1, y1, x2, y2] in original pixels or None, reason, completion}.
+
+    Raises:
+        DataError: the picture is missing or broken.
+        ModelError: the checkpoint cannot be used.
+    """
+    picture = open_picture(image)
+    checkpoint = _checkpoint(root, model)
+    question = question_about(template or _own_template(params, checkpoint), phrase, image)
+    completion = ask_all(
+        load_model(checkpoint, params.task),
+        load_processor(checkpoint, params.task),
+        [question],
+        batch_tokens=params.evaluate.batch_tokens,
+        max_new_tokens=params.evaluate.max_new_tokens,
+    )[0]
+    answer = _answer(completion, params.task.frame, (picture.height, picture.width))
+    if out is not None and answer["box"] is not None:
+        _draw(picture, answer["box"], out)
+    return answer
+
+
+def _checkpoint(root: Path, model: str) -> str | Path:
+    if model.startswith("models:/"):
+        from vlm_r1.tracking import registry
+
+        return registry.resolve(root, model)
+    return model
+
+
+def _own_template(params: Params, checkpoint: str | Path) -> str:
+    """The prompt of the method whose folder the checkpoint lies in; the plain one otherwise."""
+    method = Path(checkpoint).resolve().parent.name
+    return getattr(params.task.prompts, method) if method in METHODS else "plain"
+
+
+def _answer(completion: Completion, frame: str, image_size: tuple[int, int]) -> dict:
+    parsed = parse_answer(completion.text, frame)
+    if isinstance(parsed, Unparsed):
+        return {"box": None, "reason": parsed.reason, "completion": completion.text}
+    box = box_in_original(parsed, image_size, completion.input_size)
+    return {"box": np.round(box, 2).tolist(), "reason": None, "completion": completion.text}
+
+
+def _draw(picture: Image.Image, box: list[float], out: Path) -> None:
+    thickness = max(1, round(max(picture.size) / 200))
+    ImageDraw.Draw(picture).rectangle(tuple(box), outline=BOX_RGB, width=thickness)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(out)

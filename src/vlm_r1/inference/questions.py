@@ -1,0 +1,45 @@
+"""What a model is asked and what it answers, before anybody reads the answer. Loads no torch."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlm_r1.data.images import picture_digest
+from vlm_r1.rec import prompts
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a model is asked: the user turn and the picture's file."""
+
+    text: str
+    picture: Path
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What it answered, and what it saw: `input_size` is (height, width) after the resize."""
+
+    text: str
+    input_size: tuple[int, int]
+
+
+def question_about(template: str, expression: str, picture: Path) -> Question:
+    """The question for a bare expression, asked with a template of `prompts.TEMPLATES`."""
+    return Question(prompts.ask(template, prompts.question_for(expression)), picture)
+
+
+def questions_digest(questions: list[Question]) -> str:
+    """First 32 hex digits of the SHA-256 of every question's words and picture bytes, in order.
+
+    File names and true boxes are no part of it: a model sees neither.
+
+    Raises:
+        DataError: a picture is missing.
+    """
+    pictures = {file: picture_digest(file) for file in dict.fromkeys(q.picture for q in questions)}
+    total = hashlib.sha256()
+    for question in questions:
+        total.update(json.dumps([question.text, pictures[question.picture]]).encode() + b"\n")
+    return total.hexdigest()[:32]

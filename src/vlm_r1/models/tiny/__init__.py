@@ -1,0 +1,1 @@
+"""The tiny Qwen2.5-VL: configuration, tokenizer, curriculum, pretraining."""

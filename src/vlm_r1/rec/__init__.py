@@ -1,0 +1,1 @@
+"""Referring expression comprehension: boxes, prompts, parsing, rewards. Text and numpy only."""

@@ -1,0 +1,111 @@
+"""The fairness contract: what must be equal before two methods may be compared."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from vlm_r1.config import Params
+from vlm_r1.errors import ContractError, ModelError
+from vlm_r1.rec.parsing import PARSER_VERSION
+
+SCORING_VERSION = "1"
+
+
+class TrainingContract(BaseModel):
+    """The terms of training, written into every checkpoint as contract.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_digest: str
+    training_records_digest: str
+    min_pixels: int
+    max_pixels: int
+    frame: str
+    prompts_per_step: int
+    step_grid: list[int]
+    seed: int
+    dtype: str
+    prompts: dict[str, str]  # method -> template name
+
+    @property
+    def digest(self) -> str:
+        """First 16 hex digits of the SHA-256 of the terms."""
+        text = json.dumps(self.model_dump(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Contract(TrainingContract):
+    """The terms of training and of evaluation, written into every result's metadata."""
+
+    max_new_tokens: int
+    decoding: Literal["greedy, to </answer>"] = "greedy, to </answer>"
+    parser_version: str = PARSER_VERSION
+    scoring_version: str = SCORING_VERSION
+
+
+def training_contract(params: Params, base_digest: str, records_digest: str) -> TrainingContract:
+    """The contract that `params` sets for training from this base on these records."""
+    return TrainingContract(
+        base_digest=base_digest,
+        training_records_digest=records_digest,
+        min_pixels=params.task.min_pixels,
+        max_pixels=params.task.max_pixels,
+        frame=params.task.frame,
+        prompts_per_step=params.train.prompts_per_step,
+        step_grid=params.train.step_grid,
+        seed=params.experiment.seed,
+        dtype=params.task.dtype,
+        prompts=params.task.prompts.model_dump(),
+    )
+
+
+def evaluation_contract(training: TrainingContract, params: Params) -> Contract:
+    """`training`'s terms with those of evaluation added."""
+    return Contract(**training.model_dump(), max_new_tokens=params.evaluate.max_new_tokens)
+
+
+def read_terms(root: Path, checkpoint: Path) -> dict[str, Any]:
+    """The terms in a checkpoint's contract.json; `checkpoint` is relative to `root`.
+
+    Raises:
+        ModelError: the checkpoint or its contract.json is missing.
+    """
+    try:
+        return json.loads((root / checkpoint / "contract.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(
+            got=f"{checkpoint}: no contract.json",
+            need="every checkpoint of the step grid, as training wrote it",
+            because="a checkpoint without its contract cannot be compared with another",
+            do="`dvc checkout`, or `dvc repro` to train again",
+        ) from None
+
+
+def differences(a: dict, b: dict) -> list[str]:
+    """One "field: value of a != value of b" for every term in which two contracts differ."""
+    fields = sorted(set(a) | set(b))
+    return [f"{f}: {a.get(f)!r} != {b.get(f)!r}" for f in fields if a.get(f) != b.get(f)]
+
+
+def require_equal(contracts: dict[str, dict]) -> None:
+    """Refuse a comparison whose terms differ.
+
+    Args:
+        contracts: name of each result -> its contract as a dict.
+
+    Raises:
+        ContractError: names the first differing pair, every differing field and both values.
+    """
+    (first_name, first), *others = contracts.items()
+    for name, contract in others:
+        found = differences(first, contract)
+        if found:
+            raise ContractError(
+                got=f"{first_name} and {name} differ in {'; '.join(found)}",
+                need="one contract for all results of a comparison",
+                because="a difference between methods would then be a difference of terms",
+                do="evaluate again under one params.yaml, or pass --allow-unfair and be stamped",
+            )

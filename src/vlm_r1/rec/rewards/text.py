@@ -1,0 +1,67 @@
+"""Rewards for how a completion is written: its format, its length, what it repeats."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from vlm_r1.rec import boxes
+from vlm_r1.rec.parsing import parse_boxes
+from vlm_r1.rec.rewards.batch import Batch
+
+# A thought, then answer tags around a JSON object with four integers (VLM-R1, REC task).
+_R1_FORMAT = re.compile(
+    r"<think>.*?</think>\s*<answer>.*?\{.*\[\d+,\s*\d+,\s*\d+,\s*\d+\].*\}.*?</answer>", re.DOTALL
+)
+MAX_FORMAT_CHARACTERS = 10_000  # beyond it the pattern's backtracking costs more than it tells
+LONGEST_CHARACTERS = 1024  # VLM-R1's length reward counts up to there
+RUN_WORDS = 6  # VLM-R1 counts repeated runs of six words
+
+
+def format_(batch: Batch) -> list[float | None]:
+    """1 where a thought is followed by a JSON object with four integers in answer tags, else 0.
+
+    Example: '<think>left</think><answer>{"bbox_2d": [1, 2, 3, 4]}</answer>' -> 1
+    """
+    return [has_format(text) for text in batch.texts]
+
+
+def length(batch: Batch) -> list[float | None]:
+    """Short is better: falls along a cosine, from L = 0 characters to 1024.
+
+    last + (first - last) (1 + cos(pi min(L, 1024) / 1024)) / 2, with first, last = 1, 0.5 where
+    IoU is above 0.5, and 0, -0.5 elsewhere. None without a true box. (Yeo et al. 2025, with the
+    values of VLM-R1, which takes every answer for correct and goes up again beyond 1024.)
+
+    Example: 512 characters, a hit -> 0.5 + 0.5 (1 + cos(pi / 2)) / 2 = 0.75; a miss -> -0.25
+    """
+    characters = np.minimum([len(text) for text in batch.texts], LONGEST_CHARACTERS)
+    bonus = (1 + np.cos(np.pi * characters / LONGEST_CHARACTERS)) / 4
+    return batch.where_judgeable(np.where(boxes.is_hit(batch.ious), 0.5, -0.5) + bonus)
+
+
+def repetition(batch: Batch) -> list[float | None]:
+    """Minus the share of repeated parts, -1 to 0: of six-word runs, or of boxes if that is more.
+
+    The share is 1 - different / all; a text shorter than six words has no run, and repeats nothing.
+
+    Example: "a b c d e f a b c d e f" has 7 runs, 6 different ones -> 6 / 7 - 1 = -0.143
+    Example: four boxes, two of them different -> 2 / 4 - 1 = -0.5
+    """
+    return [-max(_repeated(_runs(text)), _repeated(parse_boxes(text))) for text in batch.texts]
+
+
+def has_format(text: str) -> float:
+    """1.0 if one completion has the format of `format_`, else 0.0."""
+    if len(text) > MAX_FORMAT_CHARACTERS:
+        return 0.0
+    return float(_R1_FORMAT.search(text) is not None)
+
+
+def _runs(text: str) -> list[tuple[str, ...]]:
+    words = text.lower().split()
+    return list(zip(*(words[start:] for start in range(RUN_WORDS)), strict=False))
+
+
+def _repeated(parts: Sequence[tuple]) -> float:
+    return 1 - len(set(parts)) / len(parts) if parts else 0.0

@@ -1,0 +1,159 @@
+"""Units -> what the report says of whole curves, and of choosing a checkpoint."""
+
+import numpy as np
+
+from vlm_r1.config import METHODS
+from vlm_r1.evaluation.selection import ValidationScore, leaking_choice, pooled_score
+from vlm_r1.report.results_table import TESTED, Table
+from vlm_r1.report.schema import (
+    Comparison,
+    DatasetStatistics,
+    Estimate,
+    MethodStatistics,
+    SelectionLine,
+    Statistics,
+    StepTest,
+)
+from vlm_r1.stats.curves import (
+    POWER,
+    area_between,
+    first_lasting_step,
+    forgetting,
+    generalisation_gap,
+    minimum_detectable_effect,
+)
+from vlm_r1.stats.intervals import Difference, Resampling, holm
+
+
+def curve_statistics(
+    table: Table, comparisons: list[Comparison], resampling: Resampling
+) -> Statistics:
+    """The report's block `statistics`; `comparisons` are those of every common step."""
+    return Statistics(
+        seeds=len(table.seeds),
+        confidence=resampling.confidence,
+        power=POWER,
+        datasets=[
+            _dataset(table, [c for c in comparisons if c.dataset == name], resampling)
+            for name in table.datasets(*TESTED)
+        ],
+        methods=_methods(table, resampling),
+    )
+
+
+def selection_lines(table: Table) -> list[SelectionLine]:
+    """What choosing on each test set would have claimed; empty without validation results.
+
+    Of the first seed's checkpoints, among which the stage `register` chooses.
+
+    Raises:
+        ResultError: a checkpoint was evaluated on a test set and not on validation, or the reverse.
+    """
+    if not table.datasets("validation"):
+        return []
+    return [
+        _selection_line(table, method, dataset)
+        for dataset in table.datasets(*TESTED)
+        for method in METHODS
+    ]
+
+
+def _dataset(
+    table: Table, comparisons: list[Comparison], resampling: Resampling
+) -> DatasetStatistics:
+    dataset, last = comparisons[-1].dataset, comparisons[-1].step
+    trained = _trained(comparisons)
+    tests = [
+        StepTest(step=c.step, p_value=c.p_value, p_holm=p)
+        for c, p in zip(trained, holm([c.p_value for c in trained]), strict=True)
+    ]
+    shown = np.array([test.p_holm < 1 - resampling.confidence for test in tests])
+    steps = [test.step for test in tests]
+    grpo, sft = table["grpo", dataset, last], table["sft", dataset, last]
+    return DatasetStatistics(
+        dataset=dataset,
+        steps=tests,
+        first_step_above_zero=first_lasting_step(steps, shown & [c.ci_low > 0 for c in trained]),
+        first_step_below_zero=first_lasting_step(steps, shown & [c.ci_high < 0 for c in trained]),
+        minimum_detectable_effect=minimum_detectable_effect(
+            grpo.hit, sft.hit, grpo.pictures, resampling
+        ),
+        area=_area(table, dataset, resampling),
+    )
+
+
+def _trained(comparisons: list[Comparison]) -> list[Comparison]:
+    """Those after step 0: at step 0 nothing is trained and only the prompts differ.
+
+    Where step 0 is all there is, it is what is tested.
+    """
+    return [c for c in comparisons if c.step > 0] or comparisons
+
+
+def _area(table: Table, dataset: str, resampling: Resampling) -> Estimate | None:
+    steps = table.common_steps(dataset)
+    if len(steps) < 2:
+        return None
+    curves = {m: np.stack([table[m, dataset, s].hit for s in steps], axis=-2) for m in METHODS}
+    pictures = table.first(dataset).scores.pictures
+    return _estimate(area_between(steps, curves["grpo"], curves["sft"], pictures, resampling))
+
+
+def _methods(table: Table, resampling: Resampling) -> list[MethodStatistics]:
+    """Both methods on the first id and the first ood dataset."""
+    ood = table.datasets("ood")[0]
+    inside = next(iter(table.datasets("id")), None)
+    steps = [set(table.common_steps(name)) for name in (inside, ood) if name is not None]
+    common = sorted(set.intersection(*steps))
+    if len(common) < 2 or common[0] != 0:
+        return []
+    return [_method(table, method, inside, ood, common[-1], resampling) for method in METHODS]
+
+
+def _method(
+    table: Table, method: str, inside: str | None, ood: str, step: int, resampling: Resampling
+) -> MethodStatistics:
+    first, last = (table[method, ood, s] for s in (0, step))
+    gap = None
+    if inside is not None:
+        id_first, id_last = (table[method, inside, s] for s in (0, step))
+        gap = generalisation_gap(
+            1.0 * id_last.hit - id_first.hit,
+            id_last.pictures,
+            1.0 * last.hit - first.hit,
+            last.pictures,
+            resampling,
+        )
+    return MethodStatistics(
+        method=method,
+        id_dataset=inside,
+        ood_dataset=ood,
+        step=step,
+        forgetting=_estimate(forgetting(first.hit, last.hit, last.pictures, resampling)),
+        generalisation_gap=None if gap is None else _estimate(gap),
+    )
+
+
+def _selection_line(table: Table, method: str, dataset: str) -> SelectionLine:
+    steps = [step for step in table.steps(method, dataset) if step > 0]
+    found = leaking_choice(
+        _validation_scores(table, method),
+        {step: table[method, dataset, step].first.scores.hit for step in steps},
+    )
+    return SelectionLine(
+        method=method, dataset=dataset, overclaim=found.overclaim, **found._asdict()
+    )
+
+
+def _validation_scores(table: Table, method: str) -> dict[int, ValidationScore]:
+    """Score of every checkpoint over all validation records, as the stage `register` has it."""
+    names = table.datasets("validation")
+    steps = set.intersection(*(set(table.steps(method, name)) for name in names)) - {0}
+    return {
+        step: pooled_score([table[method, name, step].first.scores for name in names])
+        for step in sorted(steps)
+    }
+
+
+def _estimate(found: Difference) -> Estimate:
+    return Estimate(points=found.mean, ci_low=found.low, ci_high=found.high, p_value=found.p_value)

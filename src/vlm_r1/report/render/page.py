@@ -1,0 +1,197 @@
+"""report.html and report.md from one set of values; every text is escaped by the environment."""
+
+import json
+import re
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from vlm_r1.evaluation.slices import DIMENSIONS
+from vlm_r1.report.analysis import LastStep
+from vlm_r1.report.render.embedding import embed
+from vlm_r1.report.render.gallery import TRUTH_COLOR, Case
+from vlm_r1.report.render.labels import (
+    DIMENSION_WORDS,
+    MODEL_WORDS,
+    RIGHT,
+    ROLES,
+    SECTIONS,
+    TEMPLATE_WORDS,
+    TERM_WORDS,
+)
+from vlm_r1.report.render.svg_charts import curve_charts, published_charts, training_charts
+from vlm_r1.report.schema import Comparison, PromptLine, Report, SliceLine
+from vlm_r1.report.training import QUANTITIES
+from vlm_r1.report.verdict import NAMES, Judgement, p_text, points
+from vlm_r1.stats.intervals import Resampling
+
+TEMPLATES = Path(__file__).parent / "templates"
+# What markdown or HTML would act on; as entities these characters are only themselves.
+MARKDOWN_MARKS = re.compile(r"[&<>|`*\[\]\\~#$]|_(?![A-Za-z0-9])|(?<![A-Za-z0-9])_|:(?=//)|@")
+LINE_ENDS = re.compile(r"[\s\x85\u2028\u2029]+")
+FOREST_HALF_PX = 70  # half the width of the drawing of an interval
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the two pages show."""
+
+    report: Report
+    judgement: Judgement
+    last_steps: list[LastStep]
+    gallery: list[Case]
+    notes: list[str]  # what a reader must know about the files
+    skipped: list[tuple[str, str]]  # file, why it was not read
+    resampling: Resampling
+
+    @property
+    def sections(self) -> list[tuple[str, str]]:
+        """(name, title) of the sections that have something to show, in their order."""
+        empty = {
+            "notes": not (self.notes or self.skipped),
+            "published": not self.report.published,
+            # Who has only logs cannot ask again: there the section would promise too much.
+            "prompts": not (self.report.prompts or self.report.contract.get("verified", True)),
+            "cases": not self.gallery,
+        }
+        return [(name, title) for name, title in SECTIONS.items() if not empty.get(name)]
+
+
+def render_html(page: Page) -> str:
+    """One self-contained page: charts, styles and pictures are inside; nothing needs a script."""
+    environment = _environment(autoescape=True)
+    pictures = max(1, sum(case.png is not None for case in page.gallery))
+    environment.filters["embedded"] = lambda png: embed(png, pictures)
+    environment.globals |= {
+        "curve_charts": curve_charts,
+        "published_charts": published_charts,
+        "training_charts": training_charts,
+        "forest": forest,
+        "farthest": _farthest,
+        "farthest_slice": _farthest_slice,
+        "truth_color": TRUTH_COLOR,
+    }
+    return environment.get_template("report.html.j2").render(page=page, sections=page.sections)
+
+
+def render_markdown(page: Page, figures: list[str]) -> str:
+    """The same as markdown; pictures are files beside it: `figures` (no suffix), gallery/*.png."""
+    environment = _environment(autoescape=False, finalize=_markdown)
+    environment.filters["verbatim"] = Markup  # inside a code block nothing is acted on
+    template = environment.get_template("report.md.j2")
+    return template.render(page=page, sections=page.sections, figures=figures)
+
+
+def markdown_text(text: str) -> str:
+    """`text` on one line, with nothing left that markdown or HTML would act on."""
+    one_line = LINE_ENDS.sub(" ", text)
+    return MARKDOWN_MARKS.sub(lambda mark: f"&#{ord(mark[0])};", one_line)
+
+
+def forest(middle: float, low: float, high: float, farthest: float) -> Markup:
+    """An interval and its zero line as SVG; `farthest` from zero is the drawing's end, points."""
+    per_point = (FOREST_HALF_PX - 6) / (farthest or 1)
+    ends = (min(max(value, -farthest), farthest) for value in (low, middle, high))
+    left, centre, right = (FOREST_HALF_PX + per_point * value for value in ends)
+    side = "grpo" if low > 0 else "sft" if high < 0 else "open"
+    return Markup(
+        f'<svg class="forest {side}" viewBox="0 0 {2 * FOREST_HALF_PX} 18" aria-hidden="true">'
+        f'<line class="zero" x1="{FOREST_HALF_PX}" x2="{FOREST_HALF_PX}" y1="0" y2="18"/>'
+        f'<line class="span" x1="{left:.1f}" x2="{right:.1f}" y1="9" y2="9"/>'
+        f'<circle cx="{centre:.1f}" cy="9" r="4"/></svg>'
+    )
+
+
+def slice_groups(report: Report) -> list[tuple[str, list[SliceLine]]]:
+    """(dimension, its lines over all datasets), in the order of the dimensions.
+
+    A dimension in which all rows of all datasets are alike says nothing and is left out.
+    """
+    groups = [(d, [x for x in report.slices.lines if x.dimension == d]) for d in DIMENSIONS]
+    return [(dimension, lines) for dimension, lines in groups if len({x.name for x in lines}) > 1]
+
+
+def prompt_table(report: Report) -> list[tuple[str, list[list[PromptLine]]]]:
+    """(dataset, a row of cells for each model) of the prompt matrix."""
+    datasets = dict.fromkeys(line.dataset for line in report.prompts)
+    return [
+        (name, [list(row) for _, row in groupby(_of(report, name), key=lambda line: line.model)])
+        for name in datasets
+    ]
+
+
+def _of(report: Report, dataset: str) -> list[PromptLine]:
+    return [line for line in report.prompts if line.dataset == dataset]
+
+
+def _farthest(comparisons: list[Comparison]) -> float:
+    return max(abs(end) for c in comparisons for end in (c.ci_low, c.ci_high))
+
+
+def _farthest_slice(report: Report) -> float:
+    """Of slices that are large enough to be looked at; the others' intervals are cut off."""
+    ends = [
+        abs(end)
+        for line in report.slices.lines
+        if line.difference is not None and not line.small
+        for end in (line.difference.ci_low, line.difference.ci_high)
+    ]
+    return max(ends, default=100.0)
+
+
+def _environment(**options: object) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        **options,
+    )
+    environment.globals |= {
+        "names": NAMES,
+        "roles": ROLES,
+        "right": RIGHT,
+        "terms": TERM_WORDS,
+        "dimensions": DIMENSION_WORDS,
+        "models": MODEL_WORDS,
+        "templates": TEMPLATE_WORDS,
+        "quantities": QUANTITIES,
+        "slice_groups": slice_groups,
+        "prompt_table": prompt_table,
+    }
+    environment.filters |= {
+        "points": points,
+        "one": lambda value: f"{value:.1f}",
+        "two": _two_digits,
+        "three": lambda value: f"{value:.3f}",
+        "count": lambda value: f"{value:,.0f}",
+        "p": p_text,
+        "box": _box_text,
+        "value": _value_text,
+        "zip": zip,
+    }
+    return environment
+
+
+def _markdown(value: object) -> object:
+    """Every printed expression of the markdown template passes here."""
+    if isinstance(value, Markup):
+        return str(value)
+    return markdown_text(value) if isinstance(value, str) else value
+
+
+def _two_digits(value: float) -> str:
+    """A quantity of unknown size: whole from 10 on, else two significant digits."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _box_text(box: tuple[float, ...] | None) -> str:
+    return "no box" if box is None else f"({', '.join(f'{side:.0f}' for side in box)})"
+
+
+def _value_text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,301 @@
+"""Units, one evaluation each with its scores, and the table of points that they make.
+
+A point is (method, dataset, step): one unit for each seed, all in the dataset's one row order.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlm_r1 import paths
+from vlm_r1.config import METHODS, Params
+from vlm_r1.errors import ResultError
+from vlm_r1.evaluation.coordinate_correction import Correction, correct_boxes
+from vlm_r1.evaluation.frame_check import FrameFinding, check_frame
+from vlm_r1.evaluation.pairing import pair_rows
+from vlm_r1.evaluation.scores import Scores
+from vlm_r1.evaluation.scoring import score_results
+from vlm_r1.rec.contract import differences, require_equal
+from vlm_r1.rec.results import ResultFile, ResultRow, read_results
+
+TESTED = ("id", "ood")  # roles that are compared; validation is for choosing a checkpoint only
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One (method, seed, checkpoint, dataset) evaluation; `rows` and `scores` in the same order.
+
+    `seed` is that of the training run; None where logs do not tell.
+    """
+
+    method: str
+    dataset: str
+    role: str
+    step: int
+    seed: int | None
+    source: str  # file
+    rows: list[ResultRow]
+    scores: Scores
+    contract: dict[str, Any]
+    records_digest: str | None
+
+    @cached_property
+    def correction(self) -> Correction:
+        """The boxes with their coordinates corrected, fitted on one half of the pictures each."""
+        scores = self.scores
+        return correct_boxes(scores.boxes, scores.truth, scores.pictures)
+
+    def frame_finding(self, tests: int) -> FrameFinding:
+        """How the boxes score in every frame whose sizes the rows tell; one of `tests` checks."""
+        scores = self.scores
+        return check_frame(
+            scores.written, scores.truth, *scores.sizes, scores.pictures, scores.frame, tests=tests
+        )
+
+
+@dataclass(frozen=True)
+class Point:
+    """One (method, dataset, step): its units, one a seed. Means are over all of them.
+
+    `hit` and `corrected_hit` are bool, (n,) of one seed or (seeds, n) of several, as the
+    statistics take them.
+    """
+
+    units: tuple[Unit, ...]
+
+    @property
+    def first(self) -> Unit:
+        """The unit of the first seed: what is shown of single rows."""
+        return self.units[0]
+
+    @property
+    def method(self) -> str:
+        """sft or grpo."""
+        return self.first.method
+
+    @property
+    def dataset(self) -> str:
+        """The dataset's name."""
+        return self.first.dataset
+
+    @property
+    def role(self) -> str:
+        """The dataset's role."""
+        return self.first.role
+
+    @property
+    def step(self) -> int:
+        """The checkpoint's step."""
+        return self.first.step
+
+    @property
+    def pictures(self) -> np.ndarray:
+        """(n,), the cluster of each row."""
+        return self.first.scores.pictures
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self.first.scores.n
+
+    @property
+    def hit(self) -> np.ndarray:
+        """IoU above 0.5."""
+        return _level([unit.scores.hit for unit in self.units])
+
+    @property
+    def overlap(self) -> np.ndarray:
+        """IoU in 0-1, shaped as `hit`; 0 where unparsed."""
+        return _level([unit.scores.overlap for unit in self.units])
+
+    @property
+    def accuracy(self) -> float:
+        """Percent."""
+        return 100 * float(self.hit.mean())
+
+    @property
+    def mean_iou(self) -> float:
+        """0-1; an unparsed row counts as 0."""
+        return float(self.overlap.mean())
+
+    @property
+    def parse_rate(self) -> float:
+        """Share of answers (0-1) from which a box could be read."""
+        return float(np.mean([unit.scores.parse_rate for unit in self.units]))
+
+    @cached_property
+    def correction(self) -> Correction:
+        """The units' corrections; `raw_hit` and `hit` shaped as `hit` here."""
+        parts = [unit.correction for unit in self.units]
+        reasons = [part.reason for part in parts]
+        return Correction(
+            boxes=_level([part.boxes for part in parts]),
+            raw_hit=_level([part.raw_hit for part in parts]),
+            hit=_level([part.hit for part in parts]),
+            halves=tuple(half for part in parts for half in part.halves),
+            reason=reasons[0] if None not in reasons else None,
+        )
+
+
+class Table:
+    """The points of a comparison, looked up by method, dataset and step.
+
+    All units of a dataset hold its rows in one order, so that arrays of two points pair row by row.
+
+    Raises:
+        ResultError: two units of a dataset hold different rows, or a point lacks a seed.
+    """
+
+    def __init__(self, units: Iterable[Unit]) -> None:
+        self.units = _in_one_order(list(units))
+        self.seeds = list(dict.fromkeys(unit.seed for unit in self.units))
+        grouped: dict[tuple[str, str, int], list[Unit]] = {}
+        for unit in self.units:
+            grouped.setdefault((unit.method, unit.dataset, unit.step), []).append(unit)
+        for group in grouped.values():
+            _require_seeds(group, self.seeds)
+        self._points = {key: Point(tuple(group)) for key, group in grouped.items()}
+
+    def __getitem__(self, key: tuple[str, str, int]) -> Point:
+        return self._points[key]
+
+    def __contains__(self, key: tuple[str, str, int]) -> bool:
+        return key in self._points
+
+    def datasets(self, *roles: str) -> list[str]:
+        """Names of the datasets with these roles (all without), by role, then in given order."""
+        roles = roles or ("validation", *TESTED)
+        return list(
+            dict.fromkeys(u.dataset for role in roles for u in self.units if u.role == role)
+        )
+
+    def first(self, dataset: str) -> Unit:
+        """Any unit of `dataset`; all hold the same rows."""
+        return next(unit for unit in self.units if unit.dataset == dataset)
+
+    def steps(self, method: str, dataset: str) -> list[int]:
+        """Steps at which `method` was evaluated on `dataset`."""
+        return sorted(step for m, d, step in self._points if (m, d) == (method, dataset))
+
+    def common_steps(self, dataset: str) -> list[int]:
+        """Steps at which every method was evaluated on `dataset`."""
+        return sorted(set.intersection(*(set(self.steps(m, dataset)) for m in METHODS)))
+
+
+def read_unit(root: Path, params: Params, method: str, dataset: str, step: int, seed: int) -> Unit:
+    """The unit in results/<run>/<dataset>/step-<step>.json.
+
+    Raises:
+        ResultError: the file is missing or broken, or its meta names another unit.
+    """
+    file = paths.result_file(params.run_name(method, seed), dataset, step)
+    result = read_results(root / file)
+    named = {"method": method, "dataset": dataset, "step": step}
+    found = {key: (result.meta or {}).get(key) for key in named}
+    if found != named:
+        raise ResultError(
+            got=f"{file}: meta says {found}",
+            need=f"{named}, as the path says",
+            because="a renamed file would put its numbers under another name",
+            do="`dvc repro` to evaluate again",
+        )
+    role = params.datasets[dataset].role
+    return make_unit(result, source=str(file), role=role, seed=seed, **named)
+
+
+def make_unit(
+    result: ResultFile,
+    *,
+    method: str,
+    dataset: str,
+    role: str,
+    step: int,
+    source: str,
+    seed: int | None = None,
+) -> Unit:
+    """Score a result file.
+
+    Raises:
+        ResultError: a row cannot be scored; the message names the file.
+    """
+    try:
+        scores = score_results(result)
+    except ResultError as error:
+        raise ResultError(f"{source}: {error.got}", error.need, error.because, error.do) from None
+    meta = result.meta or {}
+    return Unit(
+        method=method,
+        dataset=dataset,
+        role=role,
+        step=step,
+        seed=seed,
+        source=source,
+        rows=result.results,
+        scores=scores,
+        contract=meta.get("contract", {"verified": False}),
+        records_digest=meta.get("records_digest"),
+    )
+
+
+def check_fairness(units: list[Unit], allow_unfair: bool) -> list[str]:
+    """The terms in which units differ, "field: one value != another"; empty where all is fair.
+
+    Terms are the contract, its seed only among the runs of one seed, and for the units of one
+    dataset the digest of its records.
+
+    Raises:
+        ContractError: terms differ and `allow_unfair` is not given.
+    """
+    found = []
+    for group in _groups_of_terms(units):
+        if not allow_unfair:
+            require_equal(group)
+        first, *others = group.values()
+        found += [line for other in others for line in differences(first, other)]
+    return list(dict.fromkeys(found))
+
+
+def _groups_of_terms(units: list[Unit]) -> list[dict[str, dict]]:
+    """Source -> terms, in groups within which they must be equal."""
+    seeds = dict.fromkeys(unit.seed for unit in units)
+    first = [next(unit for unit in units if unit.seed == seed) for seed in seeds]
+    datasets = dict.fromkeys(unit.dataset for unit in units)
+    return [
+        *({u.source: u.contract for u in units if u.seed == seed} for seed in seeds),
+        {u.source: {k: v for k, v in u.contract.items() if k != "seed"} for u in first},
+        *({u.source: {d: u.records_digest} for u in units if u.dataset == d} for d in datasets),
+    ]
+
+
+def _level(arrays: list[np.ndarray]) -> np.ndarray:
+    """One array as it is, several stacked with the seeds in front."""
+    return arrays[0] if len(arrays) == 1 else np.stack(arrays)
+
+
+def _require_seeds(group: list[Unit], seeds: list[int | None]) -> None:
+    found = [unit.seed for unit in group]
+    if sorted(found, key=seeds.index) != seeds:
+        unit = group[0]
+        raise ResultError(
+            got=f"{unit.method} on {unit.dataset} at step {unit.step}: seeds {found}",
+            need=f"each of {seeds} once",
+            because="a mean over other runs at each step is no curve",
+            do="evaluate every training run at every step, on every dataset",
+        )
+
+
+def _in_one_order(units: list[Unit]) -> list[Unit]:
+    reference: dict[str, Unit] = {}
+    return [_like(reference.setdefault(unit.dataset, unit), unit) for unit in units]
+
+
+def _like(reference: Unit, unit: Unit) -> Unit:
+    """`unit` in the row order of `reference`."""
+    if unit is reference:
+        return unit
+    order = pair_rows(reference.rows, unit.rows, (reference.source, unit.source)).b
+    return replace(unit, rows=[unit.rows[i] for i in order], scores=unit.scores.take(order))

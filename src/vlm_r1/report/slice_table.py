@@ -1,0 +1,55 @@
+"""Units -> the report's block `slices`: both methods on every slice at the last common step."""
+
+import numpy as np
+
+from vlm_r1.evaluation.slices import SMALL_N, Slice, slice_rows
+from vlm_r1.report.results_table import TESTED, Point, Table
+from vlm_r1.report.schema import Estimate, LeftOut, Share, SliceLine, Slices
+from vlm_r1.stats.intervals import Resampling, interval, paired_difference
+
+
+def slice_block(table: Table, resampling: Resampling) -> Slices:
+    """Every slice of every tested dataset, and what could not be sliced."""
+    lines, left_out = [], []
+    for dataset in table.datasets(*TESTED):
+        step = table.common_steps(dataset)[-1]
+        sft, grpo = table["sft", dataset, step], table["grpo", dataset, step]
+        found = slice_rows(grpo.first.rows, dataset)
+        lines += [_line(one, sft, grpo, resampling) for one in found.slices]
+        left_out += [
+            LeftOut(dataset=dataset, dimension=dimension, reason=reason)
+            for dimension, reason in found.left_out.items()
+        ]
+    return Slices(small_n=SMALL_N, lines=lines, left_out=left_out)
+
+
+def _line(one: Slice, sft: Point, grpo: Point, resampling: Resampling) -> SliceLine:
+    pictures = grpo.pictures[one.rows]
+    ours, theirs = (point.hit[..., one.rows] for point in (grpo, sft))
+    count = len(set(pictures))
+    return SliceLine(
+        dataset=grpo.dataset,
+        step=grpo.step,
+        dimension=one.dimension,
+        name=one.name,
+        n=len(one.rows),
+        n_images=count,
+        small=len(one.rows) < SMALL_N,
+        sft=_share(theirs, pictures, resampling),
+        grpo=_share(ours, pictures, resampling),
+        difference=_difference(ours, theirs, pictures, resampling) if count > 1 else None,
+    )
+
+
+def _share(hits: np.ndarray, pictures: np.ndarray, resampling: Resampling) -> Share:
+    if len(set(pictures)) < 2:
+        return Share(percent=100 * float(np.mean(hits)), ci_low=None, ci_high=None)
+    mean, low, high = interval(hits, pictures, resampling)
+    return Share(percent=mean, ci_low=low, ci_high=high)
+
+
+def _difference(
+    ours: np.ndarray, theirs: np.ndarray, pictures: np.ndarray, resampling: Resampling
+) -> Estimate:
+    found = paired_difference(ours, theirs, pictures, resampling)
+    return Estimate(points=found.mean, ci_low=found.low, ci_high=found.high, p_value=found.p_value)

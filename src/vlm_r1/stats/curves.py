@@ -1,0 +1,163 @@
+"""Quantities of whole curves: area, lasting lead, detectable effect, forgetting, generalisation.
+
+Each is linear in the answers' values, so the bootstrap of `statistics` applies to all. Curves are
+hits per step, (steps, n), or (seeds, steps, n) for several training runs. Results are percent
+points.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import stdtrit
+
+from vlm_r1.errors import ResultError
+from vlm_r1.stats.bootstrap import (
+    OTHER_PICTURES,
+    Resampled,
+    Resampling,
+    means_over_pictures,
+    pool_seeds,
+    resample_difference,
+)
+from vlm_r1.stats.intervals import Difference, paired_difference
+
+POWER = 0.8
+
+
+def area_between(
+    steps: Sequence[int],
+    a: np.ndarray,
+    b: np.ndarray,
+    pictures: np.ndarray,
+    resampling: Resampling,
+) -> Difference:
+    """Area between the curves `a` and `b` over the steps' range: the mean difference over steps.
+
+    By the trapezoid rule, so that unequal distances between steps are weighed as they are.
+
+    Raises:
+        ResultError: fewer than two steps, steps not rising, a curve of other steps, or as
+            `paired_difference`.
+
+    Example: differences 0, 4, 4 at steps 0, 10, 30 -> (2 * 10 + 4 * 20) / 30 = 3.33 points
+    """
+    weights = trapezoid_weights(steps)
+    a, b = (_of_all_steps(curve, weights) for curve in (a, b))
+    return paired_difference(weights @ a, weights @ b, pictures, resampling)
+
+
+def trapezoid_weights(steps: Sequence[int]) -> np.ndarray:
+    """Weights (steps,) that sum to 1: weights @ y is the trapezoid integral over the range.
+
+    Raises:
+        ResultError: fewer than two steps, or steps not rising.
+
+    Example: steps 0, 10, 30 -> 1/6, 1/2, 1/3
+    """
+    gaps = np.diff(np.asarray(steps, dtype=np.float64))
+    if len(gaps) == 0 or (gaps <= 0).any():
+        raise ResultError(
+            got=f"steps {list(steps)}",
+            need="two or more, rising",
+            because="an area lies between two ends",
+            do="evaluate both methods at more common steps",
+        )
+    return (np.append(gaps, 0) + np.append(0, gaps)) / (2 * gaps.sum())
+
+
+def first_lasting_step(steps: Sequence[int], ahead: Sequence[bool]) -> int | None:
+    """The first step from which on `ahead` holds at every step; None where there is none.
+
+    Example: steps 1-4, ahead (yes, no, yes, yes) -> 3
+    """
+    lasting = np.logical_and.accumulate(np.asarray(ahead, dtype=bool)[::-1])[::-1]
+    return next((step for step, holds in zip(steps, lasting, strict=True) if holds), None)
+
+
+def minimum_detectable_effect(
+    a: np.ndarray,
+    b: np.ndarray,
+    pictures: np.ndarray,
+    resampling: Resampling,
+    power: float = POWER,
+) -> float | None:
+    """The smallest true difference that so many pictures would show with probability `power`.
+
+    (t(1 - alpha / 2) + t(power)) * SE, with alpha = 1 - confidence, SE the bootstrap standard error
+    of the paired difference of `a` and `b`, t with its degrees of freedom (pictures - 1). Source:
+    Bloom (1995), "Minimum detectable effects", Evaluation Review 19(5).
+
+    None where no two answers differ: nothing then tells how differences spread.
+
+    Raises:
+        ResultError: as `paired_difference`.
+
+    Example: SE 1.5 points, 500 pictures -> (1.965 + 0.842) * 1.5 = 4.2 points
+    """
+    found = resample_difference(a, b, pictures, resampling)
+    if found.standard_error == 0:
+        return None
+    levels = [1 - (1 - resampling.confidence) / 2, power]
+    errors = stdtrit(found.degrees_of_freedom, levels).sum()
+    return 100 * float(errors) * found.standard_error
+
+
+def forgetting(
+    first: np.ndarray, last: np.ndarray, pictures: np.ndarray, resampling: Resampling
+) -> Difference:
+    """Accuracy at step 0 minus accuracy at the last step: what training cost, negative for a gain.
+
+    Args:
+        first, last: hits of one method, (n,) or (seeds, n); `first` may have one row where all
+            seeds start from one base.
+
+    Raises:
+        ResultError: as `paired_difference`.
+    """
+    return paired_difference(first, last, pictures, resampling)
+
+
+def generalisation_gap(
+    id_gain: np.ndarray,
+    id_pictures: np.ndarray,
+    ood_gain: np.ndarray,
+    ood_pictures: np.ndarray,
+    resampling: Resampling,
+) -> Difference:
+    """Gain in domain minus gain out of domain: 0 where all that was learned carries over.
+
+    The two datasets have different pictures, so they are resampled apart from each other and their
+    variances add. Seeds are drawn for both at once: a checkpoint is tested in both places.
+
+    Args:
+        id_gain, ood_gain: hits at the last step minus hits at step 0 of one method, each -1, 0 or
+            1, (n,) or (seeds, n) with the same seeds in both.
+
+    Raises:
+        ResultError: different numbers of seeds, or as `paired_difference`.
+    """
+    inside = means_over_pictures(id_gain, id_pictures, resampling)
+    outside = means_over_pictures(ood_gain, ood_pictures, resampling, OTHER_PICTURES)
+    if len(inside.plain) != len(outside.plain):
+        raise ResultError(
+            got=f"{len(inside.plain)} seeds in domain, {len(outside.plain)} out of domain",
+            need="the same seeds in both",
+            because="each training run is tested in both places",
+            do="evaluate every seed on every dataset",
+        )
+    gap = pool_seeds(inside.plain - outside.plain, inside.draws - outside.draws, resampling)
+    levels = [inside.pulls.mean(axis=0), -outside.pulls.mean(axis=0), *gap.pulls]
+    return Difference.of(Resampled(gap.estimate, gap.draws, levels), resampling.confidence)
+
+
+def _of_all_steps(curve: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The curve, (..., steps, n), as floats."""
+    curve = np.asarray(curve, dtype=np.float64)
+    if curve.ndim < 2 or curve.shape[-2] != len(weights):
+        raise ResultError(
+            got=f"a curve of shape {curve.shape} at {len(weights)} steps",
+            need="(steps, n) or (seeds, steps, n)",
+            because="each step has a weight in the area",
+            do="give the hits at every step",
+        )
+    return curve

@@ -1,0 +1,158 @@
+"""How sure a number is: intervals over pictures, paired differences, McNemar, Holm.
+
+Numpy and scipy only. All results are percent points. `bootstrap` says how resampling is done,
+`effects` has what is computed from whole curves, docs/statistics.md has formulas and examples.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from vlm_r1.errors import ResultError
+from vlm_r1.stats.bootstrap import (
+    Resampled,
+    Resampling,
+    means_over_pictures,
+    resample_difference,
+    resample_mean,
+)
+
+__all__ = [
+    "Difference",
+    "Discordance",
+    "Interval",
+    "Resampling",
+    "discordance",
+    "holm",
+    "interval",
+    "paired_difference",
+    "resampled_means",
+]
+
+
+class Interval(NamedTuple):
+    """A mean with its interval, percent."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Difference(NamedTuple):
+    """A mean difference with its interval, percent points, and a two-sided bootstrap p."""
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+
+    @classmethod
+    def of(cls, resampled: Resampled, confidence: float) -> "Difference":
+        """From a resampled difference of means in 0-1."""
+        low, high = resampled.interval(confidence)
+        return cls(100 * resampled.estimate, 100 * low, 100 * high, resampled.p_value())
+
+
+class Discordance(NamedTuple):
+    """Rows that only one of two got right, and McNemar's exact two-sided p."""
+
+    only_a: int
+    only_b: int
+    p_value: float
+
+
+def interval(values: np.ndarray, pictures: np.ndarray, resampling: Resampling) -> Interval:
+    """Mean of `values` in 0-1 as percent, with its interval.
+
+    Args:
+        values: (n,), or (seeds, n) for several training runs on the same rows.
+        pictures: (n,), the picture of each row.
+
+    Raises:
+        ResultError: no values, a NaN, lengths differ, or fewer than two pictures.
+
+    Example: two pictures with hits (1, 1) and (0,) -> mean 66.7, interval 0 to 100
+    """
+    found = resample_mean(values, pictures, resampling)
+    low, high = found.interval(resampling.confidence)
+    return Interval(100 * found.estimate, 100 * low, 100 * high)
+
+
+def paired_difference(
+    a: np.ndarray, b: np.ndarray, pictures: np.ndarray, resampling: Resampling
+) -> Difference:
+    """Mean of `a` minus mean of `b` with its interval; p is of no difference.
+
+    Args:
+        a, b: (n,), or (seeds, n) for several training runs; the same rows in the same order. Both
+            are resampled with the same pictures, their seeds apart from each other.
+        pictures: (n,), the picture of each row.
+
+    Raises:
+        ResultError: no values, a NaN, lengths differ, or fewer than two pictures.
+    """
+    return Difference.of(resample_difference(a, b, pictures, resampling), resampling.confidence)
+
+
+def discordance(a: np.ndarray, b: np.ndarray) -> Discordance:
+    """McNemar's exact test of hits `a` against hits `b`, bool (n,) in the same row order.
+
+    Rows are taken as independent. Source: McNemar (1947), Psychometrika 12.
+
+    Raises:
+        ResultError: lengths differ, or there are no rows.
+
+    Example: 1 row only a, 5 rows only b -> p = 2 * (1 + 6) / 2**6 = 0.21875
+    """
+    a, b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
+    if a.shape != b.shape or a.size == 0:
+        raise ResultError(
+            got=f"hits of {a.size} and {b.size} rows",
+            need="the same rows in both, at least one",
+            because="the test counts rows that only one of the two got right",
+            do="check that both result files are whole and of one dataset",
+        )
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    if only_a + only_b == 0:
+        return Discordance(0, 0, 1.0)
+    return Discordance(only_a, only_b, float(stats.binomtest(only_a, only_a + only_b).pvalue))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p adjusted for having looked at all of them, in the given order.
+
+    The smallest of m is multiplied by m, the next by m - 1, ..., none made smaller than one before
+    it, none above 1. Source: Holm (1979), Scand. J. Stat. 6.
+
+    Raises:
+        ResultError: a p outside 0-1, or NaN.
+
+    Example: (0.01, 0.04, 0.03) -> (0.03, 0.06, 0.06)
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ResultError(
+            got=f"p values {p.tolist()}",
+            need="each from 0 to 1",
+            because="an adjusted p is a multiple of the given one",
+            do="check the comparison that has no such p",
+        )
+    order = np.argsort(p)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    return np.minimum(adjusted, 1.0).tolist()
+
+
+def resampled_means(values: np.ndarray, pictures: np.ndarray, resampling: Resampling) -> np.ndarray:
+    """Mean of `values` in every resample of `pictures` (n,), 0-1.
+
+    (n,) gives (resamples,). (columns, n) gives (resamples, columns), the same pictures drawn in all
+    columns.
+
+    Raises:
+        ResultError: no values, a NaN, lengths differ, or fewer than two pictures.
+    """
+    draws = means_over_pictures(values, pictures, resampling).draws
+    return draws[:, 0] if np.ndim(values) == 1 else draws
