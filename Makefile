@@ -14,7 +14,7 @@ export PREFECT_PORT ?= 4200
 export MLFLOW_PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo repro test lint server retrain stop mlflow base lock clean
+.PHONY: help install demo repro test lint server retrain stop mlflow base deps lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' Makefile
@@ -55,6 +55,9 @@ mlflow: install ## MLflow's pages alone, until Ctrl-C
 base: install ## train the base model anew (stage `base` is frozen: its weights are in git)
 	@$(BIN)/vlm-r1 stage base
 	@$(BIN)/dvc commit --force base
+
+deps: install ## write the code in the deps of dvc.yaml anew from what each stage imports
+	@$(BIN)/python -m tasks.dvc_deps
 
 lock: install ## write requirements.lock anew from pyproject.toml; keeps the pins that still fit
 	@CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --extra dev --strip-extras \

@@ -1,4 +1,4 @@
-"""Speed of the bootstrap over pictures against a plain Python loop over resamples, in one run.
+"""Speed of the bootstrap over images against a plain Python loop over resamples, in one run.
 
 Run from the project's root, on one core: OMP_NUM_THREADS=1 python -m benchmarks.bootstrap
 CPU seconds are printed, so that other work on the machine does not count. Named so because a
@@ -24,23 +24,23 @@ def main() -> None:
     hits, others = rng.random((2, ROWS)) < 0.6
     resampling = Resampling(resamples=RESAMPLES)
     for count in (ROWS, ROWS // 2):
-        pictures = rng.permutation(np.arange(ROWS) % count)
-        loop_s = cpu_s(lambda p=pictures: plain_means(hits, p, LOOPED)) * RESAMPLES / LOOPED
-        ours_s = cpu_s(lambda p=pictures: interval(hits, p, resampling))
-        paired_s = cpu_s(lambda p=pictures: paired_difference(hits, others, p, resampling))
+        images = rng.permutation(np.arange(ROWS) % count)
+        loop_s = cpu_s(lambda p=images: plain_means(hits, p, LOOPED)) * RESAMPLES / LOOPED
+        ours_s = cpu_s(lambda p=images: interval(hits, p, resampling))
+        paired_s = cpu_s(lambda p=images: paired_difference(hits, others, p, resampling))
         print(
-            f"{ROWS} rows on {count} pictures, {RESAMPLES} resamples: interval {ours_s:.2f} s, "
+            f"{ROWS} rows on {count} images, {RESAMPLES} resamples: interval {ours_s:.2f} s, "
             f"paired difference {paired_s:.2f} s; plain loop {loop_s:.1f} s "
             f"({LOOPED} resamples timed), {loop_s / ours_s:.0f} times as long"
         )
 
 
-def plain_means(values: np.ndarray, pictures: np.ndarray, resamples: int) -> list[float]:
-    """The same means without numpy: draw pictures, add up their rows."""
-    of_picture: dict[int, list[float]] = {}
-    for value, picture in zip(values.tolist(), pictures.tolist(), strict=True):
-        of_picture.setdefault(picture, []).append(value)
-    groups = list(of_picture.values())
+def plain_means(values: np.ndarray, images: np.ndarray, resamples: int) -> list[float]:
+    """The same means without numpy: draw images, add up their rows."""
+    of_image: dict[int, list[float]] = {}
+    for value, image in zip(values.tolist(), images.tolist(), strict=True):
+        of_image.setdefault(image, []).append(value)
+    groups = list(of_image.values())
     means = []
     for _ in range(resamples):
         drawn = random.choices(groups, k=len(groups))

@@ -4,10 +4,10 @@ Run from the project's root: OMP_NUM_THREADS=1 python -m benchmarks.data
 
 Makes three files of the size and layout of VLM-R1's training files (120,624, 120,191 and 80,512
 rows of RefCOCO, RefCOCO+ and RefCOCOg), the rec.yaml that lists them, and a test file. Each way of
-reading runs in a process of its own, so that its peak memory is its own. Pictures are not opened.
+reading runs in a process of its own, so that its peak memory is its own. Images are not opened.
 
 The naive way is `json.load` and a loop over rows: the checks of a person in a hurry (keys, types,
-box inside the picture, phrase, ids, repetitions, shared names), and what VLM-R1's dataset does for
+box inside the image, phrase, ids, repetitions, shared names), and what VLM-R1's dataset does for
 a row (path joined, conversation built). It stops at nothing and explains nothing.
 """
 
@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory
 
 FILES = {"refcoco_train": 120_624, "refcocop_train": 120_191, "refcocog_train": 80_512}
 TEST_ROWS = 10_834
-PHRASES_A_PICTURE = 7
+PHRASES_A_IMAGE = 7
 WORDS = ["left", "right", "man", "woman", "red", "shirt", "next to", "table", "cat", "in front of"]
 WAYS = ("naive", "read", "validate")
 
@@ -113,7 +113,7 @@ def validate(folder: Path) -> int:
 
 
 def write(path: Path, rows: int, number: int) -> None:
-    """A file of rec_jsons_processed: every key of its rows, a picture for several phrases."""
+    """A file of rec_jsons_processed: every key of its rows, an image for several phrases."""
     rng = random.Random(number)
     lines = (json.dumps(row) for row in rows_of(path.stem, rows, number, rng))
     with path.open("w") as file:
@@ -123,14 +123,14 @@ def write(path: Path, rows: int, number: int) -> None:
 
 
 def rows_of(name: str, rows: int, number: int, rng: random.Random) -> Iterator[dict]:
-    """Rows in the real layout about 640 x 480 pictures; no two files share a picture."""
+    """Rows in the real layout about 640 x 480 images; no two files share an image."""
     from vlm_r1.rec.prompts import question_for
 
     for i in range(rows):
         x1, y1 = round(rng.uniform(0, 300), 2), round(rng.uniform(0, 200), 2)
         x2, y2 = round(x1 + rng.uniform(20, 300), 2), round(y1 + rng.uniform(20, 250), 2)
         phrase = f"{' '.join(rng.choices(WORDS, k=rng.randint(2, 9)))} {i % 97}"
-        image = number * 100_000 + i // PHRASES_A_PICTURE
+        image = number * 100_000 + i // PHRASES_A_IMAGE
         yield {
             "height": 480,
             "width": 640,

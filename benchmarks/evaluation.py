@@ -1,9 +1,9 @@
-"""Samples a second of our evaluation and of VLM-R1's loop: same model, same pictures, one run.
+"""Samples a second of our evaluation and of VLM-R1's loop: same model, same images, one run.
 
 Run from the project's root: OMP_NUM_THREADS=1 python -m benchmarks.evaluation
 
 VLM-R1's loop (om-ai-lab/VLM-R1, src/eval/test_rec_r1.py) takes rows in input order in batches of a
-fixed size (4, later 2), opens and encodes a picture for each row, and decodes up to 256 new tokens
+fixed size (4, later 2), opens and encodes an image for each row, and decodes up to 256 new tokens
 until every row has ended its turn. Its second resize, by qwen_vl_utils, is left out here.
 """
 
@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from vlm_r1 import environment
 from vlm_r1.config import DrawnSplit, Task
-from vlm_r1.data.images import open_picture
+from vlm_r1.data.images import open_image
 from vlm_r1.data.synthetic.dataset import sample_split, write_split
 from vlm_r1.inference.generate import STOP, ask_all
 from vlm_r1.inference.questions import Question, question_about
@@ -51,12 +51,12 @@ def main() -> None:
     budget = options.batch_tokens
     with TemporaryDirectory() as folder:
         questions = draw_questions(Path(folder), options)
-        alone = own_picture_for_each(questions, Path(folder) / "alone")
+        alone = own_image_for_each(questions, Path(folder) / "alone")
         loops = {
             "ours": lambda: ours(model, processor, questions, budget),
             "VLM-R1's loop, batch of 2": lambda: fixed_batches(model, processor, questions, 2),
             "VLM-R1's loop, batch of 4": lambda: fixed_batches(model, processor, questions, 4),
-            "ours, a picture file for each row": lambda: ours(model, processor, alone, budget),
+            "ours, an image file for each row": lambda: ours(model, processor, alone, budget),
             "ours, a 16th of the budget": lambda: ours(model, processor, questions, budget // 16),
         }
         fixed_batches(model, processor, questions[:WARM_UP], WARM_UP)
@@ -64,7 +64,7 @@ def main() -> None:
             {name: timed(loop) for name, loop in loops.items()} for _ in range(options.rounds)
         ]
     print(
-        f"{len(questions)} samples on {options.pictures} pictures, prompt {options.template}, "
+        f"{len(questions)} samples on {options.images} images, prompt {options.template}, "
         f"{options.dtype}, {torch.get_num_threads()} thread(s), {budget} tokens a batch, "
         f"{options.rounds} round(s)\n"
         f"{'':36}{'samples/s':>10}{'a CPU second':>14}{'ours is':>10}{'at least':>10}"
@@ -83,7 +83,7 @@ def fixed_batches(
         batch = questions[start : start + size]
         inputs = processor(
             text=[chat_text(processor, question.text) for question in batch],
-            images=[open_picture(question.picture) for question in batch],
+            images=[open_image(question.image) for question in batch],
             padding=True,
             return_tensors="pt",
         )
@@ -130,8 +130,8 @@ def draw_questions(folder: Path, options: argparse.Namespace) -> list[Question]:
     for world in ("studio", "street"):
         split = DrawnSplit(
             world=world,
-            pictures=options.pictures // 2,
-            phrases_per_picture=options.phrases,
+            images=options.images // 2,
+            phrases_per_image=options.phrases,
         )
         write_split(folder / world, world, sample_split(world, split, options.seed))
         records = json.loads((folder / world / "records.json").read_text(encoding="utf-8"))
@@ -139,19 +139,19 @@ def draw_questions(folder: Path, options: argparse.Namespace) -> list[Question]:
             file = folder / world / record["image"]
             phrase = prompts.expression_in(record["problem"])
             questions.append(question_about(options.template, phrase, file))
-    for file in {question.picture for question in questions}:
-        with Image.open(file) as picture:
-            enlarged = picture.resize([side * options.enlarge for side in picture.size])
+    for file in {question.image for question in questions}:
+        with Image.open(file) as image:
+            enlarged = image.resize([side * options.enlarge for side in image.size])
         enlarged.save(file)
     return questions
 
 
-def own_picture_for_each(questions: list[Question], folder: Path) -> list[Question]:
-    """The same questions, each about its own copy of the picture, so that none is shared."""
+def own_image_for_each(questions: list[Question], folder: Path) -> list[Question]:
+    """The same questions, each about its own copy of the image, so that none is shared."""
     folder.mkdir()
-    copies = [folder / f"{row}{q.picture.suffix}" for row, q in enumerate(questions)]
+    copies = [folder / f"{row}{q.image.suffix}" for row, q in enumerate(questions)]
     for question, copy in zip(questions, copies, strict=True):
-        shutil.copy(question.picture, copy)
+        shutil.copy(question.image, copy)
     return [Question(q.text, copy) for q, copy in zip(questions, copies, strict=True)]
 
 
@@ -164,8 +164,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="models/base")
     parser.add_argument("--template", default="r1", choices=sorted(prompts.TEMPLATES))
-    parser.add_argument("--pictures", type=int, default=200)
-    parser.add_argument("--phrases", type=int, default=2, help="a picture; RefCOCO has 7")
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--phrases", type=int, default=2, help="an image; RefCOCO has 7")
     parser.add_argument("--enlarge", type=int, default=1, help="times the drawn 84 px")
     parser.add_argument("--batch-tokens", type=int, default=32_768)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])

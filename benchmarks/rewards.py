@@ -1,7 +1,7 @@
 """Completions a second through the rewards iou and format, against VLM-R1's way, in one run.
 
 Run from the project's root, on one core: OMP_NUM_THREADS=1 python -m benchmarks.rewards
-VLM-R1's reward opens each completion's picture to know its size and judges one completion after
+VLM-R1's reward opens each completion's image to know its size and judges one completion after
 the other; that loop is here with our own parser, IoU and format. CPU seconds are measured, so that
 other work on the machine does not count.
 """
@@ -24,7 +24,7 @@ from vlm_r1.rec.rewards.text import has_format
 
 COMPLETIONS = 20_000
 PER_STEP = 128  # 16 prompts x 8 completions
-HEIGHT, WIDTH = 480, 640  # COCO's usual picture
+HEIGHT, WIDTH = 480, 640  # COCO's usual image
 
 
 def main() -> None:
@@ -34,11 +34,11 @@ def main() -> None:
         seconds = cpu_s(lambda size=size: ours(texts, truths, size))
         print(f"iou + format, batches of {size}: {COMPLETIONS / seconds:,.0f} completions/s")
     with tempfile.TemporaryDirectory() as folder:
-        picture = Path(folder) / "picture.jpg"
+        image = Path(folder) / "image.jpg"
         noise = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(picture)
-        seconds = cpu_s(lambda: as_vlm_r1(texts, truths, picture))
-    print(f"one by one, opening the picture: {COMPLETIONS / seconds:,.0f} completions/s")
+        Image.fromarray(noise).save(image)
+        seconds = cpu_s(lambda: as_vlm_r1(texts, truths, image))
+    print(f"one by one, opening the image: {COMPLETIONS / seconds:,.0f} completions/s")
 
 
 def completions(rng: random.Random) -> tuple[list[str], list[list[int]]]:
@@ -64,10 +64,10 @@ def ours(texts: list[str], truths: list[list[int]], size: int) -> None:
             REWARDS[name](batch)
 
 
-def as_vlm_r1(texts: list[str], truths: list[list[int]], picture: Path) -> None:
-    """Both rewards for one completion after the other, the size from the picture's file."""
+def as_vlm_r1(texts: list[str], truths: list[list[int]], image: Path) -> None:
+    """Both rewards for one completion after the other, the size from the image's file."""
     for text, truth in zip(texts, truths, strict=True):
-        with Image.open(picture) as opened:
+        with Image.open(image) as opened:
             image_size = (opened.height, opened.width)
         box = box_in_original(parse_answer(text, "input"), image_size, (476, 644))
         float(boxes.iou(box, np.array(truth)))

@@ -1,4 +1,4 @@
-"""Does GRPO generalise better than SFT? From drawn worlds to the report, stage by stage.
+"""Does GRPO generalize better than SFT? From drawn worlds to the report, stage by stage.
 
 Run it from the project's root: `make demo`, or `python -m flows.generalization`, or through one
 of the deployments in prefect.yaml. What is stale is DVC's business (dvc.yaml), so is the order:
@@ -16,8 +16,8 @@ from tasks.validation import publish_validation
 from vlm_r1.config import METHODS, Params, load_params
 from vlm_r1.paths import REPORT
 
-CHAPTERS = (  # of one training run a method
-    "draw",  # the pictures and records of both worlds
+STAGES = (  # of one training run a method
+    "draw",  # the images and records of both worlds
     "unpack",  # archives, for profiles of real data
     "version",  # which bytes each dataset is made of
     "prepare",  # one reader, the data's expectations, leakage
@@ -38,17 +38,17 @@ runs:   make mlflow, then http://127.0.0.1:5000"""
 def generalization() -> None:
     """Bring every stage up to date, one after the other, and publish the report."""
     seconds = {}
-    for chapter in chapters(load_params()):
+    for stage in stages_of(load_params()):
         try:
-            seconds[chapter] = run_stage(chapter)
+            seconds[stage] = run_stage(stage)
         finally:
-            if chapter == "prepare":  # above all when data fails
+            if stage == "prepare":  # above all when data fails
                 publish_validation()
     publish_report()
     get_run_logger().info("done\n%s\n%s", seconds_table(seconds), WHERE)
 
 
-def chapters(params: Params) -> list[str]:
+def stages_of(params: Params) -> list[str]:
     """Every stage in order; a training and an evaluation more for each of experiment.seeds."""
     further = [
         f"{stage}@{method}-{seed}"
@@ -56,8 +56,8 @@ def chapters(params: Params) -> list[str]:
         for stage in ("train_seed", "evaluate_seed")
         for method in METHODS
     ]
-    report = CHAPTERS.index("report")
-    return [*CHAPTERS[:report], *further, *CHAPTERS[report:]]
+    report = STAGES.index("report")
+    return [*STAGES[:report], *further, *STAGES[report:]]
 
 
 def seconds_table(seconds: dict[str, float]) -> str:

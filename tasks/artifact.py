@@ -13,8 +13,8 @@ from prefect.cache_policies import NO_CACHE
 from vlm_r1.paths import REPORT
 
 KEY = "generalization-report"
-WIDTH_PX = 900  # the picture lives in Prefect's database: keep it small
-PICTURE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<file>[\w./-]+\.png)\)")
+WIDTH_PX = 900  # the image lives in Prefect's database: keep it small
+IMAGE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<file>[\w./-]+\.png)\)")
 
 
 @task(cache_policy=NO_CACHE)
@@ -24,24 +24,24 @@ def publish_report() -> None:
 
 
 def embed_curves(page: Path) -> str:
-    """The page's text, its first picture as a data URI, every other one as its name.
+    """The page's text, its first image as a data URI, every other one as its name.
 
     Prefect shows an artifact far from the report's folder, where relative links lead nowhere.
     """
     text = page.read_text(encoding="utf-8")
-    first = PICTURE.search(text)
+    first = IMAGE.search(text)
 
     def replacement(link: re.Match) -> str:
         if link.start() == first.start():
             return f"![{link['alt']}]({_data_uri(page.parent / link['file'])})"
         return f"`{link['file']}`"
 
-    return PICTURE.sub(replacement, text)
+    return IMAGE.sub(replacement, text)
 
 
-def _data_uri(picture: Path) -> str:
+def _data_uri(image: Path) -> str:
     buffer = io.BytesIO()
-    with Image.open(picture) as opened:
+    with Image.open(image) as opened:
         opened.thumbnail((WIDTH_PX, 4 * WIDTH_PX))
         opened.convert("RGB").quantize(64).save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

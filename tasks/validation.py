@@ -22,9 +22,9 @@ def publish_validation() -> None:
 
 
 def verdict_table(verdicts: dict[str, dict]) -> str:
-    """Dataset, verdict, rows, rows set aside, shared pictures; then what is not met."""
+    """Dataset, verdict, rows, rows set aside, shared images; then what is not met."""
     lines = [
-        "| dataset | verdict | rows | set aside | shared pictures |",
+        "| dataset | verdict | rows | set aside | shared images |",
         "|---|---|--:|--:|--:|",
         *(
             f"| {name} | {found['verdict']} | {found['rows']} | {found['quarantined']} |"

@@ -22,7 +22,7 @@ def small_values() -> dict:
     """The committed parameters, cut down to what a test can wait for."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for split in values["draw"].values():
-        split["pictures"] = 6
+        split["images"] = 6
     values["train"] |= {"steps": 2, "save_every": 1, "prompts_per_step": 2, "log_every": 1}
     values["sft"]["micro_batch"] = 2
     values["grpo"] |= {"micro_batch": 8, "num_generations": 4, "max_completion_tokens": 8}
@@ -83,11 +83,11 @@ def empty(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def picture(tmp_path_factory) -> Path:
-    """A 90 x 60 picture file."""
+def image(tmp_path_factory) -> Path:
+    """A 90 x 60 image file."""
     from PIL import Image
 
-    path = tmp_path_factory.mktemp("picture") / "noise.png"
+    path = tmp_path_factory.mktemp("image") / "noise.png"
     pixels = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     return path

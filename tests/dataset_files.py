@@ -73,7 +73,7 @@ def sft_row(image="/data/shz/dataset/coco/train2014/a.jpg", answer=None):
 
 
 def vlm_r1_row(number=1, **changes):
-    """A row of rec_jsons_processed about a 60 x 40 picture."""
+    """A row of rec_jsons_processed about a 60 x 40 image."""
     row = {
         "id": number,
         "image": f"{number}.png",

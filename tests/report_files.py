@@ -1,4 +1,4 @@
-"""Result files, costs and pictures of a tiny experiment, written by hand for the report's tests."""
+"""Result files, costs and images of a tiny experiment, written by hand for the report's tests."""
 
 import json
 from collections.abc import Callable
@@ -13,11 +13,15 @@ from vlm_r1.evaluation.prompt_matrix_file import PromptMatrix
 from vlm_r1.rec.prompts import question_for
 from vlm_r1.rec.results import ResultFile, ResultRow, write_results
 
-PICTURES, PHRASES = 6, 2  # per dataset, per picture
+IMAGES, PHRASES = 6, 2  # per dataset, per image
 STEPS = (0, 1, 2)
 TRUTH = (10.0, 10.0, 30.0, 30.0)
 HIT, MISS = '{"bbox_2d": [10, 10, 30, 30]}', '{"bbox_2d": [40, 40, 60, 50]}'
-CONTRACT = {"frame": "original", "max_pixels": 1000, "prompts": {"sft": "plain", "grpo": "r1"}}
+CONTRACT = {
+    "coordinate_space": "original",
+    "max_pixels": 1000,
+    "prompts": {"sft": "plain", "grpo": "r1"},
+}
 # Rows (of 12) that are right, per method and role, at each of STEPS.
 HITS = {
     ("sft", "id"): (4, 8, 10),
@@ -38,7 +42,7 @@ def tiny_params(**report: int) -> Params:
 
 
 def rows(hits: int, text: str = "the {} cup") -> list[ResultRow]:
-    """Twelve rows on six pictures, the first `hits` of them right."""
+    """Twelve rows on six images, the first `hits` of them right."""
     return [
         ResultRow(
             question=question_for(text.format(i)),
@@ -48,7 +52,7 @@ def rows(hits: int, text: str = "the {} cup") -> list[ResultRow]:
             correct=int(i < hits),
             image=f"{i // PHRASES}.png",
         )
-        for i in range(PICTURES * PHRASES)
+        for i in range(IMAGES * PHRASES)
     ]
 
 
@@ -57,7 +61,7 @@ def write_experiment(
 ) -> None:
     """All that the report stage reads; `change` may alter every result before it is written."""
     for dataset in params.evaluated_datasets:
-        write_pictures(root / params.datasets[dataset].images)
+        write_images(root / params.datasets[dataset].images)
         for method in METHODS:
             hits = HITS[method, params.datasets[dataset].role]
             for step, count in zip(STEPS, hits, strict=True):
@@ -82,8 +86,8 @@ def result_file(method: str, dataset: str, step: int, lines: list[ResultRow]) ->
     return ResultFile(accuracy=accuracy, results=lines, meta={**meta, "contract": CONTRACT})
 
 
-def write_pictures(folder: Path) -> None:
-    """Grey pictures of 80 x 60 px."""
+def write_images(folder: Path) -> None:
+    """Gray images of 80 x 60 px."""
     folder.mkdir(parents=True)
-    for i in range(PICTURES):
+    for i in range(IMAGES):
         Image.new("RGB", (80, 60), (100 + i, 100, 100)).save(folder / f"{i}.png")

@@ -1,4 +1,4 @@
-"""The committed base: it obeys both prompts, needs the picture, and has room to grow."""
+"""The committed base: it obeys both prompts, needs the image, and has room to grow."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def loaded(params):
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    """World -> (phrase, true box, picture file, blank picture file), from a seed of their own."""
+    """World -> (phrase, true box, image file, blank image file), from a seed of their own."""
     folder = tmp_path_factory.mktemp("scenes")
     rng = np.random.default_rng(2026)
     made = {}
@@ -47,7 +47,7 @@ def scenes(tmp_path_factory):
             file = folder / f"{world.name}-{number}.png"
             draw_scene(scene).save(file)
             blank = file.with_suffix(".blank.png")
-            Image.new("RGB", (world.width, world.height), "grey").save(blank)
+            Image.new("RGB", (world.width, world.height), "gray").save(blank)
             rows.append((phrase_for(scene, target, rng), scene.things[target].box, file, blank))
         made[world.name] = rows
     return made
@@ -59,14 +59,18 @@ def answers_to(loaded, params, rows, template, blank=False):
     return ask_all(*loaded, questions, evaluate.batch_tokens, evaluate.max_new_tokens)
 
 
-def accuracy(answers, rows, frame):
+def accuracy(answers, rows, coordinate_space):
     hits = []
-    for answer, (_, truth, picture, _) in zip(answers, rows, strict=True):
+    for answer, (_, truth, image, _) in zip(answers, rows, strict=True):
         parsed = parse_answer(answer.text)
-        with Image.open(picture) as opened:
+        with Image.open(image) as opened:
             size = (opened.height, opened.width)
         box = np.array(parsed.box) if isinstance(parsed, Parsed) else np.full(4, np.nan)
-        hits.append(is_hit(iou(to_original(box, frame, size, answer.input_size), np.array(truth))))
+        hits.append(
+            is_hit(
+                iou(to_original(box, coordinate_space, size, answer.input_size), np.array(truth))
+            )
+        )
     return 100 * float(np.mean(hits))
 
 
@@ -75,7 +79,7 @@ def accuracy(answers, rows, frame):
 def test_the_base_is_often_right_and_has_room_to_grow(loaded, params, scenes, world, template):
     answers = answers_to(loaded, params, scenes[world], template)
     # Wanted are 45-75 %; 120 scenes leave 9 points of chance.
-    assert 36 <= accuracy(answers, scenes[world], params.task.frame) <= 84
+    assert 36 <= accuracy(answers, scenes[world], params.task.coordinate_space) <= 84
     if template == "r1":
         assert np.mean([has_format(a.text) for a in answers]) > 0.7
     else:
@@ -84,9 +88,9 @@ def test_the_base_is_often_right_and_has_room_to_grow(loaded, params, scenes, wo
 
 @pytest.mark.parametrize("template", ["plain", "r1"])
 @pytest.mark.parametrize("world", ["studio", "street"])
-def test_without_the_picture_the_base_is_lost(loaded, params, scenes, world, template):
+def test_without_the_image_the_base_is_lost(loaded, params, scenes, world, template):
     answers = answers_to(loaded, params, scenes[world], template, blank=True)
-    assert accuracy(answers, scenes[world], params.task.frame) <= 15
+    assert accuracy(answers, scenes[world], params.task.coordinate_space) <= 15
 
 
 def test_the_weights_are_small_enough_for_the_repository():

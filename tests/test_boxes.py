@@ -1,10 +1,17 @@
-"""Boxes: IoU worked by hand, frames there and back, Qwen's resize."""
+"""Boxes: IoU worked by hand, coordinate spaces there and back, Qwen's resize."""
 
 import numpy as np
 import pytest
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize as qwen_resize
 
-from vlm_r1.rec.boxes import FRAMES, from_original, iou, is_hit, smart_resize, to_original
+from vlm_r1.rec.boxes import (
+    COORDINATE_SPACES,
+    from_original,
+    iou,
+    is_hit,
+    smart_resize,
+    to_original,
+)
 
 
 @pytest.mark.parametrize(
@@ -48,21 +55,23 @@ def test_resize_agrees_with_transformers(size, budget):
     assert smart_resize(*size, *budget) == expected
 
 
-@pytest.mark.parametrize("frame", FRAMES)
-def test_a_box_survives_the_way_to_a_frame_and_back(frame):
+@pytest.mark.parametrize("coordinate_space", COORDINATE_SPACES)
+def test_a_box_survives_the_way_to_a_coordinate_space_and_back(coordinate_space):
     box = np.array([[8.0, 12.0, 40.0, 30.0]])
     sizes = np.array([[60, 90]]), np.array([[56, 84]])
-    assert to_original(from_original(box, frame, *sizes), frame, *sizes) == pytest.approx(box)
+    assert to_original(
+        from_original(box, coordinate_space, *sizes), coordinate_space, *sizes
+    ) == pytest.approx(box)
 
 
-def test_frames_by_hand():
-    """A 90 x 60 picture that the model sees as 84 x 56."""
+def test_coordinate_spaces_by_hand():
+    """A 90 x 60 image that the model sees as 84 x 56."""
     box, sizes = np.array([45.0, 30.0, 90.0, 60.0]), ((60, 90), (56, 84))
     assert from_original(box, "input", *sizes) == pytest.approx([42, 28, 84, 56])
     assert from_original(box, "thousand", *sizes) == pytest.approx([500, 500, 1000, 1000])
     assert from_original(box, "unit", *sizes) == pytest.approx([0.5, 0.5, 1, 1])
 
 
-def test_an_unknown_frame_is_named():
-    with pytest.raises(ValueError, match="got frame 'inches'"):
+def test_an_unknown_coordinate_space_is_named():
+    with pytest.raises(ValueError, match="got coordinate space 'inches'"):
         to_original(np.zeros(4), "inches", (1, 1), (1, 1))

@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 from vlm_r1.cli import main as cli
 from vlm_r1.errors import ModelError
 from vlm_r1.evaluation.prediction_logs import FIELDS
-from vlm_r1.rec.boxes import FRAMES
+from vlm_r1.rec.boxes import COORDINATE_SPACES
 from vlm_r1.rec.vlm_r1_parsers import PRESETS
 
 LOG = {
@@ -61,8 +61,11 @@ def vlm_r1(*arguments, cwd=ROOT):
                 "stage",
             ],
         ),
-        (["score"], ["--json", "--preset", "--frame", "--field", "--repair", "IoU > 0.5"]),
-        (["score"], [*FIELDS, *PRESETS, *FRAMES, "Example"]),
+        (
+            ["score"],
+            ["--json", "--preset", "--coordinate-space", "--field", "--repair", "IoU > 0.5"],
+        ),
+        (["score"], [*FIELDS, *PRESETS, *COORDINATE_SPACES, "Example"]),
         (["compare"], ["--json", "--flips", "--common", "--allow-unfair", "B - A", "Example"]),
         (["sources"], ["--json", "Example"]),
         (["fetch"], ["--mirror", "VLM_R1_MIRROR", "--retries", "--unpack", "75", "Example"]),
@@ -134,8 +137,10 @@ def test_score_prints_words_for_any_log_as_it_is_told(tmp_path):
     options = ["--field", "truth=gt", "--field", "completion=pred", "--field", "image_size=size"]
     told = runner.invoke(cli.app, ["score", str(log), *options, "--preset", "mar2025"]).output
     assert "n 1, accuracy 0.00 %" in told
-    assert "reading mar2025, frame original" in told
-    told = runner.invoke(cli.app, ["score", str(log), *options, "--repair", "--frame", "original"])
+    assert "reading mar2025, coordinate space original" in told
+    told = runner.invoke(
+        cli.app, ["score", str(log), *options, "--repair", "--coordinate-space", "original"]
+    )
     assert "accuracy 100.00 %" in told.output
     assert "reversed corners repaired 1" in told.output
 
@@ -147,14 +152,14 @@ def test_a_log_that_is_none_ends_in_four_lines_and_a_code(tmp_path):
     assert done.stderr.startswith("got log.json: the file is empty\nneed ")
 
 
-def test_predict_answers_with_json_whether_there_is_a_box_or_not(small_root, picture, monkeypatch):
+def test_predict_answers_with_json_whether_there_is_a_box_or_not(small_root, image, monkeypatch):
     monkeypatch.chdir(ROOT)
     model = str(small_root / "models/base")
-    done = runner.invoke(cli.app, ["predict", "--model", model, str(picture), "red one"])
+    done = runner.invoke(cli.app, ["predict", "--model", model, str(image), "red one"])
     assert set(json.loads(done.stdout)) == {"box", "reason", "completion"}
 
 
-def test_predict_draws_the_box(picture, tmp_path, monkeypatch):
+def test_predict_draws_the_box(image, tmp_path, monkeypatch):
     """The model's own words are replaced, everything around them is real."""
     from vlm_r1.config import load_params
     from vlm_r1.inference import predict as prediction
@@ -166,14 +171,14 @@ def test_predict_draws_the_box(picture, tmp_path, monkeypatch):
     monkeypatch.setattr(prediction, "ask_all", lambda *_, **__: said)
     out = tmp_path / "found.png"
     params = load_params(ROOT / "params.yaml")
-    answer = prediction.predict_box(params, tmp_path, "m", picture, "red one", None, out)
+    answer = prediction.predict_box(params, tmp_path, "m", image, "red one", None, out)
     assert answer["box"] == [45.0, 30.0, 75.0, 45.0]
     with Image.open(out) as drawn:
         assert drawn.getpixel((45, 30)) == prediction.BOX_RGB
 
 
-def test_predict_refuses_a_missing_model(picture, monkeypatch):
+def test_predict_refuses_a_missing_model(image, monkeypatch):
     monkeypatch.chdir(ROOT)
-    done = runner.invoke(cli.app, ["predict", "--model", "./absent", str(picture), "red one"])
+    done = runner.invoke(cli.app, ["predict", "--model", "./absent", str(image), "red one"])
     assert isinstance(done.exception, ModelError)
     assert done.exit_code != 0

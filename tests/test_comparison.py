@@ -15,12 +15,12 @@ from vlm_r1.stats.intervals import Resampling
 
 HIT, MISS = "[0, 0, 10, 10]", "[50, 50, 60, 60]"
 FEW = Resampling(0.95, 300, 1)
-CONTRACT = {"frame": "original", "seed": 1}
+CONTRACT = {"coordinate_space": "original", "seed": 1}
 runner = CliRunner()
 
 
 def row(number: int, hit: bool, **more) -> ResultRow:
-    """Row `number` with a true box and a picture of its own."""
+    """Row `number` with a true box and an image of its own."""
     values = {
         "question": f"q{number}",
         "ground_truth": (0, 0, 10, 10 + number / 100),
@@ -47,14 +47,14 @@ def test_b_minus_a_by_hand():
     """Of six rows A has 2 right and B 4: one only A, three only B; p = 2 (1 + 4) / 2**4."""
     found = compare_logs(log("a", rows("110000")), log("b", rows("101110")), resampling=FEW)
     said = found.to_json_dict()
-    assert {key: said[key] for key in ("n", "pictures", "only_a", "only_b")} == {
-        "n": 6, "pictures": 6, "only_a": 1, "only_b": 3,
+    assert {key: said[key] for key in ("n", "images", "only_a", "only_b")} == {
+        "n": 6, "images": 6, "only_a": 1, "only_b": 3,
     }  # fmt: skip
     assert said["difference"] == pytest.approx(100 * 2 / 6)
     assert said["mcnemar_p"] == pytest.approx(0.625)
     assert said["ci_low"] < said["difference"] < said["ci_high"]
     assert list(said) == [
-        "n", "pictures", "difference", "ci_low", "ci_high", "mcnemar_p", "only_a", "only_b",
+        "n", "images", "difference", "ci_low", "ci_high", "mcnemar_p", "only_a", "only_b",
     ]  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def test_record_ids_pair_where_questions_do_not():
     assert (found.pairing.by, found.pairing.b, found.discordance.only_b) == ("record id", [1, 0], 1)
 
 
-def test_pictures_that_are_called_otherwise_do_not_keep_rows_apart():
+def test_images_that_are_called_otherwise_do_not_keep_rows_apart():
     b = [row(i, True, image=f"/data/{i}.png") for i in range(3)]
     assert compare_logs(log("a", rows("100")), log("b", b), resampling=FEW).discordance.only_b == 2
 
@@ -98,11 +98,11 @@ def test_flips_tell_question_truth_and_both_boxes():
     assert "only B right: 'q1' true [0.0, 0.0, 10.0, 10.01], A [50.0, 50.0, 60.0, 60.0]" in text
 
 
-def test_one_picture_has_a_difference_but_no_interval():
+def test_one_image_has_a_difference_but_no_interval():
     a = [row(i, False, image="one.png") for i in range(2)]
     b = [row(i, True, image="one.png") for i in range(2)]
     said = compare_logs(log("a", a), log("b", b)).to_json_dict()
-    assert (said["difference"], said["ci_low"], said["pictures"]) == (100.0, None, 1)
+    assert (said["difference"], said["ci_low"], said["images"]) == (100.0, None, 1)
 
 
 @pytest.mark.parametrize(

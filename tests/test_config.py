@@ -27,7 +27,7 @@ def test_the_laptop_profile_has_at_least_six_checkpoints_and_a_thousand_test_rec
     assert len(params.train.step_grid) >= 7
     for name in params.test_datasets:
         split = params.draw[name]
-        assert split.pictures * split.phrases_per_picture >= 1000
+        assert split.images * split.phrases_per_image >= 1000
 
 
 def test_an_unknown_key_is_named(values):

@@ -15,7 +15,7 @@ import yaml
 
 from tests.archive_server import serve, zip_of
 from tests.conftest import small_values
-from tests.house import ROOT, SOURCE
+from tests.layout import ROOT, SOURCE
 from tests.test_dvc_pipeline import dvc
 from vlm_r1.data.download.catalog import Source
 from vlm_r1.data.download.fetch import fetch
@@ -61,7 +61,7 @@ def server():
 
 @pytest.fixture
 def project(server, tmp_path) -> Path:
-    """Two fetched archives, and a picture folder of somebody's own; every stage has run."""
+    """Two fetched archives, and an image folder of somebody's own; every stage has run."""
     root = tmp_path / "project"
     root.mkdir()
     for name in (".dvcignore", ".gitignore"):
@@ -69,8 +69,8 @@ def project(server, tmp_path) -> Path:
     (root / "dvc.yaml").write_text(pipeline_of_data())
     (root / "models/base").mkdir(parents=True)
     (root / "models/base/weights").write_text("from git")
-    (root / "data/own/pictures").mkdir(parents=True)
-    (root / "data/own/pictures/3.jpg").write_text("three")
+    (root / "data/own/images").mkdir(parents=True)
+    (root / "data/own/images/3.jpg").write_text("three")
     for name in ("id.json", "ood.json"):
         (root / "data/own" / name).write_text("[1]")
     (root / "params.yaml").write_text(yaml.safe_dump(params()))
@@ -79,7 +79,7 @@ def project(server, tmp_path) -> Path:
     dvc(root, "init", "--quiet")
     shutil.copy(ROOT / ".dvc/config", root / ".dvc/config")
     for name in ("photos_a", "photos_b"):
-        facts = {"path": f"{name}.zip", "licence": "", "note": ""}
+        facts = {"path": f"{name}.zip", "license": "", "note": ""}
         fetch(Source(name=name, base=server.address, **facts), root)
     assert len(repro(root)) == 2 + 4 + 9
     return root
@@ -102,7 +102,7 @@ def params() -> dict:
         "a_train": ("train", "data/unpacked/photos_a/records.json", "data/unpacked/photos_a"),
         "a_val": ("validation", "data/own/id.json", "data/unpacked/photos_a"),
         "b_id": ("id", "data/own/id.json", "data/unpacked/photos_b/in"),
-        "own_ood": ("ood", "data/own/ood.json", "data/own/pictures"),
+        "own_ood": ("ood", "data/own/ood.json", "data/own/images"),
     }
     keys = ("role", "records", "images")
     return small_values() | {
@@ -121,7 +121,7 @@ def test_a_change_of_data_runs_exactly_what_depends_on_it(project, server):
     assert before["b_id"].images_archive == "photos_b.zip"
     assert before["own_ood"].images_archive is None
 
-    # an archive whose pictures only an evaluation set shows, and another one's own record file
+    # an archive whose images only an evaluation set shows, and another one's own record file
     server.files["photos_b.zip"] = zip_of({"in/2.jpg": b"other"})
     dvc(project, "update", "data/raw/photos_b.zip.dvc")
     (project / "data/own/ood.json").write_text("[2]")
@@ -136,8 +136,8 @@ def test_a_change_of_data_runs_exactly_what_depends_on_it(project, server):
     changed = {"version@a_train", "version@a_val"}  # both look into that folder
     assert repro(project) == changed | {"prepare", "sft", "grpo"} | EVALUATIONS | THE_REST
 
-    # one's own picture; and an unpacked folder that is gone is unpacked again
-    (project / "data/own/pictures/3.jpg").write_text("third")
+    # one's own image; and an unpacked folder that is gone is unpacked again
+    (project / "data/own/images/3.jpg").write_text("third")
     shutil.rmtree(project / "data/unpacked/photos_b")
     assert set(json.loads(dvc(project, "status", "--json").stdout)) == {
         *("version@own_ood", "unpack@photos_b", "version@b_id")

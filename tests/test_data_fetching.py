@@ -41,7 +41,7 @@ def source(server) -> Source:
 
 
 def some_source(server, **facts) -> Source:
-    base = {"name": "some", "base": server.address, "path": "some.zip", "licence": "", "note": ""}
+    base = {"name": "some", "base": server.address, "path": "some.zip", "license": "", "note": ""}
     return Source(**base | facts)
 
 
@@ -386,13 +386,13 @@ def test_a_kill_before_the_record_costs_no_second_download(server, source, proje
 # --- the registry ----------------------------------------------------------------------------
 
 
-def test_the_registry_names_every_archive_once_with_its_licence():
+def test_the_registry_names_every_archive_once_with_its_license():
     names = [source.name for source in SOURCES]
     expected = {"train2014", "rec_jsons_processed", "refgta", "lisa_test", "mllm_rec_json"}
     assert expected < set(names)
     assert len(names) == len(set(names)) == 9
     assert len({source.url() for source in SOURCES}) == 9
-    assert all(source.licence and source.note for source in SOURCES)
+    assert all(source.license and source.note for source in SOURCES)
     assert all(source.url().startswith("https://") for source in SOURCES)
 
 

@@ -119,7 +119,7 @@ def test_what_is_no_pickle_or_half_of_one_is_refused(tmp_path):
             read_all("refer", path)
 
 
-def test_refs_without_their_annotation_or_picture_are_named(tmp_path):
+def test_refs_without_their_annotation_or_image_are_named(tmp_path):
     lost = {"images": INSTANCES["images"][:1], "annotations": INSTANCES["annotations"]}
     refs = [*REFS, ref(3, 99, 9, "val", "nowhere")]
 
@@ -227,7 +227,7 @@ def coco(tmp_path):
     return tmp_path
 
 
-def test_sft_row_of_the_authors_is_read_under_the_picture_folder(coco):
+def test_sft_row_of_the_authors_is_read_under_the_image_folder(coco):
     path = coco / "sft.json"
     path.write_text(json.dumps([sft_row()]))
 
@@ -254,8 +254,8 @@ def test_absolute_path_keeps_folder_and_file_or_its_place_under_the_root(image, 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (sft_row() | {"images": ["a.jpg", "b.jpg"]}, "images: 2 pictures"),
-        (sft_row() | {"images": []}, "images: 0 pictures"),
+        (sft_row() | {"images": ["a.jpg", "b.jpg"]}, "images: 2 images"),
+        (sft_row() | {"images": []}, "images: 0 images"),
         (sft_row(answer="[" + '{"bbox_2d": [1, 2, 3, 4]},' * 2 + "{}]"), "3 boxes in one answer"),
         (sft_row(answer="no box"), "expected"),
         (sft_row("/x/../../a.jpg"), "need a path relative"),
@@ -292,7 +292,7 @@ def test_csv_of_a_user_is_read_with_xywh(tmp_path):
     assert frame["row"].tolist() == [1, 2]
 
 
-def test_csv_with_corners_and_no_sizes_reads_the_pictures(coco):
+def test_csv_with_corners_and_no_sizes_reads_the_images(coco):
     (coco / "my.csv").write_text("image,expression,x1,y1,x2,y2\ntrain2014/a.jpg,cup,1,2,30,40\n")
 
     (record,) = read_all("csv", coco / "my.csv", images=coco).to_dict("records")

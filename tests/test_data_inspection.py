@@ -1,4 +1,4 @@
-"""What is found out about picture files, and what is remembered of it."""
+"""What is found out about image files, and what is remembered of it."""
 
 import os
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlm_r1.data.images import picture_digest
+from vlm_r1.data.images import image_digest
 from vlm_r1.data.validation import image_inspection as inspection
 from vlm_r1.data.validation.image_inspection import inspect, inspect_all
 from vlm_r1.data.validation.perceptual_hash import BITS, fingerprint, near_pairs
@@ -24,10 +24,10 @@ def test_finding_tells_size_mode_and_bytes(tmp_path):
 
     assert (finding.width, finding.height, finding.mode) == (40, 30, "L")
     assert (finding.fault, finding.suffix_fault, finding.turned) == (None, None, False)
-    assert finding.sha256 == picture_digest(tmp_path / "a.png")
+    assert finding.sha256 == image_digest(tmp_path / "a.png")
 
 
-def test_turned_picture_is_found_upright(tmp_path):
+def test_turned_image_is_found_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     noise().save(tmp_path / "a.jpg", exif=exif)
@@ -59,7 +59,7 @@ def test_second_run_opens_only_what_changed(tmp_path, monkeypatch):
         noise(seed).save(path)
     opened = []
     monkeypatch.setattr(inspection, "inspect", lambda path: opened.append(path) or inspect(path))
-    cache = tmp_path / "cache/pictures.sqlite"
+    cache = tmp_path / "cache/images.sqlite"
 
     first = inspect_all(paths, cache)
     assert sorted(opened) == paths
@@ -76,7 +76,7 @@ def test_second_run_opens_only_what_changed(tmp_path, monkeypatch):
 
 
 def test_file_of_the_same_size_and_another_time_is_opened_again(tmp_path):
-    path, cache = tmp_path / "a.bmp", tmp_path / "pictures.sqlite"
+    path, cache = tmp_path / "a.bmp", tmp_path / "images.sqlite"
     noise(1).save(path)
     before = inspect_all([path], cache)[path]
     noise(2).save(path)
@@ -100,10 +100,10 @@ def test_what_was_found_before_a_stop_stays_found(tmp_path, monkeypatch):
 
     monkeypatch.setattr(inspection, "inspect", stop)
     with pytest.raises(KeyboardInterrupt):
-        inspect_all(paths, tmp_path / "pictures.sqlite")
+        inspect_all(paths, tmp_path / "images.sqlite")
     monkeypatch.setattr(inspection, "inspect", lambda path: opened.append(path) or inspect(path))
     opened.clear()
-    inspect_all(paths, tmp_path / "pictures.sqlite")
+    inspect_all(paths, tmp_path / "images.sqlite")
 
     assert paths[4] in opened
     assert not {paths[0], paths[1], paths[2]} & set(opened)
@@ -133,7 +133,7 @@ def test_near_pairs_of_many_blocks_are_those_of_one(monkeypatch):
 
 
 def test_hash_is_the_sign_of_low_frequencies_worked_by_hand():
-    """A picture that darkens from left to right has its energy in the first row of cosines."""
+    """An image that darkens from left to right has its energy in the first row of cosines."""
     ramp = np.tile(np.linspace(255, 0, 64).astype(np.uint8), (64, 1))
 
     hashed = fingerprint(Image.fromarray(ramp))[: BITS // 8]

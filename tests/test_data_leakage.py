@@ -1,4 +1,4 @@
-"""Leakage: what counts as one picture, and that drawn worlds hold no false twins."""
+"""Leakage: what counts as one image, and that drawn worlds hold no false twins."""
 
 import io
 from pathlib import Path
@@ -11,20 +11,18 @@ from vlm_r1.config import DrawnSplit, Validation, load_params
 from vlm_r1.data.synthetic.dataset import sample_split
 from vlm_r1.data.synthetic.drawing import draw_scene
 from vlm_r1.data.validation.image_inspection import Finding
-from vlm_r1.data.validation.leakage import Album, shared_pictures
+from vlm_r1.data.validation.leakage import ImageSet, shared_images
 from vlm_r1.data.validation.perceptual_hash import fingerprint, near_pairs
 
 BITS = Validation().near_duplicate_bits
 
 
-def album(name, *pictures, folder="root", findings=None):
-    return Album(name, Path(folder), list(pictures), findings or {})
+def album(name, *images, folder="root", findings=None):
+    return ImageSet(name, Path(folder), list(images), findings or {})
 
 
 def shared(ours, theirs, bits=BITS):
-    return [
-        (leak.image, leak.against_image, leak.by) for leak in shared_pictures(ours, theirs, bits)
-    ]
+    return [(leak.image, leak.against_image, leak.by) for leak in shared_images(ours, theirs, bits)]
 
 
 @pytest.mark.parametrize(
@@ -35,7 +33,7 @@ def shared(ours, theirs, bits=BITS):
         ("COCO_val2014_000000581857.jpg", "COCO_train2014_000000581857_1719310.jpg"),
     ],
 )
-def test_coco_pictures_are_one_by_their_id(ours, theirs):
+def test_coco_images_are_one_by_their_id(ours, theirs):
     assert shared(album("a", ours, folder="x"), album("b", theirs, folder="y")) == [
         (ours, theirs, "id")
     ]
@@ -75,7 +73,7 @@ def test_pair_is_named_once_with_the_plainest_sign_and_in_order():
     ]
 
 
-def test_picture_that_did_not_open_is_compared_by_name_only():
+def test_image_that_did_not_open_is_compared_by_name_only():
     ours = album("a", "1.png", folder="x", findings={Path("x/1.png"): Finding(fault="broken")})
     theirs = album("b", "2.png", folder="x", findings={Path("x/2.png"): Finding(fault="broken")})
 
@@ -96,9 +94,9 @@ def photo(seed):
     return Image.fromarray(mixed.astype(np.uint8))
 
 
-def as_jpeg(picture, quality):
+def as_jpeg(image, quality):
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality)
+    image.save(buffer, "JPEG", quality=quality)
     return Image.open(buffer)
 
 
@@ -113,10 +111,10 @@ NEAR = {
 
 
 @pytest.mark.parametrize("change", NEAR.values(), ids=NEAR)
-def test_changed_copy_looks_like_its_picture_and_like_no_other(change):
-    pictures = [photo(seed) for seed in range(12)]
-    hashes = [fingerprint(picture) for picture in pictures]
-    copies = [fingerprint(change(picture)) for picture in pictures]
+def test_changed_copy_looks_like_its_image_and_like_no_other(change):
+    images = [photo(seed) for seed in range(12)]
+    hashes = [fingerprint(image) for image in images]
+    copies = [fingerprint(change(image)) for image in images]
 
     pairs = {(i, j) for i, j, _ in near_pairs(hashes, copies, BITS)}
 
@@ -126,34 +124,34 @@ def test_changed_copy_looks_like_its_picture_and_like_no_other(change):
 def test_drawn_worlds_hold_no_false_twins():
     """A few shapes on plain ground are alike; fingerprints still tell the splits apart."""
     params = load_params(Path(__file__).parents[1] / "params.yaml")
-    pictures = {
+    images = {
         name: [
             fingerprint(draw_scene(page.scene))
             for page in sample_split(
                 name,
-                DrawnSplit(world=drawn.world, pictures=300, phrases_per_picture=1),
+                DrawnSplit(world=drawn.world, images=300, phrases_per_image=1),
                 params.experiment.seed,
             )
         ]
         for name, drawn in params.draw.items()
     }
-    trained = pictures.pop("studio_train")
+    trained = images.pop("studio_train")
 
-    for hashes in pictures.values():
+    for hashes in images.values():
         assert list(near_pairs(trained, hashes, BITS)) == []
 
 
-def test_pictures_of_one_layout_in_other_colors_are_no_copies():
-    """What a hash without colours takes for one picture."""
-    pictures = [Image.new("RGB", (84, 84), "white") for _ in range(2)]
-    for picture, color in zip(pictures, ("#2040c0", "#a02020"), strict=True):
-        ImageDraw.Draw(picture).rectangle((10, 20, 50, 60), fill=color)
-    ours, theirs = (fingerprint(picture) for picture in pictures)
+def test_images_of_one_layout_in_other_colors_are_no_copies():
+    """What a hash without colors takes for one image."""
+    images = [Image.new("RGB", (84, 84), "white") for _ in range(2)]
+    for image, color in zip(images, ("#2040c0", "#a02020"), strict=True):
+        ImageDraw.Draw(image).rectangle((10, 20, 50, 60), fill=color)
+    ours, theirs = (fingerprint(image) for image in images)
 
     assert ours[:32] == theirs[:32]
     assert list(near_pairs([ours], [theirs], BITS)) == []
     assert list(near_pairs([ours], [ours], 0)) == [(0, 0, 0)]
 
 
-def test_picture_of_one_tone_has_no_look():
+def test_image_of_one_tone_has_no_look():
     assert fingerprint(Image.new("RGB", (84, 84), (100, 101, 102))) is None

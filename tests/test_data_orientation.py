@@ -1,11 +1,11 @@
-"""EXIF orientation: where a box goes when the picture is turned upright."""
+"""EXIF orientation: where a box goes when the image is turned upright."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.picture_files import save_turned
-from vlm_r1.data.images import open_picture, picture_size
+from tests.image_files import save_turned
+from vlm_r1.data.images import open_image, read_image_size
 from vlm_r1.data.orientation import upright_boxes, upright_records
 from vlm_r1.data.records import BOX, records_frame
 
@@ -37,22 +37,22 @@ def test_a_quarter_turn_clockwise_worked_by_hand():
 def test_the_box_goes_where_the_pixels_go(tmp_path, orientation):
     save_turned(tmp_path / "a.png", marked(), orientation)
 
-    upright = np.asarray(open_picture(tmp_path / "a.png"))
+    upright = np.asarray(open_image(tmp_path / "a.png"))
     rows, columns = np.nonzero(upright[..., 0])
     seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
 
     assert upright_boxes(np.array([MARK]), *STORED, orientation).tolist() == [seen]
-    assert picture_size(tmp_path / "a.png") == upright.shape[:2]
+    assert read_image_size(tmp_path / "a.png") == upright.shape[:2]
 
 
 def test_an_orientation_that_exif_does_not_know_turns_nothing(tmp_path):
     save_turned(tmp_path / "a.png", marked(), 9)
 
-    assert picture_size(tmp_path / "a.png") == (20, 40)
-    assert open_picture(tmp_path / "a.png").size == STORED
+    assert read_image_size(tmp_path / "a.png") == (20, 40)
+    assert open_image(tmp_path / "a.png").size == STORED
 
 
-def test_records_that_ignore_exif_are_turned_with_their_pictures(tmp_path):
+def test_records_that_ignore_exif_are_turned_with_their_images(tmp_path):
     save_turned(tmp_path / "plain.png", marked(), 1)
     save_turned(tmp_path / "quarter.png", marked(), 6)
     save_turned(tmp_path / "half.png", marked(), 3)
@@ -79,7 +79,7 @@ def test_records_that_ignore_exif_are_turned_with_their_pictures(tmp_path):
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_a_real_jpeg_is_turned_too(tmp_path, mode):
-    picture = Image.new(mode, STORED)
-    save_turned(tmp_path / "a.jpg", picture, 8)
+    image = Image.new(mode, STORED)
+    save_turned(tmp_path / "a.jpg", image, 8)
 
-    assert open_picture(tmp_path / "a.jpg").size == (20, 40)
+    assert open_image(tmp_path / "a.jpg").size == (20, 40)

@@ -121,7 +121,7 @@ def test_bare_expression_is_recovered_from_the_question(tmp_path):
 
 
 def test_drawn_records_come_back_in_order(tmp_path):
-    pages = sample_split("s", DrawnSplit(world="street", pictures=5, phrases_per_picture=2), seed=1)
+    pages = sample_split("s", DrawnSplit(world="street", images=5, phrases_per_image=2), seed=1)
     rows = list(vlm_r1_records("s", pages))
 
     frame = read_all(write(tmp_path, rows), "s")
@@ -134,7 +134,7 @@ def test_drawn_records_come_back_in_order(tmp_path):
 BAD_ROWS = {
     "no_solution": (without("solution"), "solution: Field required"),
     "no_image": (without("image"), "image: Field required"),
-    "no_width": (without("width"), "no width and height, and no picture folder"),
+    "no_width": (without("width"), "no width and height, and no image folder"),
     "no_phrase": (
         {k: v for k, v in GOLDEN.items() if k not in ("problem", "normal_caption")},
         "neither normal_caption nor problem",
@@ -160,9 +160,9 @@ BAD_ROWS = {
     "climbing_image": (GOLDEN | {"image": "b/../../a.jpg"}, "image: .*need a path relative"),
     "windows_climb": (GOLDEN | {"image": "..\\a.jpg"}, "image: .*need a path relative"),
     "empty_image": (GOLDEN | {"image": ""}, "image: .*need a path relative"),
-    "two_pictures": (
+    "two_images": (
         GOLDEN | {"image": ["a.jpg", "b.jpg"]},
-        r"image: 2 pictures \['a.jpg', 'b.jpg'\]; only rows of one can be read",
+        r"image: 2 images \['a.jpg', 'b.jpg'\]; only rows of one can be read",
     ),
 }
 
@@ -252,7 +252,7 @@ def test_conversation_without_a_box_is_named(tmp_path, answer, message):
     assert re.search(message, fault), fault
 
 
-def test_size_that_rows_lack_comes_from_the_upright_picture(tmp_path):
+def test_size_that_rows_lack_comes_from_the_upright_image(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (60, 40)).save(tmp_path / "a.jpg", exif=exif)

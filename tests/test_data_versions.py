@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from tests.conftest import small_values
-from tests.picture_files import save_turned
+from tests.image_files import save_turned
 from vlm_r1.config import Dataset, parse_params
 from vlm_r1.data.download.unzip import MANIFEST, Manifest
-from vlm_r1.data.images import open_picture
+from vlm_r1.data.images import open_image
 from vlm_r1.data.records import BOX, read_records, records_digest
 from vlm_r1.data.versions import images_version, version_of
 from vlm_r1.errors import DataError
@@ -20,23 +20,23 @@ from vlm_r1.stages import prepare, version
 
 
 def own_folder(root):
-    (root / "pictures/deep").mkdir(parents=True)
-    (root / "pictures/deep/1.jpg").write_text("one")
+    (root / "images/deep").mkdir(parents=True)
+    (root / "images/deep/1.jpg").write_text("one")
     (root / "records.json").write_text("[]")
-    return Dataset(role="ood", records="records.json", images="pictures")
+    return Dataset(role="ood", records="records.json", images="images")
 
 
 def test_a_folder_of_ones_own_changes_with_every_byte_and_name(tmp_path):
     own_folder(tmp_path)
-    seen = {images_version(tmp_path / "pictures")}
+    seen = {images_version(tmp_path / "images")}
     for step in range(3):
         if step == 0:
-            (tmp_path / "pictures/deep/1.jpg").write_text("two")
+            (tmp_path / "images/deep/1.jpg").write_text("two")
         elif step == 1:
-            (tmp_path / "pictures/deep/1.jpg").rename(tmp_path / "pictures/2.jpg")
+            (tmp_path / "images/deep/1.jpg").rename(tmp_path / "images/2.jpg")
         else:
-            (tmp_path / "pictures/3.jpg").touch()
-        seen.add(images_version(tmp_path / "pictures"))
+            (tmp_path / "images/3.jpg").touch()
+        seen.add(images_version(tmp_path / "images"))
     assert len(seen) == 4
     assert {archive for _, archive in seen} == {None}
 
@@ -44,8 +44,8 @@ def test_a_folder_of_ones_own_changes_with_every_byte_and_name(tmp_path):
 def test_an_unpacked_folder_has_the_version_of_its_archive(tmp_path):
     own_folder(tmp_path)
     manifest = Manifest(archive="a.zip", sha256="a" * 64, files=1, unpacked_bytes=3)
-    (tmp_path / "pictures" / MANIFEST).write_text(manifest.model_dump_json())
-    assert images_version(tmp_path / "pictures") == ("a" * 64, "a.zip")
+    (tmp_path / "images" / MANIFEST).write_text(manifest.model_dump_json())
+    assert images_version(tmp_path / "images") == ("a" * 64, "a.zip")
 
 
 def test_the_stage_writes_the_version_of_one_dataset(small_root, small_params):
@@ -56,11 +56,11 @@ def test_the_stage_writes_the_version_of_one_dataset(small_root, small_params):
     assert written["records"] == dataset.records
 
 
-@pytest.mark.parametrize("gone", ["records.json", "pictures"])
+@pytest.mark.parametrize("gone", ["records.json", "images"])
 def test_missing_data_is_named(tmp_path, gone):
     dataset = own_folder(tmp_path)
-    shutil.rmtree(tmp_path / gone) if gone == "pictures" else (tmp_path / gone).unlink()
-    with pytest.raises(DataError, match=rf"{gone}: not there\nneed the records and the picture"):
+    shutil.rmtree(tmp_path / gone) if gone == "images" else (tmp_path / gone).unlink()
+    with pytest.raises(DataError, match=rf"{gone}: not there\nneed the records and the image"):
         version_of(dataset, tmp_path)
 
 
@@ -78,8 +78,10 @@ def test_preparing_says_what_training_and_evaluation_read(small_root, small_para
             assert inputs[name]["images_sha256"] == images_version(folder)[0]
 
 
-def test_boxes_that_ignore_exif_are_prepared_in_the_frame_of_the_picture(small_root, tmp_path):
-    """A picture that EXIF turns upside down: the box must still hold the same pixels."""
+def test_boxes_that_ignore_exif_are_prepared_in_the_coordinate_space_of_the_image(
+    small_root, tmp_path
+):
+    """An image that EXIF turns upside down: the box must still hold the same pixels."""
     shutil.copytree(small_root / "data/drawn", tmp_path / "data/drawn")
     values = small_values()
     values["datasets"]["street_test"]["exif"] = "ignored"
@@ -94,5 +96,5 @@ def test_boxes_that_ignore_exif_are_prepared_in_the_frame_of_the_picture(small_r
     after = read_records(tmp_path / records_file("street_test")).iloc[0]
     x1, y1, x2, y2 = before[BOX].astype(int)
     assert after[BOX].tolist() == [90 - x2, 60 - y2, 90 - x1, 60 - y1]
-    shown = open_picture(file).crop(after[BOX].astype(int).tolist())
+    shown = open_image(file).crop(after[BOX].astype(int).tolist())
     assert np.array_equal(np.asarray(shown)[::-1, ::-1], stored[y1:y2, x1:x2])

@@ -23,8 +23,8 @@ from vlm_r1.preflight.doctor import diagnose, finding_text, sample_of
 from vlm_r1.training.run import train
 
 CHECKS = {
-    *("devices", "attention", "precision", "liger", "rollouts", "versions", "frame"),
-    *("padding", "pixels", "picture tokens", "positions", "weights"),
+    *("devices", "attention", "precision", "liger", "rollouts", "versions", "coordinate_space"),
+    *("padding", "pixels", "image tokens", "positions", "weights"),
 }
 
 
@@ -55,7 +55,7 @@ def test_all_is_well_with_the_small_base(small_root, small_params):
 
 def test_all_is_well_with_another_family(tmp_path):
     write_tiny_qwen3_vl(tmp_path / "base")
-    params = params_with(task={"frame": "thousand", "base_model": "base"})
+    params = params_with(task={"coordinate_space": "thousand", "base_model": "base"})
     found = diagnose(params, tmp_path)
     assert {finding.check for finding in found} == CHECKS
     assert [finding_text(finding) for finding in found if finding.fault] == []
@@ -117,16 +117,18 @@ def test_liger_without_package_or_gpu():
         guard.check_liger(params_with(train={"liger": True}))
 
 
-def test_vllm_that_would_spoil_the_pictures_placeholders(tmp_path, monkeypatch):
+def test_vllm_that_would_spoil_the_images_placeholders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = diagnose(params_with(grpo={"rollouts": "vllm_colocate"}), tmp_path)
     (told,) = [finding for finding in found if finding.check == "rollouts"]
     assert "got grpo.rollouts: vllm_colocate" in finding_text(told)
 
 
-def test_a_frame_that_the_family_was_not_taught(task):
-    with pytest.raises(ConfigError, match=r"frame input with Qwen3-VL(.|\n)*frame: thousand"):
-        guard.check_frame(task, FAMILIES["qwen3_vl"])
+def test_a_coordinate_space_that_the_family_was_not_taught(task):
+    with pytest.raises(
+        ConfigError, match=r"coordinate space input with Qwen3-VL(.|\n)*coordinate_space: thousand"
+    ):
+        guard.check_coordinate_space(task, FAMILIES["qwen3_vl"])
 
 
 def test_right_padding(opened):
@@ -147,7 +149,7 @@ def test_a_processor_that_ignores_a_limit(opened, task, ignored, monkeypatch):
         image_processor.size = {**size, name: kept}
 
     family = type(QWEN2_5_VL)(**{**vars(QWEN2_5_VL), "set_budget": deaf})
-    with pytest.raises(ModelError, match=r"pixels of a picture (above|below) it"):
+    with pytest.raises(ModelError, match=r"pixels of an image (above|below) it"):
         probes.check_pixels(processor, family, task, sample)
 
 
@@ -160,11 +162,11 @@ def test_a_sample_outside_the_budget(opened, task):
         probes.check_pixels(processor, QWEN2_5_VL, demanding, sample)
 
 
-def test_fewer_picture_tokens_than_features(opened):
+def test_fewer_image_tokens_than_features(opened):
     model, processor, sample = opened
     processor.image_processor.merge_size = 3  # of another model
-    with pytest.raises(ModelError, match=r"picture tokens; .*do not match"):
-        probes.check_picture_tokens(model, processor, sample)
+    with pytest.raises(ModelError, match=r"image tokens; .*do not match"):
+        probes.check_image_tokens(model, processor, sample)
 
 
 def test_a_model_that_answers_nan(opened):
@@ -172,18 +174,18 @@ def test_a_model_that_answers_nan(opened):
     with torch.no_grad():
         next(model.model.language_model.layers[0].parameters()).fill_(torch.nan)
     with pytest.raises(ModelError, match="not finite"):
-        probes.check_picture_tokens(model, processor, sample)
+        probes.check_image_tokens(model, processor, sample)
 
 
 def test_rotary_positions_that_run_in_time(opened, monkeypatch):
-    """The fault of transformers 5.4.0 to 5.5.3: a still picture is taken for a film."""
+    """The fault of transformers 5.4.0 to 5.5.3: a still image is taken for a film."""
     model, processor, sample = opened
     right = model.model.get_rope_index
 
     def wrong(*args, **kwargs):
         positions, delta = right(*args, **kwargs)
-        is_picture = kwargs["input_ids"][0] == model.config.image_token_id
-        positions[0, 0, is_picture] += torch.arange(int(is_picture.sum()))
+        is_image = kwargs["input_ids"][0] == model.config.image_token_id
+        positions[0, 0, is_image] += torch.arange(int(is_image.sum()))
         return positions, delta
 
     monkeypatch.setattr(model.model, "get_rope_index", wrong)
@@ -202,7 +204,7 @@ def test_weights_in_another_dtype_than_asked(opened, task):
     ("sections", "told"),
     [
         ({"task": {"attention": "flash_attention_2"}}, "flash_attention_2 without"),
-        ({"task": {"frame": "thousand"}}, "frame thousand with Qwen2.5-VL"),
+        ({"task": {"coordinate_space": "thousand"}}, "coordinate space thousand with Qwen2.5-VL"),
         ({"launch": {"device": "cuda"}}, "got 0 CUDA devices"),
     ],
 )
@@ -225,4 +227,4 @@ def test_the_command_tells_faults_and_fails(tmp_path, monkeypatch):
 
 
 def test_noise_stands_in_where_no_data_is_prepared(tmp_path, small_params):
-    assert isinstance(sample_of(small_params, tmp_path).picture, Image.Image)
+    assert isinstance(sample_of(small_params, tmp_path).image, Image.Image)

@@ -12,18 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.generalization import CHAPTERS, chapters
-from tests.house import ROOT, closure, modules
+from flows.generalization import STAGES, stages_of
+from tasks.dvc_deps import STAGE_MODULES, code_deps, with_code_deps
+from tests.layout import ROOT
 from vlm_r1.config import load_params
 
-# Code that shapes no output: MLflow is a view of the files, an error writes none.
-VIEWS = frozenset({"vlm_r1.tracking", "vlm_r1.errors"})
-STAGE_MODULES = {  # the others are named like their stage
-    "sft": "train",
-    "grpo": "train",
-    "train_seed": "train",
-    "evaluate_seed": "evaluate",
-}
 DVC = str(Path(sys.executable).with_name("dvc"))
 STAND_IN = """
 import pathlib, sys, yaml
@@ -52,28 +45,18 @@ def stages() -> dict[str, dict]:
     return {name: stage.get("do", stage) for name, stage in listed.items()}
 
 
+def test_the_code_in_deps_is_what_the_stages_import():
+    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    assert text == with_code_deps(text), "run `make deps`"
+
+
 @pytest.mark.parametrize("stage", stages())
-def test_a_stage_depends_on_the_code_that_it_imports_and_on_no_other(stage):
-    module = f"vlm_r1.stages.{STAGE_MODULES.get(stage, stage)}"
-    files = {modules()[name] for name in closure(module, without=VIEWS)}
-    needed = {str(file.relative_to(ROOT)) for file in files if file.name != "__init__.py"}
-    listed = {dep for dep in stages()[stage]["deps"] if dep.startswith("src/")}
-    assert f"src/{module.replace('.', '/')}.py" in needed
-    missing = [file for file in sorted(needed) if not is_covered(file, listed)]
-    assert missing == [], "imported, yet not in deps"
-    code = {dep for dep in listed if not dep.endswith(("templates", "tracking"))}
-    idle = [dep for dep in sorted(code) if not any(is_covered(file, {dep}) for file in needed)]
-    assert idle == [], "in deps, yet not imported"
-
-
-def is_covered(file: str, deps: set[str]) -> bool:
-    return any(file == dep or file.startswith(dep + "/") for dep in deps)
-
-
-def test_templates_are_dependencies_of_the_stage_that_renders_them():
-    for folder in (ROOT / "src").rglob("templates"):
-        name = str(folder.relative_to(ROOT))
-        assert any(is_covered(name, set(stage["deps"])) for stage in stages().values()), name
+def test_a_stage_depends_on_its_own_module_and_on_what_it_renders(stage):
+    code = code_deps(stage)
+    assert f"src/vlm_r1/stages/{STAGE_MODULES.get(stage, stage)}.py" in code
+    assert all((ROOT / dep).exists() for dep in code)
+    assert ("src/vlm_r1/report/render" in code) == (stage == "report")
+    assert ("src/vlm_r1/config/deepspeed_json" in code) == (STAGE_MODULES.get(stage) == "train")
 
 
 def test_every_section_of_params_is_listed_by_a_stage():
@@ -87,17 +70,17 @@ def test_the_flow_names_every_stage_once_and_in_an_order_that_dvc_allows():
     dot = dvc(ROOT, "dag", "--dot").stdout.replace('"', "").replace(";", "")
     edges = [line.split(" -> ") for line in dot.splitlines() if "->" in line]
     assert len(edges) > 10
-    edges = [(chapter_of(a), chapter_of(b)) for a, b in edges]
+    edges = [(stage_of(a), stage_of(b)) for a, b in edges]
     named = {name for edge in edges for name in edge}
-    assert sorted(CHAPTERS) == sorted(named | {"unpack"})  # no archives in the laptop profile
-    backwards = [(a, b) for a, b in edges if CHAPTERS.index(a) > CHAPTERS.index(b)]
+    assert sorted(STAGES) == sorted(named | {"unpack"})  # no archives in the laptop profile
+    backwards = [(a, b) for a, b in edges if STAGES.index(a) > STAGES.index(b)]
     assert backwards == []
 
 
-def chapter_of(stage: str) -> str:
+def stage_of(stage: str) -> str:
     """The flow runs some groups of stages as one."""
     group = stage.partition("@")[0]
-    return group if group in CHAPTERS else stage
+    return group if group in STAGES else stage
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +99,8 @@ def reproduced(tmp_path_factory) -> Path:
     shutil.copy(ROOT / ".dvc/config", root / ".dvc/config")
     ran = dvc(root, "repro").stdout
     started = re.findall(r"Running stage '(.+)':", ran)
-    assert [*dict.fromkeys(map(chapter_of, started))] == [
-        chapter for chapter in CHAPTERS if chapter not in ("unpack", "base")
+    assert [*dict.fromkeys(map(stage_of, started))] == [
+        stage for stage in STAGES if stage not in ("unpack", "base")
     ]
     assert len(started) == 9 + 4, "one version a dataset"
     return root
@@ -183,7 +166,7 @@ def test_a_changed_knob_makes_only_its_readers_stale(clone, old, new, expected):
 def test_further_seeds_add_stages_and_leave_the_first_runs_alone(clone):
     edit(clone / "params.yaml", "seeds: []", "seeds: [7]")
     params = load_params(clone / "params.yaml")
-    further = [chapter for chapter in chapters(params) if chapter not in CHAPTERS]
+    further = [stage for stage in stages_of(params) if stage not in STAGES]
     assert further == [
         "train_seed@sft-7",
         "train_seed@grpo-7",

@@ -20,7 +20,7 @@ from vlm_r1 import paths
 from vlm_r1.config import Params, parse_params
 from vlm_r1.errors import ConfigError, ContractError, ModelError
 from vlm_r1.experiment import contract_of
-from vlm_r1.inference import checkpoint as candidate
+from vlm_r1.inference import checkpoint as checkpoint
 from vlm_r1.inference import watch
 from vlm_r1.rec.contract import differences, read_terms
 from vlm_r1.rec.results import read_results
@@ -89,19 +89,19 @@ def no_models(monkeypatch):
     def refuse(*_):
         raise AssertionError("a model was opened")
 
-    monkeypatch.setattr(candidate, "load_model", refuse)
+    monkeypatch.setattr(checkpoint, "load_model", refuse)
 
 
 @pytest.fixture
 def opened(monkeypatch) -> list[str]:
     """Names of the folders whose models were opened, in order."""
-    names, load = [], candidate.load_model
+    names, load = [], checkpoint.load_model
 
     def note(path, task):
         names.append(Path(path).name)
         return load(path, task)
 
-    monkeypatch.setattr(candidate, "load_model", note)
+    monkeypatch.setattr(checkpoint, "load_model", note)
     return names
 
 
@@ -127,17 +127,19 @@ def test_checkpoints_answer_differently(undisturbed):
     assert said[0] != said[1] != said[2] != said[0]
 
 
-def test_another_frame_or_truth_reads_the_same_completions(project, small_params, request):
+def test_another_coordinate_space_or_truth_reads_the_same_completions(
+    project, small_params, request
+):
     evaluate.run(small_params, project, "sft")
     request.getfixturevalue("no_models")
-    for step in (1, 2):  # the frame is in the contract that training writes
+    for step in (1, 2):  # the coordinate space is in the contract that training writes
         shutil.rmtree(project / paths.checkpoint_dir("sft", step))
-    other = changed("task", frame="thousand")
+    other = changed("task", coordinate_space="thousand")
     other = other.model_copy(update={"train": other.train.model_copy(update={"steps": 0})})
     before = json.loads(results(project)["results/sft/street_test/step-0.json"])
     evaluate.run(other, project, "sft")
     after = json.loads(results(project)["results/sft/street_test/step-0.json"])
-    assert after["meta"]["contract"]["frame"] == "thousand"
+    assert after["meta"]["contract"]["coordinate_space"] == "thousand"
     assert [row["model_output"] for row in after["results"]] == [
         row["model_output"] for row in before["results"]
     ]
@@ -154,7 +156,7 @@ def test_the_base_is_asked_once_a_prompt(project, opened):
     assert opened == ["base", "base"]
 
 
-def test_another_picture_under_the_same_name_is_another_question(project, small_params, opened):
+def test_another_image_under_the_same_name_is_another_question(project, small_params, opened):
     evaluate.run(small_params, project, "sft")
     first, second = sorted((project / "data/drawn/studio_val").rglob("*.png"))[:2]
     shutil.copy(second, first)
@@ -301,14 +303,14 @@ def test_a_checkpoint_moved_by_the_end_of_training_is_found_again(
     project, small_params, undisturbed, monkeypatch, request
 ):
     (project / "models/sft").rename(project / "models/sft.part")
-    load = candidate.load_model
+    load = checkpoint.load_model
 
     def load_late(path, task):
         if (project / "models/sft.part").exists() and Path(path).name == "checkpoint-1":
             (project / "models/sft.part").rename(project / "models/sft")
         return load(path, task)
 
-    monkeypatch.setattr(candidate, "load_model", load_late)
+    monkeypatch.setattr(checkpoint, "load_model", load_late)
     watch.run(small_params, project, "sft", "cpu", 60, 0.02)
     request.getfixturevalue("no_models")
     evaluate.run(small_params, project, "sft")

@@ -1,4 +1,4 @@
-"""From questions to a result file: order, batches, early stop, frames, and what is refused."""
+"""From questions to a result file: order, batches, early stop, coordinate spaces, and what is refused."""
 
 import inspect
 import json
@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import ROOT, small_values
 from vlm_r1.config import parse_params
-from vlm_r1.data.images import open_picture
+from vlm_r1.data.images import open_image
 from vlm_r1.data.records import read_records
 from vlm_r1.errors import ContractError, DataError, ModelError
 from vlm_r1.evaluation.scoring import score_results
@@ -37,7 +37,7 @@ def able(small_params):
 
 @pytest.fixture(scope="module")
 def questions(small_root, small_params) -> list[Question]:
-    """Two phrases on each of six pictures, asked for a thought and an answer."""
+    """Two phrases on each of six images, asked for a thought and an answer."""
     records = read_records(small_root / records_file("street_test"))
     images = small_root / small_params.datasets["street_test"].images
     assert len(records) == 2 * records["image"].nunique() == 12
@@ -49,13 +49,13 @@ def questions(small_root, small_params) -> list[Question]:
 
 @pytest.fixture(scope="module")
 def asked_plainly(able, questions) -> list[str]:
-    """As transformers documents it: one question at a time, picture and text to `generate`."""
+    """As transformers documents it: one question at a time, image and text to `generate`."""
     model, processor = able
     texts = []
     for question in questions:
         inputs = processor(
             text=[chat_text(processor, question.text)],
-            images=[open_picture(question.picture)],
+            images=[open_image(question.image)],
             return_tensors="pt",
         )
         output = model.generate(**inputs, max_new_tokens=48, do_sample=False)
@@ -67,13 +67,13 @@ def asked_plainly(able, questions) -> list[str]:
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 400, 100_000])
-def test_batches_and_shared_pictures_change_no_answer(able, questions, asked_plainly, batch_tokens):
+def test_batches_and_shared_images_change_no_answer(able, questions, asked_plainly, batch_tokens):
     answers = ask_all(*able, questions, batch_tokens, 48)
     assert [answer.text for answer in answers] == asked_plainly
     assert {answer.input_size for answer in answers} == {(56, 84)}
 
 
-def test_a_picture_is_encoded_once_for_all_its_phrases(able, questions, monkeypatch):
+def test_a_image_is_encoded_once_for_all_its_phrases(able, questions, monkeypatch):
     model, processor = able
     encoded, encode = [], model.get_image_features
 
@@ -120,16 +120,16 @@ def test_a_prompt_is_as_long_as_the_model_will_read_it(able, questions):
     processor, question = able[1], questions[0]
     inputs = processor(
         text=[chat_text(processor, question.text)],
-        images=[open_picture(question.picture)],
+        images=[open_image(question.image)],
         return_tensors="pt",
     )
     assert make_prompts(processor, [question])[0].tokens == inputs["input_ids"].shape[1]
 
 
-def test_a_phrase_that_holds_the_picture_token_is_refused(able, questions):
+def test_a_phrase_that_holds_the_image_token_is_refused(able, questions):
     text = questions[0].text + "<|image_pad|>"
-    with pytest.raises(DataError, match="1 picture tokens in it"):
-        ask_all(*able, [Question(text, questions[0].picture)], 1, 4)
+    with pytest.raises(DataError, match="1 image tokens in it"):
+        ask_all(*able, [Question(text, questions[0].image)], 1, 4)
 
 
 def test_the_prompt_is_qwens_chat_format(loaded):
@@ -140,19 +140,19 @@ def test_the_prompt_is_qwens_chat_format(loaded):
     )
 
 
-def test_a_missing_picture_stops_the_evaluation(loaded, tmp_path):
+def test_a_missing_image_stops_the_evaluation(loaded, tmp_path):
     question = question_about("plain", "red one", tmp_path / "absent.png")
     with pytest.raises(DataError, match=r"absent\.png"):
         ask_all(*loaded, [question], 1, 4)
 
 
 def test_a_result_is_scored_in_original_pixels(small_root):
-    """84 x 84 answers on an 80 x 80 picture: hit, miss, no box."""
+    """84 x 84 answers on an 80 x 80 image: hit, miss, no box."""
     records = read_records(small_root / records_file("studio_test")).head(3)
     records = records.assign(x1=40.0, y1=40.0, x2=80.0, y2=80.0)
     texts = ["[42, 42, 84, 84]", "<answer>[0, 0, 42, 42]</answer>", "none"]
     completions = [Completion(text, (84, 84)) for text in texts]
-    meta = {"contract": {"frame": "input"}}
+    meta = {"contract": {"coordinate_space": "input"}}
     result = build_result(records, completions, "input", meta)
     assert [row.correct for row in result.results] == [1, 0, 0]
     assert result.results[0].extracted_answer == pytest.approx((40, 40, 80, 80))

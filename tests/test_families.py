@@ -1,4 +1,4 @@
-"""Another family: its own frame, its own resize, the same training, answers and rewards."""
+"""Another family: its own coordinate space, its own resize, the same training, answers and rewards."""
 
 import json
 
@@ -41,7 +41,7 @@ def qwen3(tmp_path_factory):
 def thousand():
     """Parameters for a family that speaks 0-1000."""
     values = small_values()
-    values["task"]["frame"] = "thousand"
+    values["task"]["coordinate_space"] = "thousand"
     for method in ("sft", "grpo"):
         values[method]["learning_rate"] = 0.01
     return parse_params(values, "thousand")
@@ -62,15 +62,15 @@ def test_an_unknown_family_is_refused():
 
 
 def test_a_family_resizes_by_its_own_square(qwen3, thousand):
-    picture = Image.new("RGB", (130, 90))
+    image = Image.new("RGB", (130, 90))
     processor = load_processor(qwen3, thousand.task)
-    _, rows, columns = processor.image_processor([picture])["image_grid_thw"][0]
+    _, rows, columns = processor.image_processor([image])["image_grid_thw"][0]
     assert (rows * 16, columns * 16) == QWEN3.input_size(90, 130, thousand.task) == (96, 128)
     assert FAMILIES["qwen2_5_vl"].input_size(90, 130, thousand.task) == (84, 140)
 
 
 def test_sft_is_taught_thousandths_and_grpo_pays_for_them(small_root, thousand, qwen3):
-    """Studio pictures are 80 x 80: half a side is 500 of 1000, whatever the resize."""
+    """Studio images are 80 x 80: half a side is 500 of 1000, whatever the resize."""
     records = read_records(small_root / records_file("studio_train")).head(1)
     records = records.assign(x1=0.0, y1=0.0, x2=40.0, y2=20.0, expression="red one")
     images = small_root / thousand.datasets["studio_train"].images
@@ -82,9 +82,9 @@ def test_sft_is_taught_thousandths_and_grpo_pays_for_them(small_root, thousand, 
     assert box.tolist() == row["true_box"] == [0, 0, 40, 20]
 
 
-def test_a_unit_frame_is_written_in_thousandths(small_root):
+def test_a_unit_coordinate_space_is_written_in_thousandths(small_root):
     values = small_values()
-    values["task"]["frame"] = "unit"
+    values["task"]["coordinate_space"] = "unit"
     params = parse_params(values, "unit")
     records = read_records(small_root / records_file("studio_train")).head(1)
     records = records.assign(x1=0.0, y1=10.0, x2=40.0, y2=20.0, expression="red one")
@@ -106,10 +106,10 @@ def test_both_methods_train_another_family(
     assert json.loads((tmp_path / "cost.json").read_text())["prompts"] == 4
 
 
-def test_another_family_answers_in_batches_as_it_answers_alone(qwen3, thousand, picture):
+def test_another_family_answers_in_batches_as_it_answers_alone(qwen3, thousand, image):
     model, processor = load_model(qwen3, thousand.task), load_processor(qwen3, thousand.task)
     asked = [
-        Question(prompts.ask("plain", prompts.question_for(phrase)), picture)
+        Question(prompts.ask("plain", prompts.question_for(phrase)), image)
         for phrase in ("red one", "the small blue circle on the left")
     ]
     together = ask_all(model, processor, asked, batch_tokens=1000, max_new_tokens=6)

@@ -12,7 +12,7 @@ from tasks import source as source_task
 from tasks import stage as stage_task
 from tasks.source import RETRIES, SourceFailedError, fetch_source
 from tests.archive_server import Fault, serve, zip_of
-from tests.house import SOURCE
+from tests.layout import SOURCE
 
 
 @pytest.fixture

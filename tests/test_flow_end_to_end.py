@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house import ROOT
+from tests.layout import ROOT
 
 BIN = Path(sys.executable).parent
 COPIED = ("dvc.yaml", ".dvcignore", ".gitignore", "prefect.toml", "pyproject.toml")

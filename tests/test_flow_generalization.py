@@ -16,7 +16,7 @@ from PIL import Image
 from flows.generalization import seconds_table
 from tasks import servers
 from tasks.artifact import WIDTH_PX, embed_curves
-from tests.house import ROOT
+from tests.layout import ROOT
 from vlm_r1.errors import ConfigError
 
 
@@ -25,7 +25,7 @@ def test_the_table_of_seconds_ends_with_their_sum():
     assert rows == [["draw", "1.2", "s"], ["sft", "60.0", "s"], ["all", "61.2", "s"]]
 
 
-def test_the_curves_are_inside_the_artifact_and_other_pictures_are_named(tmp_path):
+def test_the_curves_are_inside_the_artifact_and_other_images_are_named(tmp_path):
     Image.new("RGB", (1800, 600), "white").save(tmp_path / "curves.png")
     page = tmp_path / "report.md"
     page.write_text("# Report\n![curves](curves.png)\n![a case](gallery/1.png)\n")
@@ -37,7 +37,7 @@ def test_the_curves_are_inside_the_artifact_and_other_pictures_are_named(tmp_pat
         assert embedded.size == (WIDTH_PX, WIDTH_PX // 3)
 
 
-def test_a_report_without_pictures_is_published_as_it_is(tmp_path):
+def test_a_report_without_images_is_published_as_it_is(tmp_path):
     (tmp_path / "report.md").write_text("no curves")
     assert embed_curves(tmp_path / "report.md") == "no curves"
 

@@ -14,7 +14,7 @@ import yaml
 
 from tasks import stage as stage_task
 from tasks.stage import StageFailedError, run_stage
-from tests.house import ROOT
+from tests.layout import ROOT
 from vlm_r1.errors import ConfigError
 from vlm_r1.processes import end_group, process_group
 

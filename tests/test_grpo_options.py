@@ -18,7 +18,7 @@ from vlm_r1.training.dataset import grpo_rows
 from vlm_r1.training.flops import Size, estimate_flops
 from vlm_r1.training.resume import read_log
 from vlm_r1.training.reward_functions import RewardFunctions
-from vlm_r1.training.trainers import Grpo
+from vlm_r1.training.trainers import ResumableGRPOTrainer
 
 
 def params_with(**grpo):
@@ -49,7 +49,7 @@ def test_every_option_reaches_trl(tmp_path):
 def trainer_of(root, folder, params, **more):
     """A trainer as training/run.py builds it."""
     records = read_records(root / records_file("studio_train")).head(4)
-    return Grpo(
+    return ResumableGRPOTrainer(
         params.task,
         model=load_model(root / "models/base", params.task),
         reward_funcs=RewardFunctions(params, folder / "samples", root).as_list(),

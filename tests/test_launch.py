@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.conftest import ROOT, small_values
-from tests.house import SOURCE
+from tests.layout import SOURCE
 from vlm_r1.cli import main as cli
 from vlm_r1.config import load_params, parse_params, profile_file
 from vlm_r1.config.deepspeed import deepspeed_config, is_offloaded, zero_stage

@@ -3,11 +3,17 @@
 import numpy as np
 import pytest
 
-from vlm_r1.data.synthetic.scenes import COLOURS, WORLDS, Scene, Thing
+from vlm_r1.data.synthetic.scenes import COLORS, WORLDS, Scene, Thing
 from vlm_r1.errors import ModelError
 from vlm_r1.models.digest import checkpoint_digest
 from vlm_r1.models.loading import load_model, load_processor
-from vlm_r1.models.tiny.curriculum import NO_HABITS, STAGES, Curriculum, Habits, thought_about
+from vlm_r1.models.tiny.curriculum import (
+    NO_INJECTED_ERRORS,
+    STAGES,
+    Curriculum,
+    InjectedErrors,
+    thought_about,
+)
 from vlm_r1.models.tiny.train import END_OF_TURN, IGNORED_LABEL, collate
 from vlm_r1.rec import prompts
 from vlm_r1.rec.parsing import Parsed, parse_answer
@@ -76,45 +82,45 @@ def test_digits_are_tokens_of_their_own(checkpoint, small_params):
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
-def curriculum(habits=NO_HABITS, street_share=0.5):
-    return Curriculum(habits, street_share, PIXELS, np.random.default_rng(0))
+def curriculum(injected_errors=NO_INJECTED_ERRORS, street_share=0.5):
+    return Curriculum(injected_errors, street_share, PIXELS, np.random.default_rng(0))
 
 
 def test_the_loss_is_on_the_answer_alone(checkpoint, small_params):
     processor = load_processor(checkpoint, small_params.task)
-    lessons = curriculum().lessons("obey", 3)
-    batch = collate(lessons, processor)
-    for lesson, labels in zip(lessons, batch["labels"], strict=True):
+    examples = curriculum().examples("obey", 3)
+    batch = collate(examples, processor)
+    for lesson, labels in zip(examples, batch["labels"], strict=True):
         taught = processor.tokenizer.decode(labels[labels != IGNORED_LABEL])
         assert taught == lesson.answer + END_OF_TURN
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_asks_a_real_question_and_gives_a_box_in_the_input_frame(stage):
-    for lesson in curriculum().lessons(stage, 30):
+def test_every_stage_asks_a_real_question_and_gives_a_box_in_the_input_coordinate_space(stage):
+    for lesson in curriculum().examples(stage, 30):
         assert prompts.QUESTION.partition("{")[0] in lesson.user
         assert _largest(lesson) <= 84
         assert isinstance(parse_answer(lesson.answer), Parsed)
 
 
 def test_a_scene_with_two_things_gives_two_lessons_with_different_answers():
-    first, second = curriculum().lessons("match", 2)
+    first, second = curriculum().examples("match", 2)
     assert first.image is second.image
     assert first.answer != second.answer
 
 
-def test_match_tells_things_apart_by_colour_or_place_alone():
-    phrases = {prompts.expression_in(_question(x)) for x in curriculum().lessons("match", 200)}
+def test_match_tells_things_apart_by_color_or_place_alone():
+    phrases = {prompts.expression_in(_question(x)) for x in curriculum().examples("match", 200)}
     words = {word for phrase in phrases for word in phrase.split()}
-    assert words == {*COLOURS, "one", "left", "right", "top", "bottom"}
+    assert words == {*COLORS, "one", "left", "right", "top", "bottom"}
 
 
 def test_the_habits_are_what_they_are_called():
-    always = Habits(stray_frame_after_the=1.0, stray_frame_otherwise=0.0, missing_tags=1.0)
-    lessons = curriculum(always, street_share=0.0).lessons("obey", 60)
-    assert not any("<answer>" in lesson.answer for lesson in lessons)
-    stray = [lesson for lesson in lessons if "describes: the " in lesson.user]
-    straight = [lesson for lesson in lessons if "describes: the " not in lesson.user]
+    always = InjectedErrors(wrong_space_after_the=1.0, wrong_space_otherwise=0.0, missing_tags=1.0)
+    examples = curriculum(always, street_share=0.0).examples("obey", 60)
+    assert not any("<answer>" in lesson.answer for lesson in examples)
+    stray = [lesson for lesson in examples if "describes: the " in lesson.user]
+    straight = [lesson for lesson in examples if "describes: the " not in lesson.user]
     assert max(_largest(lesson) for lesson in straight) <= 84
     assert min(_largest(lesson) for lesson in stray) > 84
 
@@ -129,7 +135,7 @@ def _largest(lesson) -> int:
     return max(int(number) for number in re.findall(r"\b\d+\b", lesson.answer.split("[")[-1]))
 
 
-def test_the_thought_names_the_thing_and_its_third_of_the_picture():
+def test_the_thought_names_the_thing_and_its_third_of_the_image():
     thing = Thing("circle", "red", (0, 60, 20, 80))
     scene = Scene(WORLDS["studio"], (thing,), look_seed=0)
     assert thought_about(thing, scene) == "red circle, bottom left"

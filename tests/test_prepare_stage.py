@@ -21,7 +21,7 @@ def project(tmp_path):
     """A project of four tiny drawn datasets; gives its params and root."""
     params = load_params(Path(__file__).parents[1] / "params.yaml")
     drawn = {
-        name: DrawnSplit(world=split.world, pictures=3, phrases_per_picture=2)
+        name: DrawnSplit(world=split.world, images=3, phrases_per_image=2)
         for name, split in params.draw.items()
     }
     params = params.model_copy(update={"draw": drawn})
@@ -49,7 +49,7 @@ def test_prepare_writes_three_files_a_dataset_and_the_same_bytes_again(project):
     path = root / "data/drawn/studio_val/records.json"
     source = read("vlm-r1", Source(path, path.name, "studio_val", role="validation")).records
     written = read_records(root / "data/prepared/studio_val/records.parquet")
-    pd.testing.assert_frame_equal(written, source[list(written)])
+    pd.testing.assert_space_equal(written, source[list(written)])
 
 
 def test_box_outside_keeps_that_datasets_records_back_and_no_others(project):
@@ -62,7 +62,7 @@ def test_box_outside_keeps_that_datasets_records_back_and_no_others(project):
 
     with pytest.raises(
         DataError,
-        match=r"got street_test: box_inside_picture fails for 1 of 6 rows,"
+        match=r"got street_test: box_inside_image fails for 1 of 6 rows,"
         r" first data/drawn/street_test/records\.json row 4 \{.*\"x2\": 500\.0",
     ):
         prepare.run(params, root)
@@ -83,8 +83,8 @@ def test_every_failing_dataset_is_named(project):
     with pytest.raises(DataError) as caught:
         prepare.run(params, root)
 
-    assert "studio_val: picture_opens fails for 2 of 6 rows, first" in caught.value.got
-    assert "studio_test: picture_not_trained_on fails for 2 of 6 rows, first" in caught.value.got
+    assert "studio_val: image_opens fails for 2 of 6 rows, first" in caught.value.got
+    assert "studio_test: image_not_trained_on fails for 2 of 6 rows, first" in caught.value.got
     assert "records.json row 5" in caught.value.got
     leakage = json.loads((root / "data/prepared/studio_test/validation.json").read_text())[
         "leakage"

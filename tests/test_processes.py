@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file
 
 from tests.conftest import ROOT, small_values
-from tests.house import SOURCE
+from tests.layout import SOURCE
 from vlm_r1.config import load_params
 from vlm_r1.launch import launch_plan, run_plan
 from vlm_r1.models.loading import load_model

@@ -14,12 +14,12 @@ from vlm_r1.errors import ModelError
 from vlm_r1.evaluation.prompt_matrix_file import read_matrix
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.evaluation.selection import select
-from vlm_r1.inference import checkpoint as candidate
+from vlm_r1.inference import checkpoint as checkpoint
 from vlm_r1.rec.prompts import TEMPLATES
 from vlm_r1.rec.results import read_results
 from vlm_r1.stages import evaluate, prompts
 
-ROWS = 12  # 6 pictures, 2 phrases each
+ROWS = 12  # 6 images, 2 phrases each
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +50,14 @@ def evaluated(small_root, params, tmp_path_factory) -> Path:
 def asked(evaluated, params) -> tuple[Path, int]:
     """The project after the stage, and how many rows a model answered in it."""
     answered = []
-    original = candidate.answer
+    original = checkpoint.answer
 
     def count(model, processor, batch, *more):
         answered.extend(batch)
         return original(model, processor, batch, *more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(candidate, "answer", count)
+        patch.setattr(checkpoint, "answer", count)
         prompts.run(params, evaluated)
     return evaluated, len(answered)
 

@@ -35,18 +35,18 @@ from vlm_r1.report.analysis import (
     at_last_step,
     compare,
     curve_points,
-    frame_splits,
+    decomposition_lines,
 )
 from vlm_r1.report.build import _file_notes
 from vlm_r1.report.lineage import package_versions, read_lineage
 from vlm_r1.report.render.gallery import choose_cases, draw_boxes
 from vlm_r1.report.render.page import markdown_text
 from vlm_r1.report.render.png_curves import draw_curves
-from vlm_r1.report.results_table import Table, Unit, check_fairness, make_unit
+from vlm_r1.report.results_table import EvalResult, ResultsTable, check_fairness, make_eval_result
 from vlm_r1.report.schema import Report, StepTest
 from vlm_r1.report.verdict import judge, points
 from vlm_r1.stages import report as stage
-from vlm_r1.stats.intervals import Difference, Discordance, Resampling
+from vlm_r1.stats.intervals import Difference, McNemarResult, Resampling
 
 PARAMS = tiny_params()
 
@@ -65,7 +65,7 @@ def report(project) -> dict:
 
 
 def moved_rows(hits: int, shift_px: float = 0.0, count: int = 60) -> list[ResultRow]:
-    """Rows on as many pictures; the first `hits` boxes are right but for a shift of all boxes."""
+    """Rows on as many images; the first `hits` boxes are right but for a shift of all boxes."""
     lines = []
     for i in range(count):
         truth = (37.0 * i, 19.0 * (i % 7), 37.0 * i + 20 + i % 9, 19.0 * (i % 7) + 30)
@@ -84,9 +84,9 @@ def moved_rows(hits: int, shift_px: float = 0.0, count: int = 60) -> list[Result
     return lines
 
 
-def unit(method: str, dataset: str, step: int, lines: list, role: str = "ood") -> Unit:
+def eval_result(method: str, dataset: str, step: int, lines: list, role: str = "ood") -> EvalResult:
     result = result_file(method, dataset, step, lines)
-    return make_unit(
+    return make_eval_result(
         result, method=method, dataset=dataset, role=role, step=step, source=f"{method}-{step}.json"
     )
 
@@ -101,7 +101,7 @@ def test_schema_is_frozen():
     assert (list(schema["properties"]), fields) == (
         [
             "schema_version", "verdict", "contract", "datasets", "curves", "comparisons",
-            "statistics", "selection", "frames", "fairness", "slices", "prompts", "published",
+            "statistics", "selection", "coordinate_spaces", "fairness", "slices", "prompts", "published",
             "training", "cost", "cost_per_point", "reproduce", "lineage", "unfair",
         ],
         {
@@ -120,7 +120,7 @@ def test_schema_is_frozen():
                 "dataset", "step", "difference", "ci_low", "ci_high", "p_value", "n", "n_images",
                 "corrected_difference", "corrected_ci_low", "corrected_ci_high",
             ],
-            "FrameSplit": [
+            "DecompositionLine": [
                 "method", "dataset", "from_step", "step",
                 "change", "change_ci_low", "change_ci_high",
                 "coordinates", "coordinates_ci_low", "coordinates_ci_high",
@@ -135,7 +135,7 @@ def test_schema_is_frozen():
             ],
             "StepTest": ["step", "p_value", "p_holm"],
             "MethodStatistics": [
-                "method", "id_dataset", "ood_dataset", "step", "forgetting", "generalisation_gap",
+                "method", "id_dataset", "ood_dataset", "step", "forgetting", "generalization_gap",
             ],
             "Estimate": ["points", "ci_low", "ci_high", "p_value"],
             "SelectionLine": [
@@ -158,7 +158,7 @@ def test_schema_is_frozen():
             "Slices": ["small_n", "lines", "left_out"],
             "PromptLine": [
                 "model", "step", "template", "own", "dataset", "n", "accuracy", "ci_low",
-                "ci_high", "parse_rate", "best_frame", "file",
+                "ci_high", "parse_rate", "best_space", "file",
             ],
             "TrainingLog": ["method", "quantities", "reason"],
             "PublishedSeries": ["source", "method", "datasets", "points", "withdrawn", "note"],
@@ -231,15 +231,19 @@ def test_same_inputs_give_the_same_bytes(project, tmp_path):
 
 def test_rows_pair_by_key_whatever_their_order():
     lines = rows(3)
-    forward = Table([unit("sft", "d", 0, lines), unit("grpo", "d", 0, lines)])
-    turned = Table([unit("sft", "d", 0, lines), unit("grpo", "d", 0, lines[::-1])])
+    forward = ResultsTable([eval_result("sft", "d", 0, lines), eval_result("grpo", "d", 0, lines)])
+    turned = ResultsTable(
+        [eval_result("sft", "d", 0, lines), eval_result("grpo", "d", 0, lines[::-1])]
+    )
     assert (turned["grpo", "d", 0].hit == forward["grpo", "d", 0].hit).all()
     assert turned["grpo", "d", 0].first.rows == lines
 
 
 def test_rows_with_equal_keys_pair_by_occurrence():
     lines = rows(2, text="the same cup")
-    table = Table([unit("sft", "d", 0, lines), unit("grpo", "d", 0, lines[::-1])])
+    table = ResultsTable(
+        [eval_result("sft", "d", 0, lines), eval_result("grpo", "d", 0, lines[::-1])]
+    )
     assert table["grpo", "d", 0].n == len(lines)
 
 
@@ -248,26 +252,26 @@ def test_other_rows_are_refused():
     with pytest.raises(
         ResultError, match=r"sft-0\.json: 12 rows, 1 not in the other.*grpo-0\.json: 11 rows"
     ):
-        Table([unit("sft", "d", 0, rows(3)), unit("grpo", "d", 0, other)])
+        ResultsTable([eval_result("sft", "d", 0, rows(3)), eval_result("grpo", "d", 0, other)])
 
 
 # --- coordinates or grounding
 
 
 @pytest.fixture(scope="module")
-def shifted() -> Table:
+def shifted() -> ResultsTable:
     """From 48 of 60 right, SFT goes to 42, all shifted by 12 px; GRPO to 54."""
-    return Table([
-        unit("sft", "d", 0, moved_rows(48)),
-        unit("grpo", "d", 0, moved_rows(48)),
-        unit("sft", "d", 2, moved_rows(42, shift_px=12)),
-        unit("grpo", "d", 2, moved_rows(54)),
+    return ResultsTable([
+        eval_result("sft", "d", 0, moved_rows(48)),
+        eval_result("grpo", "d", 0, moved_rows(48)),
+        eval_result("sft", "d", 2, moved_rows(42, shift_px=12)),
+        eval_result("grpo", "d", 2, moved_rows(54)),
     ])  # fmt: skip
 
 
 def test_a_change_is_split_into_coordinates_and_grounding(shifted):
     resampling = Resampling(resamples=400)
-    sft, grpo = frame_splits([at_last_step(shifted, "d", resampling)])
+    sft, grpo = decomposition_lines([at_last_step(shifted, "d", resampling)])
     assert (sft.method, sft.dataset, sft.from_step, sft.step) == ("sft", "d", 0, 2)
     assert sft.change == pytest.approx(-80)
     assert sft.coordinates == pytest.approx(-70)
@@ -302,7 +306,9 @@ def test_the_verdict_says_what_is_coordinates_and_what_is_grounding(shifted):
 
 
 def test_the_verdict_is_short_where_there_is_nothing_to_correct():
-    table = Table([unit(m, "d", s, moved_rows(40)) for m in ("sft", "grpo") for s in (0, 2)])
+    table = ResultsTable(
+        [eval_result(m, "d", s, moved_rows(40)) for m in ("sft", "grpo") for s in (0, 2)]
+    )
     text = text_of(at_last_step(table, "d", Resampling(resamples=400)))
     assert (
         "Correcting the box coordinates (one scale and offset per axis) recovers nothing "
@@ -328,7 +334,7 @@ def test_the_correction_of_a_unit_does_not_hang_on_the_order_of_its_rows(shifted
     lines = moved_rows(42, shift_px=12)[::-1]
     scores = score_results(result_file("sft", "d", 2, lines))
     truth = np.array([line.ground_truth for line in lines])
-    alone = correct_boxes(scores.boxes, truth, scores.pictures)
+    alone = correct_boxes(scores.boxes, truth, scores.images)
     assert alone.halves == shifted["sft", "d", 2].correction.halves
     assert alone.halves != (Affine(), Affine())
 
@@ -345,11 +351,11 @@ def test_pages_show_the_split(project):
     for page in ("report.html", "report.md"):
         text = (project / paths.REPORT / page).read_text("utf-8")
         assert "Coordinates or grounding?" in text
-        assert text.count("a half has boxes on 3 pictures, fewer than 5") >= 4
+        assert text.count("a half has boxes on 3 images, fewer than 5") >= 4
 
 
-def test_boxes_in_another_frame_are_noted():
-    """Logs that tell sizes: 0-1000 read as pixels of a 500 x 2000 picture."""
+def test_boxes_in_another_coordinate_space_are_noted():
+    """Logs that tell sizes: 0-1000 read as pixels of a 500 x 2000 image."""
     lines = [
         line.model_copy(
             update={
@@ -361,9 +367,9 @@ def test_boxes_in_another_frame_are_noted():
         )
         for i, line in enumerate(rows(0))
     ]  # in pixels: 10, 10, 30, 30, which is TRUTH
-    finding = unit("sft", "d", 0, lines).frame_finding(tests=1)
+    finding = eval_result("sft", "d", 0, lines).coordinate_space_check(tests=1)
     assert (finding.assumed, finding.best) == ("original", "thousand")
-    assert _file_notes(Table([unit("sft", "d", 0, lines)]))[-1].startswith(
+    assert _file_notes(ResultsTable([eval_result("sft", "d", 0, lines)]))[-1].startswith(
         "sft-0.json: boxes score 0.0 % as original pixels, 100.0 % as 0-1000"
     )
 
@@ -386,13 +392,13 @@ def test_missing_cost_is_named(tmp_path):
         stage.run(PARAMS, tmp_path)
 
 
-def test_missing_picture_is_named_and_the_old_report_stays(tmp_path):
+def test_missing_image_is_named_and_the_old_report_stays(tmp_path):
     write_experiment(tmp_path, PARAMS)
     old = tmp_path / paths.REPORT / "report.md"
     old.parent.mkdir(parents=True)
     old.write_text("old")
-    for picture in (tmp_path / PARAMS.datasets["street_test"].images).glob("*.png"):
-        picture.unlink()
+    for image in (tmp_path / PARAMS.datasets["street_test"].images).glob("*.png"):
+        image.unlink()
     with pytest.raises(DataError, match="no such file"):
         stage.run(PARAMS, tmp_path)
     assert old.read_text() == "old"
@@ -440,7 +446,7 @@ def test_unequal_contracts_are_refused_or_stamped_everywhere(tmp_path, project):
 
 
 def test_other_records_under_one_name_are_a_difference_of_terms():
-    a, b = unit("sft", "d", 0, rows(1)), unit("grpo", "d", 0, rows(1))
+    a, b = eval_result("sft", "d", 0, rows(1)), eval_result("grpo", "d", 0, rows(1))
     object.__setattr__(b, "records_digest", "another")
     with pytest.raises(ContractError, match="d: 'd-d' != 'another'"):
         check_fairness([a, b], allow_unfair=False)
@@ -463,7 +469,7 @@ def last_step(
         step=500,
         accuracy={"sft": 67.0, "grpo": 67.0 + difference[0]},
         difference=Difference(*difference),
-        discordance=Discordance(5, 1, 0.2),
+        discordance=McNemarResult(5, 1, 0.2),
         n=1000,
         n_images=500,
         moves=moves,
@@ -484,39 +490,39 @@ def test_verdict_when_grpo_is_better():
     assert text.startswith(
         "Out of domain (gta) at step 500, GRPO is better than SFT: GRPO 71.0 %, SFT 67.0 %, "
         "difference +4.0 points (95 % interval +1.0 to +7.0, p = 0.009, after Holm over 2 steps "
-        "p = 0.020, n = 1000 phrases on 500 pictures, one training run of each method)."
+        "p = 0.020, n = 1000 phrases on 500 images, one training run of each method)."
     )
     assert "SFT moved -3.0 points (-5.0 to -1.0) out of domain (gta)." in text
-    assert "supports the claim that reinforcement learning generalises better" in text
+    assert "supports the claim that reinforcement learning generalizes better" in text
 
 
 def test_verdict_says_how_many_seeds():
     text = text_of(last_step((4.0, 1.0, 7.0, 0.009)), seeds=3)
-    assert "n = 1000 phrases on 500 pictures, 3 seeds of each method)." in text
+    assert "n = 1000 phrases on 500 images, 3 seeds of each method)." in text
     assert "This comparison, 3 seeds of each method, supports the claim" in text
 
 
 def test_verdict_when_sft_is_better():
     text = text_of(last_step((-4.0, -7.0, -1.0, 0.009)))
     assert "SFT is better than GRPO" in text
-    assert "contradicts the claim that reinforcement learning generalises better" in text
+    assert "contradicts the claim that reinforcement learning generalizes better" in text
 
 
 def test_verdict_when_the_interval_includes_zero():
     text = text_of(last_step((4.0, -0.1, 8.1, 0.056)))
     assert "no difference between GRPO and SFT is shown" in text
-    assert "does not show that reinforcement learning generalises better" in text
+    assert "does not show that reinforcement learning generalizes better" in text
     assert "leaves room for -0.1 as well as for +8.1 points" in text
 
 
-def test_a_lead_that_the_prompts_gave_is_no_generalisation():
+def test_a_lead_that_the_prompts_gave_is_no_generalization():
     """GRPO ends ahead, but as far ahead as its prompt had put the base."""
     text = text_of(
         last_step((4.0, 1.0, 7.0, 0.01), gain_gap=(0.0, -3, 3, 1), start_gap=(4.0, 1, 7, 0.01))
     )
     assert "GRPO is better than SFT" in text
     assert "asked with GRPO's prompt, stood +4.0 points (+1.0 to +7.0)" in text
-    assert "does not show that reinforcement learning generalises better" in text
+    assert "does not show that reinforcement learning generalizes better" in text
     assert "supports" not in text
 
 
@@ -528,21 +534,21 @@ def test_points_that_round_to_zero_have_no_sign():
 
 
 def test_gallery_shows_disagreements_first_and_both_winners_alike():
-    """24 rows on 12 pictures: grpo alone right on pictures 0-3, sft alone on picture 4."""
+    """24 rows on 12 images: grpo alone right on images 0-3, sft alone on image 4."""
     base = [r for r in rows(0) for _ in range(2)]
     lines = [
         r.model_copy(update={"question": f"q{i}", "image": f"{i // 2}.png"})
         for i, r in enumerate(base)
     ]
     right = {"grpo": range(8), "sft": range(8, 10)}
-    units = [
-        unit(m, "d", 1, [
+    eval_results = [
+        eval_result(m, "d", 1, [
             r.model_copy(update={"model_output": HIT if i in right[m] else MISS})
             for i, r in enumerate(lines)
         ])
         for m in ("sft", "grpo")
     ]  # fmt: skip
-    table = Table(units)
+    table = ResultsTable(eval_results)
     assert [c.right for c in choose_cases(table, 2, 0, None)] == ["grpo", "sft"]
     cases = choose_cases(table, 7, 0, None)
     assert [c.right for c in cases] == ["grpo"] * 4 + ["sft"] + ["neither"] * 2
@@ -550,14 +556,14 @@ def test_gallery_shows_disagreements_first_and_both_winners_alike():
     assert choose_cases(table, 0, 0, None) == []
 
 
-def test_no_picture_is_shown_twice(project):
+def test_no_image_is_shown_twice(project):
     page = (project / paths.REPORT / "report.html").read_text("utf-8")
     assert page.count('<article class="case">') == PARAMS.report.gallery == 6
-    pictures = re.findall(r'both answers" src="([^"]+)"', page)
-    assert len(set(pictures)) == 6
+    images = re.findall(r'both answers" src="([^"]+)"', page)
+    assert len(set(images)) == 6
 
 
-def test_small_pictures_grow_and_boxes_are_drawn_at_their_scale():
+def test_small_images_grow_and_boxes_are_drawn_at_their_scale():
     png = draw_boxes(Image.new("RGB", (80, 60), "black"), TRUTH, {"grpo": None, "sft": None})
     shown = np.array(Image.open(io.BytesIO(png)))
     assert shown.shape == (300, 400, 3)  # 5 times
@@ -621,7 +627,7 @@ def test_html_is_one_file_that_fetches_nothing(project):
     assert "prefers-color-scheme: dark" in html
 
 
-def test_pictures_of_the_markdown_lie_beside_it(project):
+def test_images_of_the_markdown_lie_beside_it(project):
     folder = project / paths.REPORT
     linked = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", (folder / "report.md").read_text("utf-8"))
     assert len(linked) == 2 + PARAMS.report.gallery  # curves, training

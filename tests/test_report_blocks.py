@@ -45,7 +45,7 @@ from vlm_r1.report.render.labels import (
 from vlm_r1.report.render.page import forest
 from vlm_r1.report.render.svg_charts import Label, curve_charts, published_charts, spread, ticks
 from vlm_r1.report.reproduce import commands_of_project
-from vlm_r1.report.results_table import Table, Unit, make_unit
+from vlm_r1.report.results_table import EvalResult, ResultsTable, make_eval_result
 from vlm_r1.report.schema import Cost, Lineage, Report
 from vlm_r1.report.slice_table import slice_block
 from vlm_r1.report.training import MOST_POINTS, read_training_log
@@ -78,21 +78,21 @@ def of_logs(tmp_path_factory) -> Path:
     for dataset in ("refcoco_val", "refgta_subsample"):
         for name, hits in (("baseline", 5), ("sft_100", 3), ("r1_100", 8)):
             write_log(root / "logs", NAME.format(dataset, name), hits=hits)
-    settings = config.Report(resamples=200, gallery=2)
+    settings = config.ReportSettings(resamples=200, gallery=2)
     report_from_logs(root / "logs", root / "out", settings=settings, seed=1)
     return root
 
 
-def unit(
+def eval_result(
     method: str,
     hits: int = 3,
     contract: dict | None = None,
     digest: str = "d",
     seed: int | None = None,
-) -> Unit:
+) -> EvalResult:
     result = result_file(method, "d", 1, rows(hits))
     meta = {**result.meta, "contract": contract or CONTRACT, "records_digest": digest}
-    return make_unit(
+    return make_eval_result(
         ResultFile(accuracy=result.accuracy, results=result.results, meta=meta),
         method=method,
         dataset="d",
@@ -107,7 +107,9 @@ def unit(
 
 
 def test_every_term_is_listed_with_its_value():
-    terms = {t.term: (t.status, t.values) for t in checklist([unit("sft"), unit("grpo")])}
+    terms = {
+        t.term: (t.status, t.values) for t in checklist([eval_result("sft"), eval_result("grpo")])
+    }
     assert terms["max_pixels"] == ("equal", [1000])
     assert terms["prompts"] == ("equal", [{"sft": "plain", "grpo": "r1"}])
     assert terms["records of d"] == ("equal", ["d"])
@@ -115,24 +117,26 @@ def test_every_term_is_listed_with_its_value():
 
 
 def test_an_unequal_term_shows_both_values():
-    other = unit("grpo", contract={**CONTRACT, "max_pixels": 500}, digest="e")
-    terms = {t.term: (t.status, t.values) for t in checklist([unit("sft"), other])}
+    other = eval_result("grpo", contract={**CONTRACT, "max_pixels": 500}, digest="e")
+    terms = {t.term: (t.status, t.values) for t in checklist([eval_result("sft"), other])}
     assert terms["max_pixels"] == ("unequal", [1000, 500])
     assert terms["records of d"] == ("unequal", ["d", "e"])
-    assert terms["frame"][0] == "equal"
+    assert terms["coordinate_space"][0] == "equal"
 
 
 def test_a_term_that_one_side_lacks_is_unequal():
-    terms = {t.term: t.status for t in checklist([unit("sft"), unit("grpo", contract={
-        "frame": "original"})])}  # fmt: skip
+    terms = {t.term: t.status for t in checklist([eval_result("sft"), eval_result("grpo", contract={
+        "coordinate_space": "original"})])}  # fmt: skip
     assert terms["max_pixels"] == "unequal"
 
 
 def test_several_seeds_are_equal_terms_if_both_methods_have_them():
-    units = [unit(m, contract={**CONTRACT, "seed": s}, seed=s) for m in METHODS for s in (1, 2)]
-    terms = {t.term: (t.status, t.values) for t in checklist(units)}
+    eval_results = [
+        eval_result(m, contract={**CONTRACT, "seed": s}, seed=s) for m in METHODS for s in (1, 2)
+    ]
+    terms = {t.term: (t.status, t.values) for t in checklist(eval_results)}
     assert terms["seed"] == ("equal", [[1, 2]])
-    terms = {t.term: (t.status, t.values) for t in checklist(units[:3])}
+    terms = {t.term: (t.status, t.values) for t in checklist(eval_results[:3])}
     assert terms["seed"] == ("unequal", [[1, 2], 1])
 
 
@@ -145,11 +149,11 @@ def test_logs_without_terms_leave_every_term_unknown(of_logs):
     assert "nobody can say whether they were equal" in page
 
 
-def test_marks_are_words_and_not_colour_alone(project):
+def test_marks_are_words_and_not_color_alone(project):
     page = (project / paths.REPORT / "report.html").read_text("utf-8")
     assert page.count("✓ equal") == len(CONTRACT) + 3  # and three datasets' records
     assert "✗ unequal" not in page
-    assert "| largest picture, pixels | equal | 1000 |" in (
+    assert "| largest image, pixels | equal | 1000 |" in (
         project / paths.REPORT / "report.md"
     ).read_text("utf-8")
 
@@ -195,7 +199,7 @@ def test_without_a_shown_gain_there_is_no_number(low, high, start, reason):
 
 
 def test_pages_say_why_there_is_no_number(project):
-    """On six pictures neither the rows that SFT lost nor those that GRPO gained are enough."""
+    """On six images neither the rows that SFT lost nor those that GRPO gained are enough."""
     for page in ("report.html", "report.md"):
         text = (project / paths.REPORT / page).read_text("utf-8")
         assert text.count(f"no number: {NO_GAIN}") == 2
@@ -297,7 +301,7 @@ def test_slices_are_compared_at_the_last_common_step(report):
 def test_slices_and_commands_of_several_seeds():
     """Of 12 rows SFT hits 2 and 4, GRPO 6 and 8."""
     hits = {"sft": (2, 4), "grpo": (6, 8)}
-    table = Table(unit(m, hits[m][s], seed=s) for m in METHODS for s in (0, 1))
+    table = ResultsTable(eval_result(m, hits[m][s], seed=s) for m in METHODS for s in (0, 1))
     (line,) = [s for s in slice_block(table, QUICK).lines if s.dimension == "phrase_words"]
     assert line.n == 12
     assert (line.sft.percent, line.grpo.percent) == pytest.approx((25, 700 / 12))
@@ -306,13 +310,13 @@ def test_slices_and_commands_of_several_seeds():
     assert "the verdict's difference (of seed 0 alone)" in what
 
 
-def test_a_slice_on_one_picture_has_no_interval():
+def test_a_slice_on_one_image_has_no_interval():
     def one_long(hits: int) -> list:
         lines = rows(hits)
         return [lines[0].model_copy(update={"question": "a b c d e f g h i j"}), *lines[1:]]
 
-    units = [
-        make_unit(
+    eval_results = [
+        make_eval_result(
             result_file(method, "d", 1, one_long(hits)),
             method=method,
             dataset="d",
@@ -322,7 +326,7 @@ def test_a_slice_on_one_picture_has_no_interval():
         )
         for method, hits in (("sft", 0), ("grpo", 5))
     ]
-    block = slice_block(Table(units), QUICK)
+    block = slice_block(ResultsTable(eval_results), QUICK)
     (line,) = [s for s in block.lines if s.name == "9 and more"]
     assert (line.n, line.n_images, line.difference) == (1, 1, None)
     assert (line.grpo.percent, line.grpo.ci_low, line.sft.percent) == (100, None, 0)
@@ -331,7 +335,7 @@ def test_a_slice_on_one_picture_has_no_interval():
 def test_pages_show_small_slices_in_words(of_logs):
     page = (of_logs / "out/report.html").read_text("utf-8")
     assert "(small n)" not in page  # all slices hold all eight rows: nothing to compare
-    assert "the log does not name its pictures" in page
+    assert "the log does not name its images" in page
 
 
 # --- prompts
@@ -447,12 +451,22 @@ def test_commands_of_logs_make_the_report_again(of_logs, monkeypatch):
 
 def test_points_stand_where_their_values_say(report):
     chart = curve_charts(report)[1]
-    frame = chart.frame
-    assert (frame.x(0), frame.x(2)) == (frame.left, frame.right)
-    low, high = frame.y_range
-    assert (frame.y(low), frame.y(high)) == (frame.bottom, frame.top)
+    coordinate_space = chart.coordinate_space
+    assert (coordinate_space.x(0), coordinate_space.x(2)) == (
+        coordinate_space.left,
+        coordinate_space.right,
+    )
+    low, high = coordinate_space.y_range
+    assert (coordinate_space.y(low), coordinate_space.y(high)) == (
+        coordinate_space.bottom,
+        coordinate_space.top,
+    )
     solid = next(line for line in chart.lines if line.css == "grpo solid")
-    assert [mark.x for mark in solid.marks] == [frame.x(0), frame.x(1), frame.x(2)]
+    assert [mark.x for mark in solid.marks] == [
+        coordinate_space.x(0),
+        coordinate_space.x(1),
+        coordinate_space.x(2),
+    ]
     assert [mark.hollow for mark in solid.marks] == [True, False, False]
     assert solid.marks[2].text.startswith("GRPO, step 2: 83.3 % (")
 
@@ -474,12 +488,12 @@ def test_an_interval_beyond_the_drawing_is_cut_off_at_its_end():
     assert 'x1="6.0" x2="134.0"' in forest(0, -90, 90, farthest=10)
 
 
-def test_a_large_picture_is_made_smaller_and_a_small_one_is_kept():
-    assert embed(b"png", pictures=1) == "data:image/png;base64,cG5n"
+def test_a_large_image_is_made_smaller_and_a_small_one_is_kept():
+    assert embed(b"png", images=1) == "data:image/png;base64,cG5n"
     noise = np.random.default_rng(0).integers(0, 255, (600, 900, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, format="PNG")
-    small = embed(buffer.getvalue(), pictures=12)
+    small = embed(buffer.getvalue(), images=12)
     assert small.startswith("data:image/webp;base64,")
     assert len(small) < 4 / 3 * GALLERY_BYTES / 12 + 100
 

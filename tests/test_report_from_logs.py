@@ -10,7 +10,7 @@ from vlm_r1.errors import ResultError
 from vlm_r1.report.from_logs import report_from_logs
 from vlm_r1.report.schema import Report
 
-SETTINGS = config.Report(resamples=200, gallery=4)
+SETTINGS = config.ReportSettings(resamples=200, gallery=4)
 NAME = "rec_results_{}_qwen2_5vl_3b_instruct_{}.json"
 WRONG = [500, 500, 900, 900]
 
@@ -113,7 +113,7 @@ def test_roles_are_guessed_and_said_or_given(logs):
 def test_cases_are_text_only(logs):
     run(logs)
     assert page(logs).count('<article class="case">') == 4
-    assert "The logs come without pictures." in page(logs)
+    assert "The logs come without images." in page(logs)
     assert not list((logs.parent / "out" / "gallery").iterdir())
 
 

@@ -1,4 +1,4 @@
-"""report.html in headless Chromium, opened from disk: width, colours, keyboard, print, axe.
+"""report.html in headless Chromium, opened from disk: width, colors, keyboard, print, axe.
 
 The pages are read with scripts turned off; only axe, which is one, is run with them.
 """
@@ -54,7 +54,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
 
 
 def project_report(root: Path) -> Path:
-    """Cases on pictures that do not compress, training curves, a matrix of prompts."""
+    """Cases on images that do not compress, training curves, a matrix of prompts."""
     params = tiny_params()
     write_experiment(root, params)
     random = np.random.default_rng(0)
@@ -67,13 +67,13 @@ def project_report(root: Path) -> Path:
 
 
 def logs_report(root: Path) -> Path:
-    """Logs with VLM-R1's names, so with its published curves, long names and no pictures."""
+    """Logs with VLM-R1's names, so with its published curves, long names and no images."""
     (root / "in").mkdir(parents=True)
     for dataset in ("refcoco_val", "refgta_subsample"):
         for name, hits in (("baseline", 25), ("sft_100", 12), ("r1_100", 38), ("r1_200", 30)):
             write_log(root / "in", NAME.format(dataset, name), hits=hits, size=40)
     (root / "in" / ("a_very_long_name" * 8 + ".txt")).write_text("no log")
-    settings = config.Report(resamples=200, gallery=3)
+    settings = config.ReportSettings(resamples=200, gallery=3)
     report_from_logs(root / "in", root / "out", settings=settings)
     return root / "out"
 
@@ -106,9 +106,9 @@ def test_the_page_is_as_wide_as_the_screen(browser, folders, tmp_path, name, wid
     page = open_page(browser, folders[name], width, scheme)
     needed = page.evaluate("document.documentElement.scrollWidth")
     assert needed <= width, f"scrolls sideways: {needed} px"
-    picture = tmp_path / f"{name}-{width}-{scheme}.png"
-    page.screenshot(path=picture)
-    with Image.open(picture) as shown:
+    image = tmp_path / f"{name}-{width}-{scheme}.png"
+    page.screenshot(path=image)
+    with Image.open(image) as shown:
         pixels = np.asarray(shown.convert("L"), dtype=float)
     assert pixels.shape == (900, width)
     paper = np.median(pixels)
@@ -175,11 +175,11 @@ def test_tab_reaches_the_contents_then_the_curves(browser, folders):
 
 def test_a_case_grows_when_it_is_opened_without_a_script(browser, folders):
     page = open_page(browser, folders["project"])
-    picture = page.locator(".case img").first
-    before = picture.bounding_box()["width"]
+    image = page.locator(".case img").first
+    before = image.bounding_box()["width"]
     page.locator(".case summary").first.focus()
     page.keyboard.press("Enter")
-    assert picture.bounding_box()["width"] > 2 * before
+    assert image.bounding_box()["width"] > 2 * before
     page.context.close()
 
 

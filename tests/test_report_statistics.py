@@ -12,7 +12,7 @@ from vlm_r1.errors import ResultError
 from vlm_r1.report.analysis import compare
 from vlm_r1.report.curve_statistics import curve_statistics, selection_lines
 from vlm_r1.report.from_logs import report_from_logs
-from vlm_r1.report.results_table import Table, make_unit
+from vlm_r1.report.results_table import ResultsTable, make_eval_result
 from vlm_r1.report.schema import Statistics
 from vlm_r1.stages import report as stage
 from vlm_r1.stats.intervals import Resampling
@@ -32,10 +32,10 @@ def report(folder) -> dict:
     return json.loads((folder / "report.json").read_text("utf-8"))
 
 
-def table_of(hits: dict[tuple[str, str], list[int]]) -> Table:
+def table_of(hits: dict[tuple[str, str], list[int]]) -> ResultsTable:
     """Units of twelve rows at steps 0, 1, ...; hits per method and role, as dataset `d-<role>`."""
-    return Table(
-        make_unit(
+    return ResultsTable(
+        make_eval_result(
             result_file(method, f"d-{role}", step, rows(count)),
             method=method,
             dataset=f"d-{role}",
@@ -49,7 +49,7 @@ def table_of(hits: dict[tuple[str, str], list[int]]) -> Table:
 
 
 def statistics_of(hits: dict[tuple[str, str], list[int]]) -> Statistics:
-    table, many = table_of(hits), Resampling(0.95, 10_000, 1)  # six pictures need them for small p
+    table, many = table_of(hits), Resampling(0.95, 10_000, 1)  # six images need them for small p
     return curve_statistics(table, compare(table, many), many)
 
 
@@ -80,7 +80,7 @@ def test_forgetting_and_gap_of_each_method(report):
         "sft": pytest.approx(25),
         "grpo": pytest.approx(-50),
     }
-    assert {m: one["generalisation_gap"]["points"] for m, one in found.items()} == {
+    assert {m: one["generalization_gap"]["points"] for m, one in found.items()} == {
         "sft": pytest.approx(75),
         "grpo": pytest.approx(-100 / 12),
     }
@@ -116,7 +116,7 @@ def test_equal_curves_and_a_single_step_leave_blanks():
 
 def test_without_an_id_dataset_there_is_no_gap():
     found = statistics_of({("grpo", "ood"): [4, 5], ("sft", "ood"): [4, 2]})
-    assert [one.generalisation_gap for one in found.methods] == [None, None]
+    assert [one.generalization_gap for one in found.methods] == [None, None]
     assert [one.forgetting.points for one in found.methods] == pytest.approx([200 / 12, -100 / 12])
 
 
@@ -156,7 +156,7 @@ def test_pages_show_area_forgetting_and_gap(folder):
 def test_logs_without_validation_say_that_nothing_is_chosen(tmp_path):
     for name, hits in (("baseline", 5), ("sft_100", 1), ("r1_100", 8)):
         write_log(tmp_path, NAME.format("refgta_subsample", name), hits=hits)
-    settings = config.Report(resamples=200, gallery=0)
+    settings = config.ReportSettings(resamples=200, gallery=0)
     found = report_from_logs(tmp_path, tmp_path / "out", settings=settings, seed=1)
     assert found.selection == []
     for page in ("report.md", "report.html"):

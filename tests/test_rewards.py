@@ -17,10 +17,12 @@ R1 = '<think>left</think><answer>{"bbox_2d": [0, 0, 10, 10]}</answer>'
 A, B, C = [0, 0, 10, 10], [20, 0, 30, 10], [50, 50, 60, 60]
 
 
-def batch(texts, *truths, frame="original", image_size=(100, 100), input_size=(100, 100)):
+def batch(
+    texts, *truths, coordinate_space="original", image_size=(100, 100), input_size=(100, 100)
+):
     """Completions, each with its true boxes."""
     n = len(texts)
-    return Batch(texts, truths, frame, [image_size] * n, [input_size] * n)
+    return Batch(texts, truths, coordinate_space, [image_size] * n, [input_size] * n)
 
 
 def reward(name, text, *true):
@@ -44,7 +46,7 @@ def test_params_knows_every_reward():
         ("giou", [30, 0, 40, 10], -0.5),  # 200 of 400 are empty
         ("giou", [0, 0, 5, 5], 0.25),  # 25 / 100, nothing empty
         ("center", [10, 0, 20, 10], 0.8),  # 1 - 10^2 / (20^2 + 10^2)
-        ("center", [4, 4, 6, 6], 1.0),  # one centre, whatever the size
+        ("center", [4, 4, 6, 6], 1.0),  # one center, whatever the size
         ("map", A, 1.0),
         ("odlength", A, 1.0),
     ],
@@ -71,12 +73,14 @@ def test_where_there_is_no_one_true_box_nothing_is_judged(name):
     assert reward("map", ANSWER) is None
 
 
-def test_the_reward_reads_the_answer_in_the_models_frame():
-    answer = "[42, 28, 84, 56]"  # input pixels of a 90 x 60 picture seen as 84 x 56
+def test_the_reward_reads_the_answer_in_the_models_coordinate_space():
+    answer = "[42, 28, 84, 56]"  # input pixels of a 90 x 60 image seen as 84 x 56
     sizes = {"image_size": (60, 90), "input_size": (56, 84)}
     true = [[45, 30, 90, 60]]
     for name in ("iou", "map"):
-        assert REWARDS[name](batch([answer], true, frame="input", **sizes)) == [pytest.approx(1)]
+        assert REWARDS[name](batch([answer], true, coordinate_space="input", **sizes)) == [
+            pytest.approx(1)
+        ]
         assert REWARDS[name](batch([answer], true, **sizes))[0] < 0.9
 
 
@@ -171,7 +175,7 @@ def words(prompts, completions, completion_ids, **columns):
     return [float(len(c[0]["content"].split())) for c in completions]
 
 def narrow(completions): return [0.0]
-def greedy(prompts, completions, completion_ids, picture_file, **columns): return [0.0]
+def greedy(prompts, completions, completion_ids, image_file, **columns): return [0.0]
 async def later(prompts, completions, completion_ids, **columns): return [0.0]
 number = 3
 """
@@ -200,7 +204,7 @@ def test_a_reward_of_ones_own_is_a_function_in_a_file(root):
         ("rewards/own.py:absent", "no function 'absent' in it"),
         ("rewards/own.py:number", "no function 'number' in it"),
         ("rewards/own.py:narrow", r"narrow\(completions\): got an unexpected keyword argument"),
-        ("rewards/own.py:greedy", r"missing a required argument: 'picture_file'"),
+        ("rewards/own.py:greedy", r"missing a required argument: 'image_file'"),
         ("rewards/own.py:later", "an async function"),
     ],
 )

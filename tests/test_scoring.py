@@ -30,8 +30,10 @@ def log(rows: list[ResultRow], accuracy: float | None) -> ResultFile:
     return ResultFile(accuracy=accuracy, results=rows)
 
 
-def own(rows: list[ResultRow], accuracy: float, frame: str) -> ResultFile:
-    return ResultFile(accuracy=accuracy, results=rows, meta={"contract": {"frame": frame}})
+def own(rows: list[ResultRow], accuracy: float, coordinate_space: str) -> ResultFile:
+    return ResultFile(
+        accuracy=accuracy, results=rows, meta={"contract": {"coordinate_space": coordinate_space}}
+    )
 
 
 def test_a_log_without_meta_is_read_as_logged():
@@ -51,19 +53,19 @@ def test_a_broken_extraction_is_flagged_and_the_completions_are_scored():
     assert "the boxes it extracted score 0.0 %, but its completions score 50.0 %" in scores.note
 
 
-def test_our_own_files_are_parsed_in_the_frame_of_their_contract():
-    """[0, 0, 28, 28] of a picture shown at 28 x 28 is all of its 10 x 10 original pixels."""
+def test_our_own_files_are_parsed_in_the_coordinate_space_of_their_contract():
+    """[0, 0, 28, 28] of an image shown at 28 x 28 is all of its 10 x 10 original pixels."""
     answer = '{"bbox_2d": [0, 0, 28, 28]}'
     sized = row(answer, (0, 0, 1, 1), image="a.png", input_size=(28, 28), image_size=(10, 10))
-    scores = score_results(own([sized], accuracy=100.0, frame="input"))
+    scores = score_results(own([sized], accuracy=100.0, coordinate_space="input"))
     assert (scores.reading, scores.accuracy, scores.mean_iou) == ("standard", 100.0, 1.0)
     assert scores.boxes.tolist() == [[0, 0, 10, 10]]
-    assert scores.pictures.tolist() == ["a.png"]
+    assert scores.images.tolist() == ["a.png"]
 
 
 def test_unparsed_rows_are_counted_by_reason_and_score_nothing():
     rows = [row(text, None) for text in (HIT, "", "no idea", "none")]
-    scores = score_results(own(rows, accuracy=25.0, frame="original"))
+    scores = score_results(own(rows, accuracy=25.0, coordinate_space="original"))
     assert scores.unparsed == {"empty": 1, "no_box": 2}
     assert (scores.accuracy, scores.mean_iou, scores.parse_rate) == (25.0, 0.25, 0.25)
 
@@ -74,14 +76,14 @@ def test_a_statement_that_does_not_hold_is_noted():
     assert scores.note.startswith("the file states 75.00 %, its rows score 50.00 %")
 
 
-def test_a_row_without_the_sizes_of_its_frame_is_refused():
+def test_a_row_without_the_sizes_of_its_coordinate_space_is_refused():
     sized = row(HIT, None, input_size=(28, 28), image_size=(10, 10))
     with pytest.raises(ResultError, match="row 2: no image_size"):
-        score_results(own([sized, row(HIT, None)], accuracy=0.0, frame="input"))
+        score_results(own([sized, row(HIT, None)], accuracy=0.0, coordinate_space="input"))
 
 
-def test_our_own_file_must_name_its_frame():
-    with pytest.raises(ResultError, match=r"contract\.frame"):
+def test_our_own_file_must_name_its_coordinate_space():
+    with pytest.raises(ResultError, match=r"contract\.coordinate space"):
         score_results(ResultFile(accuracy=0.0, results=[row(HIT, None)], meta={"step": 0}))
 
 
@@ -91,7 +93,7 @@ def test_a_file_without_rows_has_no_score():
 
 
 def test_a_file_with_fewer_rows_than_it_says_has_no_score():
-    meta = {"contract": {"frame": "original"}, "records": 3}
+    meta = {"contract": {"coordinate_space": "original"}, "records": 3}
     result = ResultFile(accuracy=100.0, results=[row(HIT, TRUTH)] * 2, meta=meta)
     with pytest.raises(ResultError, match="2 of 3 rows"):
         score_results(result)
@@ -104,8 +106,8 @@ def test_a_true_box_without_area_is_refused(truth):
         score_results(log(rows, accuracy=0.0))
 
 
-def test_an_unknown_frame_is_refused():
-    with pytest.raises(ResultError, match="frame 'pixels'"):
+def test_an_unknown_coordinate_space_is_refused():
+    with pytest.raises(ResultError, match="coordinate space 'pixels'"):
         score_results(own([row(HIT, TRUTH)], 100.0, "pixels"))
 
 
@@ -129,22 +131,28 @@ def test_the_parser_that_gives_the_stated_number_is_named():
     rows = [row(f"<answer>\n{HIT}</answer>", None), row(f"<answer>{HIT}</answer>", None)]
     scores = score_results(log(rows, accuracy=50.0))
     assert (scores.reading, scores.accuracy) == ("standard", 100.0)
-    assert "the cause is the parser: preset feb2025-r1 in frame original gives" in scores.note
+    assert (
+        "the cause is the parser: preset feb2025-r1 in coordinate space original gives"
+        in scores.note
+    )
 
 
-def test_the_frame_that_gives_the_stated_number_is_named():
-    """[0, 0, 500, 500] of 0-1000 is all of the true box in a picture of 20 x 20."""
+def test_the_coordinate_space_that_gives_the_stated_number_is_named():
+    """[0, 0, 500, 500] of 0-1000 is all of the true box in an image of 20 x 20."""
     rows = [row("[0, 0, 500, 500]", None, image_size=(20, 20))] * 2
     scores = score_results(log(rows, accuracy=100.0))
     assert scores.accuracy == 0.0
-    assert "the cause is the frame: preset standard in frame thousand gives" in scores.note
-    asked = score_results(log(rows, accuracy=100.0), frame="thousand")
-    assert (asked.accuracy, asked.frame, asked.note) == (100.0, "thousand", None)
+    assert (
+        "the cause is the coordinate space: preset standard in coordinate space thousand gives"
+        in scores.note
+    )
+    asked = score_results(log(rows, accuracy=100.0), coordinate_space="thousand")
+    assert (asked.accuracy, asked.coordinate_space, asked.note) == (100.0, "thousand", None)
 
 
-def test_frames_that_cannot_be_tried_are_named():
+def test_coordinate_spaces_that_cannot_be_tried_are_named():
     scores = score_results(log([row(HIT, None), row(MISS, None)], accuracy=75.0))
-    assert "no preset in any frame gives the stated number" in scores.note
+    assert "no preset in any coordinate space gives the stated number" in scores.note
     assert "not tried for want of sizes: input, thousand, unit" in scores.note
 
 
@@ -159,7 +167,7 @@ def test_a_file_that_states_nothing_holds_its_word():
 
 
 def test_what_a_broken_extraction_did_is_named():
-    """Extracted in 0-1000 of a picture of 400 x 200 (as VLM-R1's own RefCOCO baseline)."""
+    """Extracted in 0-1000 of an image of 400 x 200 (as VLM-R1's own RefCOCO baseline)."""
     truth = [(10.0 * i, 20.0, 10.0 * i + 50, 90.0) for i in range(20)]
     rows = [
         row(str([int(side) for side in box]), (2.5 * box[0], 100, 2.5 * box[2], 450)).model_copy(
@@ -169,7 +177,10 @@ def test_what_a_broken_extraction_did_is_named():
     ]
     scores = score_results(log(rows, accuracy=0.0))
     assert scores.accuracy == 100.0
-    assert "it took the completions' boxes in frame thousand, scored as original" in scores.note
+    assert (
+        "it took the completions' boxes in coordinate space thousand, scored as original"
+        in scores.note
+    )
     asked = score_results(log(rows, accuracy=0.0), PRESETS["mar2025"])
     assert (
         "the cause is the extraction: the log's own boxes (the completions' boxes in" in asked.note
@@ -184,13 +195,13 @@ def test_reversed_corners_are_repaired_and_counted_when_asked_for():
     assert (repaired.accuracy, repaired.repaired, repaired.several) == (100.0, 1, 1)
 
 
-def test_a_box_in_a_frame_that_needs_a_size_the_log_lacks_is_counted_as_unread():
+def test_a_box_in_a_coordinate_space_that_needs_a_size_the_log_lacks_is_counted_as_unread():
     rows = [row("[0.1, 0.1, 0.5, 0.5]", None), row("[0, 0, 10, 10]", None)]
     scores = score_results(log(rows, accuracy=None), PRESETS["feb2025-sft"])
     assert (scores.unparsed, scores.accuracy) == ({"no_image_size": 1}, 50.0)
 
 
-def test_the_frame_check_finds_boxes_as_written_with_truth_sizes_and_pictures():
+def test_the_coordinate_space_check_finds_boxes_as_written_with_truth_sizes_and_images():
     sizes = {"image": "a.png", "input_size": (28, 56), "image_size": (14, 14)}
     scores = score_results(own([row("[8, 4, 28, 20]", None, **sizes)], 0.0, "input"))
     assert scores.written.tolist() == [[8, 4, 28, 20]]
@@ -215,7 +226,7 @@ def test_json_holds_what_the_file_holds():
         "several": 0,
         "repaired": 0,
         "stated_accuracy": 66.67,
-        "frame": {
+        "coordinate_space": {
             "assumed": "original",
             "best": "original",
             "corrected_accuracy": pytest.approx(200 / 3),
@@ -227,7 +238,7 @@ def test_json_holds_what_the_file_holds():
     }
 
 
-def test_one_picture_has_no_interval():
+def test_one_image_has_no_interval():
     found = scores_json(score_results(log([row(HIT, TRUTH)], 100.0)), "x.json")
     assert (found["accuracy"], found["ci_low"], found["ci_high"]) == (100.0, None, None)
 
@@ -243,6 +254,6 @@ def test_accuracy_at_other_thresholds_counts_what_is_strictly_above():
 def test_words_hold_the_numbers_the_reading_and_the_reasons():
     found = scores_json(score_results(log([row(HIT, None), row("none", None)], 50.0)), "x.json")
     text = score_text(found)
-    assert "x.json: n 2, accuracy 50.00 % (no interval from one picture)" in text
-    assert "reading standard, frame original; the file states 50.00 %" in text
+    assert "x.json: n 2, accuracy 50.00 % (no interval from one image)" in text
+    assert "reading standard, coordinate space original; the file states 50.00 %" in text
     assert "no box: no_box 1" in text

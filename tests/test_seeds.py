@@ -15,7 +15,7 @@ from vlm_r1 import paths, tracking
 from vlm_r1.config import METHODS, Params, parse_params
 from vlm_r1.errors import ConfigError, ContractError, ResultError
 from vlm_r1.rec.results import write_results
-from vlm_r1.report.results_table import Table, check_fairness, make_unit
+from vlm_r1.report.results_table import ResultsTable, check_fairness, make_eval_result
 from vlm_r1.stages import report as stage
 
 FIRST, SECOND = 42, 7
@@ -32,19 +32,19 @@ def with_seeds(params: Params, *seeds: int) -> Params:
 PARAMS = with_seeds(tiny_params(), SECOND)
 
 
-def sown(result, seed: int):
+def with_seed(result, seed: int):
     contract = {**CONTRACT, "seed": seed}
     return result.model_copy(update={"meta": {**result.meta, "contract": contract}})
 
 
 def write_two_seeds(root: Path) -> None:
     """The tiny experiment, and a second run of both methods that differs at the last step."""
-    write_experiment(root, PARAMS, lambda result: sown(result, FIRST))
+    write_experiment(root, PARAMS, lambda result: with_seed(result, FIRST))
     for dataset in PARAMS.evaluated_datasets:
         for method in METHODS:
             for step in PARAMS.train.step_grid:
                 hits = SECOND_HITS[method] if step == 2 else 4
-                result = sown(result_file(method, dataset, step, rows(hits)), SECOND)
+                result = with_seed(result_file(method, dataset, step, rows(hits)), SECOND)
                 run = PARAMS.run_name(method, SECOND)
                 write_results(root / paths.result_file(run, dataset, step), result)
 
@@ -68,15 +68,15 @@ def test_the_first_run_keeps_the_methods_folder_and_further_ones_add_their_seed(
 
 
 def test_a_run_is_sown_with_its_own_seed_alone():
-    own = PARAMS.sown(SECOND)
+    own = PARAMS.with_seed(SECOND)
     assert own.experiment.seed == SECOND
     assert own.model_copy(update={"experiment": PARAMS.experiment}) == PARAMS
-    assert PARAMS.sown(None) is PARAMS.sown(FIRST) is PARAMS
+    assert PARAMS.with_seed(None) is PARAMS.with_seed(FIRST) is PARAMS
 
 
 def test_a_seed_that_the_experiment_does_not_name_is_refused():
     with pytest.raises(ConfigError, match=r"(?s)got seed 8.*experiment.seeds \[7\]"):
-        PARAMS.sown(8)
+        PARAMS.with_seed(8)
 
 
 @pytest.mark.parametrize("seeds", [[FIRST], [SECOND, SECOND]])
@@ -96,7 +96,7 @@ def test_the_report_pools_the_seeds_and_says_how_many(report):
 
 
 def test_two_unlike_runs_widen_the_interval_of_the_first_alone(report, tmp_path):
-    write_experiment(tmp_path, PARAMS, lambda result: sown(result, FIRST))
+    write_experiment(tmp_path, PARAMS, lambda result: with_seed(result, FIRST))
     alone = json.loads((stage.run(tiny_params(), tmp_path) / "report.json").read_text("utf-8"))
     widths = [r["verdict"]["ci_high"] - r["verdict"]["ci_low"] for r in (alone, report)]
     assert widths[1] > widths[0]
@@ -112,10 +112,10 @@ def test_area_forgetting_and_gap_are_means_over_the_seeds(report):
     assert forgot["grpo"] == pytest.approx(100 * (4 - (10 + 6) / 2) / 12)
 
 
-def unit(seed: int, method: str = "sft", step: int = 0, **terms):
+def eval_result(seed: int, method: str = "sft", step: int = 0, **terms):
     result = result_file(method, "d", step, rows(3))
     contract = {**CONTRACT, "seed": seed} | terms
-    return make_unit(
+    return make_eval_result(
         result.model_copy(update={"meta": {**result.meta, "contract": contract}}),
         method=method,
         dataset="d",
@@ -128,14 +128,14 @@ def unit(seed: int, method: str = "sft", step: int = 0, **terms):
 
 def test_every_point_needs_every_seed():
     with pytest.raises(ResultError, match=r"(?s)at step 1: seeds \[42\].*each of \[42, 7\]"):
-        Table([unit(FIRST), unit(SECOND), unit(FIRST, step=1)])
+        ResultsTable([eval_result(FIRST), eval_result(SECOND), eval_result(FIRST, step=1)])
 
 
 def test_runs_may_differ_in_their_seed_and_in_nothing_else():
-    two = [unit(seed, method) for seed in (FIRST, SECOND) for method in METHODS]
+    two = [eval_result(seed, method) for seed in (FIRST, SECOND) for method in METHODS]
     assert check_fairness(two, allow_unfair=False) == []
     with pytest.raises(ContractError, match="max_pixels: 1000 != 500"):
-        check_fairness([*two[:3], unit(SECOND, "grpo", max_pixels=500)], allow_unfair=False)
+        check_fairness([*two[:3], eval_result(SECOND, "grpo", max_pixels=500)], allow_unfair=False)
     other = replace(two[3], contract={**CONTRACT, "seed": 8})
     with pytest.raises(ContractError, match="seed: 7 != 8"):
         check_fairness([*two[:3], other], allow_unfair=False)

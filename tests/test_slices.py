@@ -32,8 +32,8 @@ def found(slicing: Slicing, dimension: str) -> dict[str, list[int]]:
     return {s.name: s.rows.tolist() for s in slicing.slices if s.dimension == dimension}
 
 
-def test_box_size_is_a_share_of_the_picture_where_its_size_is_told():
-    """Boxes of 100 px2 in pictures of 10000, 1000, 999 and 400 px2: 1, 10, 10.01 and 25 percent."""
+def test_box_size_is_a_share_of_the_image_where_its_size_is_told():
+    """Boxes of 100 px2 in images of 10000, 1000, 999 and 400 px2: 1, 10, 10.01 and 25 percent."""
     sizes = [(100, 100), (10, 100), (27, 37), (20, 20)]
     slicing = slice_rows([row(image_size=size) for size in sizes], "d")
     assert found(slicing, "box_area_percent") == {
@@ -41,7 +41,7 @@ def test_box_size_is_a_share_of_the_picture_where_its_size_is_told():
         "10 to 20": [1, 2],
         "20 and more": [3],
     }
-    assert slicing.left_out["box_area_px2"] == "shown as a share of the picture instead"
+    assert slicing.left_out["box_area_px2"] == "shown as a share of the image instead"
 
 
 def test_box_size_is_in_pixels_by_cocos_bounds_where_a_log_tells_no_sizes():
@@ -52,7 +52,7 @@ def test_box_size_is_in_pixels_by_cocos_bounds_where_a_log_tells_no_sizes():
         "medium, to 96 x 96": [1, 2],
         "large": [3],
     }
-    assert "sizes of its pictures" in slicing.left_out["box_area_percent"]
+    assert "sizes of its images" in slicing.left_out["box_area_percent"]
 
 
 def test_aspect_ratio_is_width_over_height_of_the_true_box():
@@ -89,7 +89,7 @@ def test_spatial_words_are_whole_words(phrase, spatial):
     assert has_spatial_word(phrase) is spatial
 
 
-def test_things_named_are_different_true_boxes_of_one_picture():
+def test_things_named_are_different_true_boxes_of_one_image():
     boxes = [(0, 0, 9, 9), (0, 0, 9, 9), (1, 1, 9, 9), (0, 0, 9, 9)]
     rows = [row(box=b, image=name) for b, name in zip(boxes, "aaab", strict=True)]
     assert found(slice_rows(rows, "d"), "things_named") == {"1": [3], "2": [0, 1, 2]}

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("no_server")
 
 REPORT = {
     "verdict": {
-        "text": "GRPO generalises better (+50 points).",
+        "text": "GRPO generalizes better (+50 points).",
         "ood_dataset": "street_test",
         "step": 2,
         "difference": 50.0,
@@ -155,11 +155,11 @@ def test_child_tells_what_shaped_it_and_on_which_records(client, params):
     assert inputs == dict.fromkeys(("studio_val", "studio_test", "street_test"), "evaluation")
 
 
-def test_samples_are_a_table_with_pictures(client, params):
+def test_samples_are_a_table_with_images(client, params):
     run = child_of(client, params, "grpo")
     table = client.load_table(run.info.experiment_id, "samples.json", [run.info.run_id])
     assert list(table["step"]) == [1, 1]
-    assert [picture["type"] for picture in table["picture"]] == ["image", "image"]
+    assert [image["type"] for image in table["image"]] == ["image", "image"]
     assert list(table["box"]) == [[0.0, 0.0, 28.0, 28.0], None]
 
 
@@ -315,15 +315,15 @@ def test_what_mlflow_cannot_take_is_told_and_costs_nothing(live, caplog):
     def fail():
         raise MlflowException("no disk\nspace")
 
-    assert tracking.later(fail) is None
+    assert tracking.best_effort(fail) is None
     assert "`vlm-r1 track` sends it: no disk" in caplog.text
     with pytest.raises(ModelError):
-        tracking.later(tracking.read_contract, root, params, "nobody")
+        tracking.best_effort(tracking.read_contract, root, params, "nobody")
 
 
-def test_boxes_that_leave_the_picture_or_are_reversed_are_drawn_within_it(root):
+def test_boxes_that_leave_the_image_or_are_reversed_are_drawn_within_it(root):
     path = root / "data/drawn/studio_train/0.png"
-    picture = tracking.draw_sample(path, [0, 0, 28, 28], [1e300, 50, 40, -5])
-    assert picture.getpixel((0, 14)) == (0, 255, 0)
-    assert picture.getpixel((40, 20)) == (255, 0, 0)
-    assert picture.getpixel((50, 45)) == (255, 255, 255)
+    image = tracking.draw_sample(path, [0, 0, 28, 28], [1e300, 50, 40, -5])
+    assert image.getpixel((0, 14)) == (0, 255, 0)
+    assert image.getpixel((40, 20)) == (255, 0, 0)
+    assert image.getpixel((50, 45)) == (255, 255, 255)

@@ -105,4 +105,4 @@ def test_a_server_that_dies_and_comes_back_gets_every_line(server, tmp_path, cap
     assert client.get_run(run.run_id).info.status == "FINISHED"
 
     server.die()
-    assert tracking.later(tracking.track_training, root, params, contract, "sft") is None
+    assert tracking.best_effort(tracking.track_training, root, params, contract, "sft") is None

@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.conftest import small_values
-from tests.picture_files import save_turned
+from tests.image_files import save_turned
 from vlm_r1.config import parse_params
 from vlm_r1.data.records import read_records
 from vlm_r1.errors import ConfigError, DataError
@@ -119,8 +119,8 @@ def test_the_training_order_is_whole_passes_and_depends_on_the_seed_alone():
     assert list(order) != list(training_order(4, 10, seed=4))
 
 
-def test_sft_is_taught_the_box_in_the_models_frame(small_root, small_params):
-    """Studio pictures are 80 x 80 and seen as 84 x 84: a box grows by 5 %."""
+def test_sft_is_taught_the_box_in_the_models_coordinate_space(small_root, small_params):
+    """Studio images are 80 x 80 and seen as 84 x 84: a box grows by 5 %."""
     records = read_records(small_root / records_file("studio_train")).head(1)
     records = records.assign(x1=0.0, y1=0.0, x2=40.0, y2=20.0, expression="red one")
     images = small_root / small_params.datasets["studio_train"].images
@@ -151,7 +151,7 @@ class State:
 
 
 def sent_by_trl(texts, metrics):
-    """What TRL sends with completions about a picture of 84 x 84; metrics land in the dict."""
+    """What TRL sends with completions about an image of 84 x 84; metrics land in the dict."""
     n = len(texts)
     return {
         "prompts": [[{"role": "user", "content": "?"}]] * n,
@@ -247,8 +247,8 @@ def test_rewards_are_checked_with_params(rewards, fault):
         parse_params(values, "test")
 
 
-def odd_pictures(folder):
-    """File name -> the kind of picture that two loaders are most likely to read differently."""
+def odd_images(folder):
+    """File name -> the kind of image that two loaders are most likely to read differently."""
     noise = np.random.default_rng(0).integers(0, 256, (60, 90, 4), dtype=np.uint8)
     save_turned(folder / "turned.jpg", noise[..., :3], 6)
     save_turned(folder / "print.jpg", Image.fromarray(noise, "CMYK"), 3)
@@ -261,7 +261,7 @@ def odd_pictures(folder):
 def test_training_and_evaluation_show_a_model_the_same_pixels(
     small_root, small_params, tmp_path, monkeypatch
 ):
-    names = odd_pictures(tmp_path)
+    names = odd_images(tmp_path)
     assert len(names) == 5
     records = read_records(small_root / records_file(small_params.train_dataset)).iloc[:5]
     records = records.assign(image=names).reset_index(drop=True)
@@ -271,7 +271,7 @@ def test_training_and_evaluation_show_a_model_the_same_pixels(
     process = type(processor.image_processor).__call__
 
     def spy(self, images, **options):
-        shown.extend(np.asarray(picture) for picture in images)
+        shown.extend(np.asarray(image) for image in images)
         return process(self, images, **options)
 
     monkeypatch.setattr(type(processor.image_processor), "__call__", spy)
@@ -280,12 +280,12 @@ def test_training_and_evaluation_show_a_model_the_same_pixels(
 
     for rows in (sft_rows, grpo_rows):
         trained_on = [row["image"] for row in rows(records, tmp_path, small_params)]
-        assert [picture.mode for picture in trained_on] == ["RGB"] * 5
+        assert [image.mode for image in trained_on] == ["RGB"] * 5
         same = [np.array_equal(*pair) for pair in zip(shown, trained_on, strict=True)]
         assert same == [True] * 5
 
 
-def test_a_broken_picture_stops_training_with_its_name(small_root, small_params, tmp_path):
+def test_a_broken_image_stops_training_with_its_name(small_root, small_params, tmp_path):
     records = read_records(small_root / records_file(small_params.train_dataset)).iloc[:1]
     (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff")
     rows = sft_rows(records.assign(image=["cut.jpg"]), tmp_path, small_params)

@@ -16,7 +16,7 @@ runner = CliRunner()
 
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
-    """A folder with three pictures and their records, and the working directory in it."""
+    """A folder with three images and their records, and the working directory in it."""
     monkeypatch.chdir(tmp_path)
     for number in (1, 2, 3):
         Image.effect_noise((60, 40), 100).save(tmp_path / f"{number}.png")
@@ -50,7 +50,7 @@ def test_bad_row_fails_with_code_1_and_is_named_by_file_row_and_id(mine):
 
     assert (code, found["verdict"]) == (1, "fail")
     (failed,) = [e for e in found["expectations"] if not e["success"]]
-    assert (failed["name"], failed["failed"]) == ("box_inside_picture", 1)
+    assert (failed["name"], failed["failed"]) == ("box_inside_image", 1)
     (example,) = failed["examples"]
     assert (example["file"], example["row"], example["id"]) == ("mine.json", 2, "mine:000002")
     assert example["value"]["x2"] == 70
@@ -90,14 +90,14 @@ def test_file_that_cannot_be_read_fails_with_the_reason_in_the_verdict(mine):
     assert "broken JSON" in (mine / "out/validation.html").read_text()
 
 
-def test_missing_picture_is_no_matter_of_metadata(mine):
+def test_missing_image_is_no_matter_of_metadata(mine):
     (mine / "2.png").unlink()
 
     assert validate("mine.json")[0] == 1
     assert validate("mine.json", "--metadata-only")[0] == 0
 
 
-def test_picture_outside_of_the_folder_is_never_opened(mine):
+def test_image_outside_of_the_folder_is_never_opened(mine):
     (mine / "inner").mkdir()
     (mine / "inner/mine.json").write_text(json.dumps([vlm_r1_row(1, image="../1.png")]))
 
@@ -132,7 +132,7 @@ def validate_by_id():
     return validate("mine.json", "--against", "train.json", "--metadata-only")[1]["leakage"]
 
 
-def test_against_others_without_a_shared_picture_passes(mine):
+def test_against_others_without_a_shared_image_passes(mine):
     (mine / "train.json").write_text(json.dumps([vlm_r1_row(9, image="3.png")]))
     (mine / "mine.json").write_text(json.dumps([vlm_r1_row(1)]))
 

@@ -80,10 +80,10 @@ def write_checkpoint(folder: Path, weights: str) -> None:
 
 
 def write_samples(root: Path, file: Path) -> None:
-    picture = Path("data/drawn/studio_train/0.png")
-    (root / picture).parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (56, 56), "white").save(root / picture)
-    shared = {"record_id": "a", "image": str(picture), "expression": "the dot"}
+    image = Path("data/drawn/studio_train/0.png")
+    (root / image).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (56, 56), "white").save(root / image)
+    shared = {"record_id": "a", "image": str(image), "expression": "the dot"}
     rows = [
         {**shared, "completion": HIT, "box": list(TRUE_BOX), "true_box": list(TRUE_BOX)},
         {**shared, "completion": "no", "box": None, "true_box": list(TRUE_BOX)},

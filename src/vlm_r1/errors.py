@@ -23,7 +23,7 @@ class ConfigError(InputError):
 
 
 class DataError(InputError):
-    """Records, pictures, archives."""
+    """Records, images, archives."""
 
 
 class FetchError(InputError):

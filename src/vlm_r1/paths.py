@@ -15,7 +15,7 @@ REPORT = Path("reports/generalization")
 PROMPTS = Path("reports/prompts")
 SELECTION = Path("reports/selection.json")
 COMPLETIONS = Path(".cache/completions")  # may be removed at any time
-PICTURES = Path(".cache/pictures.sqlite")  # what pictures were like; may be removed at any time
+IMAGES = Path(".cache/images.sqlite")  # what images were like; may be removed at any time
 
 
 def records_file(dataset: str) -> Path:

@@ -18,7 +18,7 @@ FormatName = Annotated[
 
 @data_app.command()
 def sources(as_json: AsJson = False) -> None:
-    """List every archive that VLM-R1 uses: address, size, SHA-256, licence.
+    """List every archive that VLM-R1 uses: address, size, SHA-256, license.
 
     Example: vlm-r1 sources --json
     """
@@ -70,7 +70,7 @@ def convert(
     source_format: FormatName = None,
     image_root: Annotated[
         Path | None,
-        typer.Option(exists=True, file_okay=False, help="Folder of the pictures, for their sizes."),
+        typer.Option(exists=True, file_okay=False, help="Folder of the images, for their sizes."),
     ] = None,
     split: Annotated[
         str | None, typer.Option(help="The one of its splits to take, or a name for the rows.")
@@ -93,14 +93,14 @@ def validate(
     records: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A dataset's file.")],
     out: Annotated[Path, typer.Option(help="Folder for validation.json and validation.html.")],
     image_root: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Folder of the pictures.")
+        Path | None, typer.Option(file_okay=False, help="Folder of the images.")
     ] = None,
     metadata_only: Annotated[
-        bool, typer.Option("--metadata-only", help="Open no picture; compare them by id.")
+        bool, typer.Option("--metadata-only", help="Open no image; compare them by id.")
     ] = False,
     against: Annotated[
         list[Path] | None,
-        typer.Option(exists=True, dir_okay=False, help="Records that must share no picture."),
+        typer.Option(exists=True, dir_okay=False, help="Records that must share no image."),
     ] = None,
     source_format: FormatName = None,
     params: Annotated[
@@ -115,7 +115,7 @@ def validate(
 
     if not metadata_only and (image_root is None or not image_root.is_dir()):
         raise typer.BadParameter(
-            "need the folder of the pictures, or --metadata-only", param_hint="--image-root"
+            "need the folder of the images, or --metadata-only", param_hint="--image-root"
         )
     bounds = Validation() if params is None else load_params(params).validation
     told = check_file(

@@ -42,9 +42,12 @@ PresetName = Annotated[
     Literal["standard", "feb2025-r1", "feb2025-sft", "mar2025"] | None,
     typer.Option("--preset", help="Read completions so; default: standard, or as a log extracted."),
 ]
-FrameName = Annotated[
+CoordinateSpaceName = Annotated[
     Literal["original", "input", "thousand", "unit"] | None,
-    typer.Option("--frame", help="Frame of the answers; default: the contract's, or original."),
+    typer.Option(
+        "--coordinate-space",
+        help="Coordinate space of the answers; default: the contract's, or original.",
+    ),
 ]
 Fields = Annotated[
     list[str] | None,
@@ -79,7 +82,7 @@ def score(
     logs: Annotated[list[Path], typer.Argument(help="Prediction logs, JSON or JSONL.")],
     as_json: AsJson = False,
     preset: PresetName = None,
-    frame: FrameName = None,
+    coordinate_space: CoordinateSpaceName = None,
     field: Fields = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Put reversed corners in order, and count them.")
@@ -102,7 +105,9 @@ def score(
     from vlm_r1.evaluation.score_text import score_text, scores_json
 
     for path in logs:
-        found = scores_json(score_file(path, field, preset, frame, repair).scores, str(path))
+        found = scores_json(
+            score_file(path, field, preset, coordinate_space, repair).scores, str(path)
+        )
         typer.echo(json.dumps(found) if as_json else score_text(found))
 
 
@@ -121,20 +126,20 @@ def compare(
         bool, typer.Option("--allow-unfair", help="Go on when contracts differ, and say so.")
     ] = False,
     preset: PresetName = None,
-    frame: FrameName = None,
+    coordinate_space: CoordinateSpaceName = None,
     field: Fields = None,
 ) -> None:
     """Compare two logs row by row: B - A in percent points, McNemar's p, the flips.
 
     Rows pair by record id, else by question and true box.
-    --preset, --frame and --field read both logs as `score` does.
+    --preset, --coordinate-space and --field read both logs as `score` does.
 
     Example: vlm-r1 compare sft_500.json r1_500.json --flips 5
     """
     from vlm_r1.evaluation.comparison import FLIPS_SHOWN, compare_logs, comparison_text
     from vlm_r1.evaluation.prediction_logs import score_file
 
-    read = [score_file(path, field, preset, frame) for path in (a, b)]
+    read = [score_file(path, field, preset, coordinate_space) for path in (a, b)]
     found = compare_logs(*read, common, allow_unfair)
     if as_json:
         typer.echo(json.dumps(found.to_json_dict(flips)))
@@ -145,7 +150,7 @@ def compare(
 
 @app.command()
 def predict(
-    image: Annotated[Path, typer.Argument(help="A picture file.")],
+    image: Annotated[Path, typer.Argument(help="An image file.")],
     phrase: Annotated[str, typer.Argument(help='What to find, as "the red circle".')],
     model: Annotated[
         str, typer.Option(help="A checkpoint folder, a hub name, or models:/NAME@ALIAS.")
@@ -154,16 +159,21 @@ def predict(
         Literal["plain", "r1", "json"] | None,
         typer.Option(help="Prompt; default: the one the checkpoint was trained with, else plain."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the picture with the box here.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the image with the box here.")] = None,
     params: ParamsFile = PARAMS,
 ) -> None:
-    """Find one thing in a picture; prints its box (xyxy, original pixels) as JSON.
+    """Find one thing in an image; prints its box (xyxy, original pixels) as JSON.
 
-    Example: vlm-r1 predict --model models/base picture.png "red circle" --out found.png
+    Example: vlm-r1 predict --model models/base image.png "red circle" --out found.png
     """
     from vlm_r1.inference.predict import predict_box
 
-    answer = predict_box(load_params(params), Path.cwd(), model, image, phrase, template, out)
+    checkpoint: str | Path = model
+    if model.startswith("models:/"):
+        from vlm_r1.tracking import registry
+
+        checkpoint = registry.resolve(Path.cwd(), model)
+    answer = predict_box(load_params(params), checkpoint, image, phrase, template, out)
     typer.echo(json.dumps(answer))
 
 

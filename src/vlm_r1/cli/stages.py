@@ -14,7 +14,7 @@ stage_app = typer.Typer(help="Run one stage of dvc.yaml (DVC calls these; `dvc r
 
 @stage_app.command("draw")
 def stage_draw(params: ParamsFile = PARAMS) -> None:
-    """Draw the worlds: pictures and VLM-R1 records."""
+    """Draw the worlds: images and VLM-R1 records."""
     from vlm_r1.stages import draw
 
     draw.run(load_params(params), Path.cwd())
@@ -108,9 +108,9 @@ def stage_report(
 
     settings, root = load_params(params), Path.cwd()
     contract = contract_of(settings, root)
-    run_id = tracking.later(tracking.pipeline_run_id, root, settings, contract)
+    run_id = tracking.best_effort(tracking.pipeline_run_id, root, settings, contract)
     folder = report_stage.run(settings, root, allow_unfair, run_id)
-    tracking.later(tracking.track_report, root, settings, contract, folder)
+    tracking.best_effort(tracking.track_report, root, settings, contract, folder)
 
 
 @stage_app.command("register")

@@ -53,7 +53,7 @@ def launch(
         "environment": plan.environment,
         "deepspeed": deepspeed_config(settings.train.deepspeed),
         "trainer_arguments": resolved_arguments(
-            settings.sown(seed), method, run_dir(settings.run_name(method, seed))
+            settings.with_seed(seed), method, run_dir(settings.run_name(method, seed))
         ),
     }
     typer.echo(json.dumps(shown) if as_json else launching.plan_text(shown))
@@ -86,7 +86,7 @@ def plan(
     params: ParamsFile = PARAMS,
     gpus: Annotated[int | None, typer.Option(min=1, help="Default: launch in the params.")] = None,
     gpu_memory_gib: Annotated[float, typer.Option(min=1, help="Of one GPU.")] = 80.0,
-    picture: Annotated[str, typer.Option(metavar="WxH", help="A typical picture.")] = "640x480",
+    image: Annotated[str, typer.Option(metavar="WxH", help="A typical image.")] = "640x480",
     as_json: AsJson = False,
 ) -> None:
     """Estimate memory a GPU and FLOPs of both methods from the model's config, without weights.
@@ -101,6 +101,6 @@ def plan(
     if gpus is not None:
         update = {"nodes": 1, "processes_per_node": gpus}
         settings = settings.model_copy(update={"launch": settings.launch.model_copy(update=update)})
-    width, _, height = picture.partition("x")
+    width, _, height = image.partition("x")
     found = planning.plan_dict(settings, Path.cwd(), gpu_memory_gib, (int(width), int(height)))
     typer.echo(json.dumps(found) if as_json else planning.plan_text(found))

@@ -11,7 +11,7 @@ from vlm_r1.errors import ConfigError
 METHODS = ("sft", "grpo")
 Method = Literal["sft", "grpo"]
 Role = Literal["train", "validation", "id", "ood"]
-Frame = Literal["original", "input", "thousand", "unit"]
+CoordinateSpace = Literal["original", "input", "thousand", "unit"]
 Template = Literal["plain", "r1", "json"]
 Format = Literal[
     "vlm-r1", "rec-yaml", "refer", "refgta", "lisa", "llama-factory", "csv", "parquet", "records"
@@ -43,7 +43,7 @@ class Task(Section):
     """What must be equal for both methods."""
 
     base_model: str = "models/base"  # folder, or a name on the Hugging Face hub
-    frame: Frame = "input"  # the frame the model speaks in
+    coordinate_space: CoordinateSpace = "input"  # the coordinate space the model speaks in
     min_pixels: Count = 3136
     max_pixels: Count = 12_845_056
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -61,8 +61,8 @@ class DrawnSplit(Section):
     """One split of a drawn world."""
 
     world: Literal["studio", "street"]
-    pictures: Count
-    phrases_per_picture: Count = 2
+    images: Count
+    phrases_per_image: Count = 2
 
 
 class Dataset(Section):
@@ -74,7 +74,7 @@ class Dataset(Section):
     split: str | None = None  # of the file's splits, the one to read; default: all
     published: str | None = None  # entry of data/published.py whose counts must be met
     images: str  # folder that the records' `image` paths are relative to
-    # whether the boxes were drawn on pictures that EXIF had turned upright (docs/data.md)
+    # whether the boxes were drawn on images that EXIF had turned upright (docs/data.md)
     exif: Literal["applied", "ignored"] = "applied"
 
 
@@ -84,7 +84,7 @@ class Validation(Section):
     max_phrase_characters: Count = 300
     min_box_side_px: Positive = 1.0
     max_degenerate_share: Share = 0.0  # of boxes with a shorter side
-    max_repeated_share: Share = 0.0  # of records that repeat picture, phrase and box
+    max_repeated_share: Share = 0.0  # of records that repeat image, phrase and box
     near_duplicate_bits: Annotated[int, Field(ge=0, le=256)] = 20  # of a 256-bit perceptual hash
     on_failure: Literal["fail", "quarantine"] = "fail"  # the dataset, or only its unfit rows
     on_leak: Literal["fail", "exclude"] = "fail"  # exclude: from the training set
@@ -101,24 +101,24 @@ class BaseTraining(Section):
     learning_rate: Positive = 1e-3
     warmup_steps: Count = 60
     street_share: Share = 0.3
-    stray_frame_after_the: Share = 0.75
-    stray_frame_otherwise: Share = 0.03
+    wrong_space_after_the: Share = 0.75
+    wrong_space_otherwise: Share = 0.03
     missing_tags: Share = 0.1
 
 
 class Evaluate(Section):
     """Greedy decoding of every checkpoint."""
 
-    batch_tokens: Count = 32_768  # rows x (longest prompt with its picture + max_new_tokens)
+    batch_tokens: Count = 32_768  # rows x (longest prompt with its image + max_new_tokens)
     max_new_tokens: Count = 256
 
 
-class Report(Section):
-    """Intervals and pictures of the report."""
+class ReportSettings(Section):
+    """Intervals and images of the report."""
 
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     resamples: Count = 10_000
-    gallery: Annotated[int, Field(ge=0)] = 12  # pictures shown
+    gallery: Annotated[int, Field(ge=0)] = 12  # images shown
     prompt_matrix: bool = False  # ask base and best checkpoints with every template
 
 
@@ -144,7 +144,7 @@ class Params(Section):
     grpo: Grpo
     health: Health = Health()
     evaluate: Evaluate
-    report: Report
+    report: ReportSettings
     registry: Registry
 
     @model_validator(mode="after")
@@ -157,7 +157,7 @@ class Params(Section):
             raise ValueError(f"{roles.count('train')} datasets have the role 'train', need one")
         return self
 
-    def sown(self, seed: int | None) -> "Params":
+    def with_seed(self, seed: int | None) -> "Params":
         """These parameters for the training run of `seed`; None is the first run's.
 
         Raises:

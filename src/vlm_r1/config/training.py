@@ -33,7 +33,7 @@ class Train(Section):
     save_only_model: bool = False  # True: weights alone, so that a killed training begins anew
     gradient_checkpointing: bool = False
     freeze_vision: bool = False  # the vision tower; VLM-R1's --freeze_vision_modules
-    freeze_projector: bool = False  # what carries pictures from the tower into the language model
+    freeze_projector: bool = False  # what carries images from the tower into the language model
     lora: Lora | None = None
     liger: bool = False  # Liger's kernels, where TRL allows them
     deepspeed: str | None = None  # zero2, zero3, zero3_offload, or the path of a DeepSpeed JSON

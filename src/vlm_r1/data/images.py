@@ -1,7 +1,7 @@
-"""The one way in which a picture is loaded, for validation, training, evaluation and reports.
+"""The one way in which an image is loaded, for validation, training, evaluation and reports.
 
-What becomes of every kind of file is in docs/data.md, "Pictures". Boxes in original pixels are in
-the frame of what `open_picture` returns: upright (see `data.orientation`).
+What becomes of every kind of file is in docs/data.md, "Images". Boxes in original pixels are in
+the frame of what `open_image` returns: upright (see `data.orientation`).
 """
 
 import hashlib
@@ -21,33 +21,33 @@ ORIENTATION = 0x0112  # EXIF tag
 QUARTER_TURNS = (5, 6, 7, 8)  # orientations that swap width and height
 
 
-def open_picture(path: Path) -> Image.Image:
-    """The picture as RGB, fully decoded, turned as its EXIF orientation says.
+def open_image(path: Path) -> Image.Image:
+    """The image as RGB, fully decoded, turned as its EXIF orientation says.
 
     The file's content decides what it is, not its name; of several frames the first is taken.
-    Grey, palette and CMYK pictures are converted; of 16 bits a channel the upper eight are kept;
+    Gray, palette and CMYK images are converted; of 16 bits a channel the upper eight are kept;
     transparent ones are laid on white, as qwen_vl_utils does.
 
     Raises:
-        DataError: the file is missing, empty, cut short, no picture, of 32 bits a channel (whose
+        DataError: the file is missing, empty, cut short, no image, of 32 bits a channel (whose
             range no file states), above `MAX_PIXELS`, or longer than `MAX_ASPECT_RATIO`.
     """
     with _refusal(path), Image.open(path) as file:
         _require_bounds(path, *file.size)
         file.load()
-        picture = ImageOps.exif_transpose(file)
-        if picture.mode.startswith("I;16"):
-            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-        if picture.mode in ("I", "F"):
-            raise _unusable(f"{path}: 32 bits a channel (mode {picture.mode})")
-        return _on_white(picture) if picture.has_transparency_data else picture.convert("RGB")
+        image = ImageOps.exif_transpose(file)
+        if image.mode.startswith("I;16"):
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        if image.mode in ("I", "F"):
+            raise _unusable(f"{path}: 32 bits a channel (mode {image.mode})")
+        return _on_white(image) if image.has_transparency_data else image.convert("RGB")
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """(height, width) of what `open_picture` returns; reads the file's header only.
+def read_image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of what `open_image` returns; reads the file's header only.
 
     Raises:
-        DataError: the file is missing, empty or no picture.
+        DataError: the file is missing, empty or no image.
     """
     width, height, orientation = read_header(path)
     return (width, height) if orientation in QUARTER_TURNS else (height, width)
@@ -57,14 +57,14 @@ def read_header(path: Path) -> tuple[int, int, int]:
     """Width and height of the stored pixels, and the EXIF orientation (1 to 8; 1 is upright).
 
     Raises:
-        DataError: the file is missing, empty or no picture.
+        DataError: the file is missing, empty or no image.
     """
     with _refusal(path), Image.open(path) as file:
         orientation = file.getexif().get(ORIENTATION, 1)
         return file.width, file.height, orientation if orientation in range(1, 9) else 1
 
 
-def picture_digest(path: Path) -> str:
+def image_digest(path: Path) -> str:
     """SHA-256 of the file's bytes, hexadecimal.
 
     Raises:
@@ -76,7 +76,7 @@ def picture_digest(path: Path) -> str:
 
 @contextmanager
 def _refusal(path: Path) -> Iterator[None]:
-    """Whatever keeps a picture from being read becomes a `DataError` that names the file."""
+    """Whatever keeps an image from being read becomes a `DataError` that names the file."""
     try:
         yield
     except DataError:
@@ -98,8 +98,8 @@ def _require_bounds(path: Path, width: int, height: int) -> None:
         raise _unusable(f"{path}: {width} x {height} px, longer than {MAX_ASPECT_RATIO} to 1")
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    opaque = picture.convert("RGBA")
+def _on_white(image: Image.Image) -> Image.Image:
+    opaque = image.convert("RGBA")
     ground = Image.new("RGBA", opaque.size, "white")
     return Image.alpha_composite(ground, opaque).convert("RGB")
 
@@ -107,7 +107,7 @@ def _on_white(picture: Image.Image) -> Image.Image:
 def _unusable(got: str) -> DataError:
     return DataError(
         got=got,
-        need="a whole picture with 8 or 16 bits a channel that Pillow opens",
+        need="a whole image with 8 or 16 bits a channel that Pillow opens",
         because="a model that is shown nothing would be scored as if it had been wrong",
         do="restore the file, or correct the dataset's `images` folder in params.yaml",
     )

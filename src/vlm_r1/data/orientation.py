@@ -1,6 +1,6 @@
 """EXIF orientation: from the frame of a file's stored pixels to the upright frame.
 
-A camera may store pixels as the sensor lay and note in EXIF how to turn them. `open_picture` turns
+A camera may store pixels as the sensor lay and note in EXIF how to turn them. `open_image` turns
 them, so boxes and sizes of records must be in the upright frame. Tools that ignore EXIF write
 theirs in the stored frame; `exif: ignored` of a dataset says so, and `upright_records` turns them
 once, when the records are prepared.
@@ -29,7 +29,7 @@ _AXES = {
 
 
 def upright_boxes(boxes: np.ndarray, width: int, height: int, orientation: int) -> np.ndarray:
-    """Boxes (n, 4), xyxy in stored pixels of a `width` x `height` picture, in upright pixels.
+    """Boxes (n, 4), xyxy in stored pixels of a `width` x `height` image, in upright pixels.
 
     Example: stored 40 x 20, orientation 6 (a quarter clockwise): [1, 2, 5, 8] -> [12, 1, 18, 5].
 
@@ -51,11 +51,11 @@ def upright_boxes(boxes: np.ndarray, width: int, height: int, orientation: int) 
 def upright_records(records: pd.DataFrame, images: Path) -> pd.DataFrame:
     """Records whose sizes and boxes ignore EXIF, with both in the upright frame; order is kept.
 
-    Reads the header of every distinct picture. A size that was not the stored one is wrong after
+    Reads the header of every distinct image. A size that was not the stored one is wrong after
     the turn too, so validation finds it.
 
     Raises:
-        DataError: a picture is missing or no picture.
+        DataError: an image is missing or no image.
     """
     turned = records.copy()
     for image, rows in records.groupby("image", sort=False).groups.items():

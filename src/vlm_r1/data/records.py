@@ -2,7 +2,7 @@
 
 The columns and their types are a file contract (data/prepared/<dataset>/records.parquet):
 
-    record_id, image (relative to the dataset's picture folder), width, height (original px),
+    record_id, image (relative to the dataset's image folder), width, height (original px),
     expression, x1, y1, x2, y2 (xyxy, original px), split, dataset, source_id
 """
 

@@ -19,7 +19,7 @@ class DatasetVersion(BaseModel):
 
     Attributes:
         records, images: file and folder, as params.yaml names them.
-        images_archive: what the pictures were unpacked from; null for a folder of somebody's own.
+        images_archive: what the images were unpacked from; null for a folder of somebody's own.
         images_sha256: of that archive, else of every file in the folder with its name.
     """
 
@@ -36,7 +36,7 @@ def version_of(dataset: Dataset, root: Path) -> DatasetVersion:
     """The version of a dataset's files as they lie on disk.
 
     Raises:
-        DataError: the records or the picture folder are missing.
+        DataError: the records or the image folder are missing.
     """
     images, archive = images_version(root / dataset.images)
     return DatasetVersion(
@@ -55,7 +55,7 @@ def read_versions(root: Path) -> dict[str, DatasetVersion]:
 
 
 def images_version(folder: Path) -> tuple[str, str | None]:
-    """SHA-256 of a picture folder, and the archive that it comes from.
+    """SHA-256 of an image folder, and the archive that it comes from.
 
     Raises:
         DataError: there is no such folder.
@@ -82,7 +82,7 @@ def _file_sha256(file: Path) -> str:
 def _missing(path: Path) -> DataError:
     return DataError(
         got=f"{path}: not there",
-        need="the records and the picture folder that params.yaml names",
+        need="the records and the image folder that params.yaml names",
         because="a dataset without its files has no version",
         do="`vlm-r1 fetch` its archives, or correct datasets.<name> in params.yaml",
     )

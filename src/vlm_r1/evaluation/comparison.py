@@ -11,7 +11,7 @@ from vlm_r1.evaluation.scores import Scores
 from vlm_r1.rec.contract import differences, require_equal
 from vlm_r1.rec.prompts import expression_in
 from vlm_r1.stats.intervals import (
-    Discordance,
+    McNemarResult,
     Resampling,
     discordance,
     paired_difference,
@@ -36,8 +36,8 @@ class LogComparison:
     """What two logs differ in. `difference` is B - A in percent points.
 
     Attributes:
-        pictures: how many; rows on one picture are resampled together.
-        low, high: 95 % interval; None where there is one picture.
+        images: how many; rows on one image are resampled together.
+        low, high: 95 % interval; None where there is one image.
         accuracy_a, accuracy_b: percent, over the paired rows.
         flips: those that only B got right first, then those that only A did, in A's order.
         unfair: terms in which the contracts differ.
@@ -45,13 +45,13 @@ class LogComparison:
     """
 
     pairing: Pairing
-    pictures: int
+    images: int
     difference: float
     low: float | None
     high: float | None
     accuracy_a: float
     accuracy_b: float
-    discordance: Discordance
+    discordance: McNemarResult
     flips: list[Flip]
     unfair: list[str]
     notes: list[str]
@@ -63,7 +63,7 @@ class LogComparison:
         left_out = {"a": self.pairing.only_a, "b": self.pairing.only_b}
         found = {
             "n": len(self.pairing.a),
-            "pictures": self.pictures,
+            "images": self.images,
             "difference": self.difference,
             "ci_low": self.low,
             "ci_high": self.high,
@@ -100,15 +100,15 @@ def compare_logs(
     unfair = _unfair_terms(a, b, allow_unfair)
     pairing = pair_rows(a.result.results, b.result.results, (a.name, b.name), common)
     of_a, of_b = a.scores.take(pairing.a), b.scores.take(pairing.b)
-    names_pictures = any(row.image is not None for row in a.result.results)
-    pictures = (of_a if names_pictures else of_b).pictures
+    names_images = any(row.image is not None for row in a.result.results)
+    images = (of_a if names_images else of_b).images
     low = high = None
-    if len(set(pictures)) > 1:
+    if len(set(images)) > 1:
         settings = resampling or Resampling()
-        _, low, high, _ = paired_difference(of_b.hit, of_a.hit, pictures, settings)
+        _, low, high, _ = paired_difference(of_b.hit, of_a.hit, images, settings)
     return LogComparison(
         pairing=pairing,
-        pictures=len(set(pictures)),
+        images=len(set(images)),
         difference=100 * float(np.mean(1.0 * of_b.hit - of_a.hit)),
         low=low,
         high=high,
@@ -124,13 +124,13 @@ def compare_logs(
 def comparison_text(found: LogComparison, a: str, b: str, flips: int = FLIPS_SHOWN) -> str:
     """The comparison in words, with up to `flips` rows on which only one log is right."""
     interval = (
-        "no interval from one picture"
+        "no interval from one image"
         if found.low is None
         else f"95 % interval {found.low:+.2f} to {found.high:+.2f}"
     )
     lines = [
         f"B - A: {found.difference:+.2f} points ({interval}), {len(found.pairing.a)} rows on "
-        f"{found.pictures} pictures, paired by {found.pairing.by}",
+        f"{found.images} images, paired by {found.pairing.by}",
         f"  A {found.accuracy_a:.2f} %  {a}",
         f"  B {found.accuracy_b:.2f} %  {b}",
         f"  only A right {found.discordance.only_a}, only B right {found.discordance.only_b}, "

@@ -1,9 +1,9 @@
 """Coordinates or grounding? One scale and offset per axis, fitted robustly and cross-validated.
 
 A model can point at the right thing and still miss it, because its boxes are in a slightly other
-frame than the true ones (another resize than in training, input pixels read as original ones).
-What one scale and offset per axis repairs is a matter of coordinates; what is left is grounding.
-Numpy and scipy only.
+coordinate space than the true ones (another resize than in training, input pixels read as original
+ones). What one scale and offset per axis repairs is a matter of coordinates; what is left is
+grounding. Numpy and scipy only.
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from scipy import optimize, stats
 
-from vlm_r1.evaluation.frame_check import check_frame, in_original
+from vlm_r1.evaluation.coordinate_space_check import check_coordinate_space, in_original
 from vlm_r1.rec.boxes import area, iou, is_hit
 from vlm_r1.stats.intervals import Difference, Resampling, interval, paired_difference
 
-MIN_PICTURES = 5  # with a box in each half; four numbers are fitted to them
+MIN_IMAGES = 5  # with a box in each half; four numbers are fitted to them
 PAIRS = 300  # starts; at 80 % wrong groundings 12 of them are expected to be made of right ones
 # A fit must raise the mean IoU by this many standard errors: four numbers fitted to noise raise
 # twice the log-likelihood by a chi-squared of four degrees of freedom, below 3.08 ** 2 in 95 %.
@@ -37,7 +37,7 @@ class Affine:
 
 @dataclass(frozen=True)
 class Correction:
-    """Boxes of one unit, each corrected by what was fitted on the other half of the pictures.
+    """Boxes of one unit, each corrected by what was fitted on the other half of the images.
 
     Attributes:
         boxes: (n, 4) xyxy, original pixels; NaN where there was none.
@@ -73,29 +73,29 @@ class Split:
 
 
 def correct_boxes(
-    boxes: np.ndarray, truth: np.ndarray, pictures: np.ndarray, seed: int = 0
+    boxes: np.ndarray, truth: np.ndarray, images: np.ndarray, seed: int = 0
 ) -> Correction:
-    """Correct each half of the pictures by the scale and offset that fit the other half best.
+    """Correct each half of the images by the scale and offset that fit the other half best.
 
-    The fit maximises the mean IoU. IoU is bounded, so a wrong grounding (IoU near 0 under any
+    The fit maximizes the mean IoU. IoU is bounded, so a wrong grounding (IoU near 0 under any
     small change) does not steer it, and nothing needs to be tuned. It is kept only if it beats the
     boxes as they are, and any one constant box, by more than four numbers fitted to noise would.
 
     Args:
         boxes: predicted (n, 4), xyxy, original pixels; NaN where unparsed.
         truth: true (n, 4), in the same pixels.
-        pictures: the cluster of each row (n,).
+        images: the cluster of each row (n,).
         seed: of the halves and of the fits' starts; the order of the rows does not matter.
     """
     boxes, truth = np.asarray(boxes, dtype=np.float64), np.asarray(truth, dtype=np.float64)
-    pictures = np.asarray(pictures)
-    ordered = np.lexsort((*boxes.T, *truth.T, pictures))
+    images = np.asarray(images)
+    ordered = np.lexsort((*boxes.T, *truth.T, images))
     usable = ordered[_has_area(boxes[ordered]) & _has_area(truth[ordered])]
-    in_first = _in_first_half(pictures, seed)
+    in_first = _in_first_half(images, seed)
     corrected, fits, reasons = boxes.copy(), [], []
     for fitted_on in (in_first, ~in_first):
         rows = usable[fitted_on[usable]]
-        fit, reason = _fit_half(boxes[rows], truth[rows], pictures[rows], seed)
+        fit, reason = _fit_half(boxes[rows], truth[rows], images[rows], seed)
         corrected[~fitted_on] = fit.apply(boxes[~fitted_on])
         fits.append(fit)
         reasons.append(reason)
@@ -108,13 +108,13 @@ def correct_boxes(
     )
 
 
-def recovered(correction: Correction, pictures: np.ndarray, resampling: Resampling) -> Difference:
-    """Points of accuracy that the correction recovers, paired over pictures, fits held fixed."""
-    return paired_difference(correction.hit, correction.raw_hit, pictures, resampling)
+def recovered(correction: Correction, images: np.ndarray, resampling: Resampling) -> Difference:
+    """Points of accuracy that the correction recovers, paired over images, fits held fixed."""
+    return paired_difference(correction.hit, correction.raw_hit, images, resampling)
 
 
 def split_difference(
-    start: Correction, end: Correction, pictures: np.ndarray, resampling: Resampling
+    start: Correction, end: Correction, images: np.ndarray, resampling: Resampling
 ) -> Split:
     """Raw accuracy of `end` minus `start`, on the same rows, split in two.
 
@@ -123,37 +123,39 @@ def split_difference(
     """
     lost = [1.0 * unit.raw_hit - unit.hit for unit in (end, start)]
     return Split(
-        total=paired_difference(end.raw_hit, start.raw_hit, pictures, resampling),
-        coordinates=paired_difference(*lost, pictures, resampling),
-        grounding=paired_difference(end.hit, start.hit, pictures, resampling),
+        total=paired_difference(end.raw_hit, start.raw_hit, images, resampling),
+        coordinates=paired_difference(*lost, images, resampling),
+        grounding=paired_difference(end.hit, start.hit, images, resampling),
     )
 
 
-def frame_block(
+def coordinate_space_block(
     written: np.ndarray,
     truth: np.ndarray,
     image_sizes: np.ndarray | None,
     input_sizes: np.ndarray | None,
-    pictures: np.ndarray,
+    images: np.ndarray,
     assumed: str,
     resampling: Resampling | None = None,
 ) -> dict[str, Any]:
-    """What `vlm-r1 score --json` says of the frame; arguments as in `frames.check_frame`.
+    """What `vlm-r1 score --json` says of the coordinate space; arguments as in `coordinate spaces.check_coordinate_space`.
 
     Returns:
-        {assumed, best, corrected_accuracy, corrected_ci_low, corrected_ci_high}: frames' names and
-        percent; the interval is None where there is one picture.
+        {assumed, best, corrected_accuracy, corrected_ci_low, corrected_ci_high}: coordinate spaces'
+        names and percent; the interval is None where there is one image.
 
     Raises:
-        ResultError: the assumed frame needs sizes that are not given.
+        ResultError: the assumed coordinate space needs sizes that are not given.
     """
     resampling = resampling or Resampling()
-    finding = check_frame(written, truth, image_sizes, input_sizes, pictures, assumed, resampling)
+    finding = check_coordinate_space(
+        written, truth, image_sizes, input_sizes, images, assumed, resampling
+    )
     boxes = in_original(written, assumed, image_sizes, input_sizes)
-    hit = correct_boxes(boxes, truth, pictures).hit
+    hit = correct_boxes(boxes, truth, images).hit
     low = high = None
-    if len(set(pictures)) > 1:
-        _, low, high = interval(hit, pictures, resampling)
+    if len(set(images)) > 1:
+        _, low, high = interval(hit, images, resampling)
     return {
         "assumed": assumed,
         "best": finding.best,
@@ -168,27 +170,27 @@ def _has_area(boxes: np.ndarray) -> np.ndarray:
     return np.isfinite(boxes).all(axis=1) & (area(boxes) > 0)
 
 
-def _in_first_half(pictures: np.ndarray, seed: int) -> np.ndarray:
-    """Bool (n,): rows of a random half of the pictures; the same for every unit of a dataset."""
-    names, picture_of_row = np.unique(pictures, return_inverse=True)
+def _in_first_half(images: np.ndarray, seed: int) -> np.ndarray:
+    """Bool (n,): rows of a random half of the images; the same for every unit of a dataset."""
+    names, image_of_row = np.unique(images, return_inverse=True)
     rank = np.random.default_rng(seed).permutation(len(names))
-    return (rank < len(names) // 2)[picture_of_row]
+    return (rank < len(names) // 2)[image_of_row]
 
 
 def _fit_half(
-    boxes: np.ndarray, truth: np.ndarray, pictures: np.ndarray, seed: int
+    boxes: np.ndarray, truth: np.ndarray, images: np.ndarray, seed: int
 ) -> tuple[Affine, str | None]:
     """The best correction of these rows, or the identity and why."""
-    count = len(set(pictures))
-    if count < MIN_PICTURES:
-        return Affine(), f"a half has boxes on {count} pictures, fewer than {MIN_PICTURES}"
+    count = len(set(images))
+    if count < MIN_IMAGES:
+        return Affine(), f"a half has boxes on {count} images, fewer than {MIN_IMAGES}"
     best = _fit(boxes, truth, seed)
     overlap = iou(best.apply(boxes), truth)
     one_box = np.tile([0.0, 0.0, 1.0, 1.0], (len(boxes), 1))
     constant = iou(_fit(one_box, truth, seed).apply(one_box), truth)
-    if _gain_in_errors(overlap - constant, pictures) < MIN_GAIN_IN_ERRORS:
+    if _gain_in_errors(overlap - constant, images) < MIN_GAIN_IN_ERRORS:
         return Affine(), "no scale and offset fit better than one constant box"
-    if _gain_in_errors(overlap - iou(boxes, truth), pictures) < MIN_GAIN_IN_ERRORS:
+    if _gain_in_errors(overlap - iou(boxes, truth), images) < MIN_GAIN_IN_ERRORS:
         return Affine(), "no scale and offset fit better than the boxes as they are"
     return best, None
 
@@ -208,8 +210,8 @@ def _fit(boxes: np.ndarray, truth: np.ndarray, seed: int) -> Affine:
 def _least_squares(boxes: np.ndarray, truth: np.ndarray) -> Affine:
     """The scale and offset per axis of a few boxes (m, 4) of positive area."""
     x, y = boxes.reshape(-1, 2), truth.reshape(-1, 2)  # corners of all boxes, (2m, 2)
-    centred = x - x.mean(axis=0)
-    scale = (centred * y).sum(axis=0) / (centred**2).sum(axis=0)
+    centerd = x - x.mean(axis=0)
+    scale = (centerd * y).sum(axis=0) / (centerd**2).sum(axis=0)
     return Affine(tuple(scale), tuple(y.mean(axis=0) - scale * x.mean(axis=0)))
 
 
@@ -242,10 +244,10 @@ def _climb(boxes: np.ndarray, truth: np.ndarray, start: Affine) -> Affine:
     return affine(found.x)
 
 
-def _gain_in_errors(gain: np.ndarray, pictures: np.ndarray) -> float:
-    """Mean of `gain` (m,) over its standard error, clustered by picture; 0 where no row gains."""
-    _, picture_of_row = np.unique(pictures, return_inverse=True)
-    deviations = np.bincount(picture_of_row, weights=gain - gain.mean())
+def _gain_in_errors(gain: np.ndarray, images: np.ndarray) -> float:
+    """Mean of `gain` (m,) over its standard error, clustered by image; 0 where no row gains."""
+    _, image_of_row = np.unique(images, return_inverse=True)
+    deviations = np.bincount(image_of_row, weights=gain - gain.mean())
     error = np.sqrt((deviations**2).sum())
     if gain.sum() <= 0:
         return 0.0

@@ -1,4 +1,4 @@
-"""Why a log does not score what it states: frame, parser, convention. Numpy only."""
+"""Why a log does not score what it states: coordinate space, parser, convention. Numpy only."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -6,7 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 STATED_TOLERANCE = 0.05  # percent points; files round their accuracy to two digits
-FULL_SIDE = {"thousand": 1000.0, "unit": 1.0}  # what a side of the picture measures in a frame
+FULL_SIDE = {
+    "thousand": 1000.0,
+    "unit": 1.0,
+}  # what a side of the image measures in a coordinate space
 MOST_ROWS = 0.95  # share of rows that must agree before a cause is named
 ROUNDING = 0.001  # of a side's full measure: logged coordinates are cut to whole thousandths
 LARGEST_SIDE_PX = 20_000
@@ -19,7 +22,7 @@ class Trial(NamedTuple):
     """
 
     reading: str
-    frame: str
+    coordinate_space: str
     accuracy: float
     cause: str
 
@@ -35,7 +38,7 @@ def why_not_stated(stated: float, found: float, trials: Iterable[Trial], untried
     Args:
         stated, found: percent.
         trials: other readings, the likeliest first; tried until one gives the stated number.
-        untried: frames that could not be tried, as the rows do not tell sizes.
+        untried: coordinate spaces that could not be tried, as the rows do not tell sizes.
     """
     start = f"the file states {stated:.2f} %, its rows score {found:.2f} %; the latter is used"
     if 0 < stated <= 1 and same_accuracy(100 * stated, found):
@@ -43,9 +46,9 @@ def why_not_stated(stated: float, found: float, trials: Iterable[Trial], untried
     match = next((trial for trial in trials if same_accuracy(trial.accuracy, stated)), None)
     if match is None:
         without = f" (not tried for want of sizes: {', '.join(untried)})" if untried else ""
-        return f"{start}; no preset in any frame gives the stated number{without}"
+        return f"{start}; no preset in any coordinate space gives the stated number{without}"
     return (
-        f"{start}; the cause is the {match.cause}: {match.reading} in frame {match.frame} gives "
+        f"{start}; the cause is the {match.cause}: {match.reading} in coordinate space {match.coordinate_space} gives "
         "the stated number"
     )
 
@@ -54,7 +57,7 @@ def extraction_in_words(parsed: np.ndarray, logged: np.ndarray, truth: np.ndarra
     """What a log's extracted boxes are, as far as the numbers tell; "" if that is unclear.
 
     Boxes that were brought to 0-1000 (or 0-1) are the completions' boxes times one factor an axis,
-    and the picture side that the factor implies holds the true box.
+    and the image side that the factor implies holds the true box.
 
     Args:
         parsed, logged, truth: boxes (n, 4): the completions', those the file extracted, the true
@@ -70,11 +73,11 @@ def extraction_in_words(parsed: np.ndarray, logged: np.ndarray, truth: np.ndarra
     scaled = np.abs(parsed[:, :2] * factor - logged[:, :2]) <= rounding
     if np.allclose(factor, 1) or not _most(scaled):
         return ""
-    for frame, full in FULL_SIDE.items():
+    for coordinate_space, full in FULL_SIDE.items():
         with np.errstate(divide="ignore", invalid="ignore"):
             side_px = full / factor
         if _most((side_px >= 0.98 * truth[:, 2:]) & (side_px <= LARGEST_SIDE_PX)):
-            return f"the completions' boxes in frame {frame}, scored as original pixels"
+            return f"the completions' boxes in coordinate space {coordinate_space}, scored as original pixels"
     across, down = np.median(factor, axis=0)
     return f"the completions' boxes times {across:.2f} across and {down:.2f} down"
 

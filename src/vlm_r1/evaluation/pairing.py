@@ -30,7 +30,7 @@ def pair_rows(
 ) -> Pairing:
     """Pair rows by record id where every row of both logs has one, else by question and true box.
 
-    The picture's name counts too where the logs share any. Rows alike in all that pair by
+    The image's name counts too where the logs share any. Rows alike in all that pair by
     occurrence, the first of A with the first of B.
 
     Args:

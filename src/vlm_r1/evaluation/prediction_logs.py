@@ -28,7 +28,7 @@ FIELDS = {
     "image": "image",
     "id": "record_id",
     "image_size": "image_size",  # height, width
-    "width": "width",  # of the picture, where there is no image_size
+    "width": "width",  # of the image, where there is no image_size
     "height": "height",
     "input_size": "input_size",  # height, width after the processor's resize
     "correct": "correct",  # 0 or 1
@@ -49,14 +49,14 @@ def score_file(
     path: Path,
     fields: list[str] | None = None,
     preset: str | None = None,
-    frame: str | None = None,
+    coordinate_space: str | None = None,
     repair: bool = False,
 ) -> Log:
     """Read and score a prediction log of any tool.
 
     Args:
         fields: what the log calls its fields, ["truth=gt_bbox", ...]; roles are those of `FIELDS`.
-        preset, frame: as `score_results` takes them, the preset by its name.
+        preset, coordinate space: as `score_results` takes them, the preset by its name.
         repair: put reversed corners in order; completions are then read, by `standard`.
 
     Raises:
@@ -68,7 +68,7 @@ def score_file(
         preset = STANDARD.name
     chosen = None if preset is None else preset_named(preset, repair)
     try:
-        scores = score_results(result, chosen, frame)
+        scores = score_results(result, chosen, coordinate_space)
     except ResultError as error:
         raise ResultError(f"{path}: {error.got}", error.need, error.because, error.do) from None
     return Log(str(path), result, scores)

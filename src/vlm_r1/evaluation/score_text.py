@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from vlm_r1.evaluation.coordinate_correction import frame_block
+from vlm_r1.evaluation.coordinate_correction import coordinate_space_block
 from vlm_r1.evaluation.scores import OTHER_THRESHOLDS, Scores
 from vlm_r1.stats.intervals import Resampling, interval
 
@@ -10,10 +10,10 @@ ODDITIES = {"several": "several boxes (one taken)", "repaired": "reversed corner
 
 
 def scores_json(scores: Scores, file: str, resampling: Resampling | None = None) -> dict[str, Any]:
-    """What `vlm-r1 score --json` prints; the interval is null where there is one picture."""
+    """What `vlm-r1 score --json` prints; the interval is null where there is one image."""
     low = high = None
-    if len(set(scores.pictures)) > 1:
-        _, low, high = interval(scores.hit, scores.pictures, resampling or Resampling())
+    if len(set(scores.images)) > 1:
+        _, low, high = interval(scores.hit, scores.images, resampling or Resampling())
     return {
         "file": file,
         "n": scores.n,
@@ -27,23 +27,28 @@ def scores_json(scores: Scores, file: str, resampling: Resampling | None = None)
         "several": scores.several,
         "repaired": scores.repaired,
         "stated_accuracy": scores.stated_accuracy,
-        "frame": frame_check(scores, resampling),
+        "coordinate_space": coordinate_space_check(scores, resampling),
         "reading": scores.reading,
         "note": scores.note,
     }
 
 
-def frame_check(scores: Scores, resampling: Resampling | None = None) -> dict[str, Any]:
-    """The `frame` block of `vlm-r1 score --json`: `correction.frame_block` of these boxes."""
-    return frame_block(
-        scores.written, scores.truth, *scores.sizes, scores.pictures, scores.frame, resampling
+def coordinate_space_check(scores: Scores, resampling: Resampling | None = None) -> dict[str, Any]:
+    """The `coordinate_space` block of `vlm-r1 score --json`: `correction.coordinate_space_block` of these boxes."""
+    return coordinate_space_block(
+        scores.written,
+        scores.truth,
+        *scores.sizes,
+        scores.images,
+        scores.coordinate_space,
+        resampling,
     )
 
 
 def score_text(found: dict[str, Any]) -> str:
     """`scores_json` in words: one line for the numbers, one for how they were read."""
     interval = (
-        "no interval from one picture"
+        "no interval from one image"
         if found["ci_low"] is None
         else f"{found['ci_low']:.2f} to {found['ci_high']:.2f}"
     )
@@ -54,20 +59,20 @@ def score_text(found: dict[str, Any]) -> str:
     lines = [
         f"{found['file']}: n {found['n']}, accuracy {found['accuracy']:.2f} % ({interval}), "
         f"mean IoU {found['mean_iou']:.3f}, parse rate {100 * found['parse_rate']:.1f} %",
-        f"  {at}; reading {found['reading']}, frame {found['frame']['assumed']}; the file states "
+        f"  {at}; reading {found['reading']}, coordinate space {found['coordinate_space']['assumed']}; the file states "
         + ("nothing" if stated is None else f"{stated:.2f} %"),
     ]
-    lines.append(f"  {_frame_text(found['frame'])}")
+    lines.append(f"  {_space_text(found['coordinate_space'])}")
     if reasons or odd:
         lines.append("  " + "; ".join([f"no box: {', '.join(reasons)}"] * bool(reasons) + odd))
     return "\n".join(lines + [f"  note: {found['note']}"] * bool(found["note"]))
 
 
-def _frame_text(frame: dict[str, Any]) -> str:
-    """What the frame check found, in words."""
-    low, high = frame["corrected_ci_low"], frame["corrected_ci_high"]
+def _space_text(coordinate_space: dict[str, Any]) -> str:
+    """What the coordinate space check found, in words."""
+    low, high = coordinate_space["corrected_ci_low"], coordinate_space["corrected_ci_high"]
     span = "" if low is None else f" ({low:.2f} to {high:.2f})"
-    corrected = f"coordinates corrected {frame['corrected_accuracy']:.2f} %{span}"
-    if frame["best"] == frame["assumed"]:
+    corrected = f"coordinates corrected {coordinate_space['corrected_accuracy']:.2f} %{span}"
+    if coordinate_space["best"] == coordinate_space["assumed"]:
         return corrected
-    return f"{corrected}; boxes score significantly better as `{frame['best']}`"
+    return f"{corrected}; boxes score significantly better as `{coordinate_space['best']}`"

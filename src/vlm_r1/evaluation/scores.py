@@ -16,14 +16,14 @@ class Scores:
 
     Attributes:
         keys: what pairs a row with the same row of another file (question, true box, image).
-        pictures: the cluster of each row: its image, or its true box where logs name no image.
+        images: the cluster of each row: its image, or its true box where logs name no image.
         truth: true xyxy (n, 4), original pixels.
         boxes: predicted xyxy (n, 4), original pixels, NaN where unparsed.
         overlap: IoU (n,) in 0-1, 0 where unparsed.
         hit: bool (n,), IoU above 0.5.
         image_size, input_size: (n, 2) as (height, width) before and after the processor's resize,
             NaN where the file does not tell.
-        frame: the frame that the answers are assumed to be written in.
+        coordinate space: the coordinate space that the answers are assumed to be written in.
         unparsed: reason -> count.
         several: answers with more than one box; one is taken.
         repaired: answers whose reversed corners were put in order.
@@ -33,14 +33,14 @@ class Scores:
     """
 
     keys: list[tuple]
-    pictures: np.ndarray
+    images: np.ndarray
     truth: np.ndarray
     boxes: np.ndarray
     overlap: np.ndarray
     hit: np.ndarray
     image_size: np.ndarray
     input_size: np.ndarray
-    frame: str
+    coordinate_space: str
     unparsed: dict[str, int]
     several: int
     repaired: int
@@ -75,8 +75,8 @@ class Scores:
 
     @property
     def written(self) -> np.ndarray:
-        """Predicted boxes (n, 4) in `frame`, as the answers are assumed to be written."""
-        return from_original(self.boxes, self.frame, self.image_size, self.input_size)
+        """Predicted boxes (n, 4) in `coordinate_space`, as the answers are assumed to be written."""
+        return from_original(self.boxes, self.coordinate_space, self.image_size, self.input_size)
 
     @property
     def sizes(self) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -90,6 +90,6 @@ class Scores:
 
     def take(self, order: list[int]) -> "Scores":
         """The rows of `order`, in that order; counts and the note stay the whole file's."""
-        arrays = ("pictures", "truth", "boxes", "overlap", "hit", "image_size", "input_size")
+        arrays = ("images", "truth", "boxes", "overlap", "hit", "image_size", "input_size")
         taken = {name: getattr(self, name)[order] for name in arrays}
         return replace(self, keys=[self.keys[i] for i in order], **taken)

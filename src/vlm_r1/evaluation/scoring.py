@@ -1,4 +1,4 @@
-"""One scorer for every method and every log: rows -> IoU, hits, parse reasons, pictures.
+"""One scorer for every method and every log: rows -> IoU, hits, parse reasons, images.
 
 There are two ways to read a row. Its raw completion is read by a preset, `standard` unless another
 is asked for; our own files, those with `meta`, are always read so. `logged` takes the box that the
@@ -16,7 +16,7 @@ import numpy as np
 from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.diagnosis import Trial, extraction_in_words, why_not_stated
 from vlm_r1.evaluation.scores import Scores
-from vlm_r1.rec.boxes import FRAMES, iou, is_hit, to_original
+from vlm_r1.rec.boxes import COORDINATE_SPACES, iou, is_hit, to_original
 from vlm_r1.rec.parsing import Parsed, Unparsed
 from vlm_r1.rec.results import ResultFile, ResultRow
 from vlm_r1.rec.vlm_r1_parsers import PRESETS, REPAIRING, STANDARD, Preset
@@ -27,7 +27,7 @@ NO_BOX_LOGGED = (0.0, 0.0, 0.0, 0.0)  # how VLM-R1 logs a completion without a b
 
 
 def score_results(
-    result: ResultFile, preset: Preset | None = None, frame: str | None = None
+    result: ResultFile, preset: Preset | None = None, coordinate_space: str | None = None
 ) -> Scores:
     """Score every row.
 
@@ -37,28 +37,29 @@ def score_results(
     Args:
         preset: reads the completions and measures the boxes; None takes a file's own boxes where
             it has any and is not ours, else `standard`.
-        frame: the frame of the answers; None takes the one in the contract, else `original`. With
-            a frame, completions are read rather than logged boxes, wherever there are any.
+        coordinate space: the coordinate space of the answers; None takes the one in the contract,
+            else `original`. With a coordinate space, completions are read rather than logged boxes,
+            wherever there are any.
 
     Raises:
         ResultError: the file has no rows or fewer than it says, a true box has no area, or a row
-            lacks the sizes that the frame needs.
+            lacks the sizes that the coordinate space needs.
     """
     _require_rows(result)
-    assumed = _frame(result, frame)
+    assumed = _space(result, coordinate_space)
     if preset is None and result.meta is None and any(map(_has_logged_box, result.results)):
         silent = not any(row.model_output.strip() for row in result.results)
-        if frame is None or silent:
+        if coordinate_space is None or silent:
             return _score_log(result, assumed, silent)
     return _noted(_parsed(result, preset or STANDARD, assumed), result)
 
 
-def _score_log(result: ResultFile, frame: str, silent: bool) -> Scores:
+def _score_log(result: ResultFile, coordinate_space: str, silent: bool) -> Scores:
     """The boxes a log extracted, unless its completions show that the extraction is broken."""
-    logged = _logged(result, frame)
+    logged = _logged(result, coordinate_space)
     if silent:
         return _noted(logged, result)
-    parsed = _parsed(result, STANDARD, frame)
+    parsed = _parsed(result, STANDARD, coordinate_space)
     if logged.accuracy >= parsed.accuracy - BROKEN_EXTRACTION:
         return _noted(logged, result)
     boxes = extraction_in_words(parsed.boxes, logged.boxes, parsed.truth)
@@ -72,29 +73,31 @@ def _score_log(result: ResultFile, frame: str, silent: bool) -> Scores:
     return replace(parsed, note=note)
 
 
-def _parsed(result: ResultFile, preset: Preset, frame: str) -> Scores:
+def _parsed(result: ResultFile, preset: Preset, coordinate_space: str) -> Scores:
     def read(row: ResultRow) -> Parsed | Unparsed:
-        answer = preset.read(row.model_output, frame)
-        if isinstance(answer, Parsed) and not _has_sizes(row, answer.frame):
-            return Unparsed("no_image_size")  # a preset may find another frame than was assumed
+        answer = preset.read(row.model_output, coordinate_space)
+        if isinstance(answer, Parsed) and not _has_sizes(row, answer.coordinate_space):
+            return Unparsed(
+                "no_image_size"
+            )  # a preset may find another coordinate space than was assumed
         return answer
 
-    return _scores(result, read, frame, preset.name, preset.overlap)
+    return _scores(result, read, coordinate_space, preset.name, preset.overlap)
 
 
-def _logged(result: ResultFile, frame: str) -> Scores:
+def _logged(result: ResultFile, coordinate_space: str) -> Scores:
     def read(row: ResultRow) -> Parsed | Unparsed:
         if not _has_logged_box(row):
             return Unparsed("logged_without_box")
-        return Parsed(row.extracted_answer, frame, where="text", boxes=1)
+        return Parsed(row.extracted_answer, coordinate_space, where="text", boxes=1)
 
-    return _scores(result, read, frame, LOGGED, iou)
+    return _scores(result, read, coordinate_space, LOGGED, iou)
 
 
 def _scores(
     result: ResultFile,
     read: Callable[[ResultRow], Parsed | Unparsed],
-    frame: str,
+    coordinate_space: str,
     reading: str,
     overlap_of: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> Scores:
@@ -109,14 +112,14 @@ def _scores(
     overlap = overlap_of(boxes, truth)
     return Scores(
         keys=[(row.question, row.ground_truth, row.image) for row in rows],
-        pictures=np.array([_picture(row) for row in rows]),
+        images=np.array([_image(row) for row in rows]),
         truth=truth,
         boxes=boxes,
         overlap=overlap,
         hit=is_hit(overlap),
         image_size=image_size,
         input_size=input_size,
-        frame=frame,
+        coordinate_space=coordinate_space,
         unparsed=dict(sorted(unread.items())),
         several=sum(answer.boxes > 1 for answer in found),
         repaired=sum(answer.repaired for answer in found),
@@ -130,11 +133,15 @@ def _in_original(
 ) -> np.ndarray:
     """The answers' boxes (n, 4) in original pixels, NaN where there is none."""
     boxes = np.full((len(answers), 4), np.nan)
-    for frame in FRAMES:
-        rows = [i for i, a in enumerate(answers) if isinstance(a, Parsed) and a.frame == frame]
+    for coordinate_space in COORDINATE_SPACES:
+        rows = [
+            i
+            for i, a in enumerate(answers)
+            if isinstance(a, Parsed) and a.coordinate_space == coordinate_space
+        ]
         if rows:
             written = np.array([answers[i].box for i in rows])
-            boxes[rows] = to_original(written, frame, image_size[rows], input_size[rows])
+            boxes[rows] = to_original(written, coordinate_space, image_size[rows], input_size[rows])
     return boxes
 
 
@@ -147,22 +154,28 @@ def _noted(scores: Scores, result: ResultFile) -> Scores:
             "how they are written, not where they point; another preset may read them"
         )
     if not scores.statement_holds:
-        frames = [f for f in FRAMES if all(_has_sizes(row, f) for row in result.results)]
-        untried = [f for f in FRAMES if f not in frames]
-        trials = _other_readings(result, scores, frames)
+        coordinate_spaces = [
+            f for f in COORDINATE_SPACES if all(_has_sizes(row, f) for row in result.results)
+        ]
+        untried = [f for f in COORDINATE_SPACES if f not in coordinate_spaces]
+        trials = _other_readings(result, scores, coordinate_spaces)
         stated, found = scores.stated_accuracy, scores.accuracy
         notes.append(why_not_stated(stated, found, trials, untried))
     return replace(scores, note="; ".join(notes)) if notes else scores
 
 
-def _other_readings(result: ResultFile, scores: Scores, frames: list[str]) -> Iterator[Trial]:
-    """Every other way to score the rows that reads any, those in the assumed frame first."""
-    for frame in sorted(frames, key=lambda name: name != scores.frame):
-        cause = "parser" if frame == scores.frame else "frame"
+def _other_readings(
+    result: ResultFile, scores: Scores, coordinate_spaces: list[str]
+) -> Iterator[Trial]:
+    """Every other way to score the rows that reads any, those in the assumed coordinate space first."""
+    for coordinate_space in sorted(
+        coordinate_spaces, key=lambda name: name != scores.coordinate_space
+    ):
+        cause = "parser" if coordinate_space == scores.coordinate_space else "coordinate_space"
         for preset in (*PRESETS.values(), REPAIRING):
-            tried = _parsed(result, preset, frame)
+            tried = _parsed(result, preset, coordinate_space)
             if tried.parse_rate > 0:
-                yield Trial(f"preset {preset.name}", frame, tried.accuracy, cause)
+                yield Trial(f"preset {preset.name}", coordinate_space, tried.accuracy, cause)
     if any(map(_has_logged_box, result.results)):
         logged = _logged(result, "original")
         boxes = extraction_in_words(scores.boxes, logged.boxes, scores.truth)
@@ -170,20 +183,22 @@ def _other_readings(result: ResultFile, scores: Scores, frames: list[str]) -> It
         yield Trial(reading, "original", logged.accuracy, "extraction")
 
 
-def _frame(result: ResultFile, frame: str | None) -> str:
-    """The frame asked for, else the contract's; logs without `meta` are in original pixels."""
-    if frame is None and result.meta is not None:
-        frame = result.meta.get("contract", {}).get("frame")
-        if frame is None:
-            raise _unusable("meta without contract.frame", "evaluate again")
-    frame = frame or "original"
-    if frame not in FRAMES:
-        raise _unusable(f"frame {frame!r}", f"name one of {', '.join(FRAMES)}")
+def _space(result: ResultFile, coordinate_space: str | None) -> str:
+    """The coordinate space asked for, else the contract's; logs without `meta` are in original pixels."""
+    if coordinate_space is None and result.meta is not None:
+        coordinate_space = result.meta.get("contract", {}).get("coordinate_space")
+        if coordinate_space is None:
+            raise _unusable("meta without contract.coordinate space", "evaluate again")
+    coordinate_space = coordinate_space or "original"
+    if coordinate_space not in COORDINATE_SPACES:
+        raise _unusable(
+            f"coordinate space {coordinate_space!r}", f"name one of {', '.join(COORDINATE_SPACES)}"
+        )
     for number, row in enumerate(result.results, start=1):
-        if not _has_sizes(row, frame):
-            got = f"row {number}: no image_size or input_size, which frame {frame} needs"
+        if not _has_sizes(row, coordinate_space):
+            got = f"row {number}: no image_size or input_size, which coordinate space {coordinate_space} needs"
             raise _unusable(got, "evaluate again, or name the fields that hold them")
-    return frame
+    return coordinate_space
 
 
 def _require_rows(result: ResultFile) -> None:
@@ -207,10 +222,10 @@ def _require_rows(result: ResultFile) -> None:
             )
 
 
-def _has_sizes(row: ResultRow, frame: str) -> bool:
-    """Whether a box of this row in `frame` can be brought to original pixels."""
+def _has_sizes(row: ResultRow, coordinate_space: str) -> bool:
+    """Whether a box of this row in `coordinate_space` can be brought to original pixels."""
     needed = {"original": (), "input": (row.image_size, row.input_size)}
-    return None not in needed.get(frame, (row.image_size,))
+    return None not in needed.get(coordinate_space, (row.image_size,))
 
 
 def _has_logged_box(row: ResultRow) -> bool:
@@ -221,14 +236,14 @@ def _sizes(sizes: list[tuple[int, int] | None]) -> np.ndarray:
     return np.array([(np.nan, np.nan) if size is None else size for size in sizes], dtype=float)
 
 
-def _picture(row: ResultRow) -> str:
+def _image(row: ResultRow) -> str:
     return row.image if row.image is not None else str(row.ground_truth)
 
 
 def _unusable(got: str, do: str) -> ResultError:
     return ResultError(
         got=got,
-        need="rows with boxes whose frame is known",
-        because="a box in an unknown frame, or no box at all, has no score",
+        need="rows with boxes whose coordinate space is known",
+        because="a box in an unknown coordinate space, or no box at all, has no score",
         do=do,
     )

@@ -1,7 +1,7 @@
 """Slices: the rows of a test set by what is asked and shown, from result rows alone. Numpy only.
 
 Bounds are fixed, not quantiles, so that a slice means the same in every report. What a log does
-not tell (sizes of pictures, their names, categories) is left out with the reason.
+not tell (sizes of images, their names, categories) is left out with the reason.
 """
 
 import re
@@ -14,12 +14,12 @@ import numpy as np
 from vlm_r1.rec.prompts import expression_in
 from vlm_r1.rec.results import ResultRow
 
-SMALL_N = 30  # below it an interval says little; the report greys such a slice
+SMALL_N = 30  # below it an interval says little; the report grays such a slice
 # fmt: off
 SPATIAL_WORDS = frozenset((
     "left", "right", "leftmost", "rightmost", "top", "bottom", "topmost", "bottommost", "upper",
     "lower", "higher", "above", "below", "under", "underneath", "beneath", "between", "behind",
-    "front", "back", "middle", "center", "centre", "central", "corner", "side", "beside", "next",
+    "front", "back", "middle", "center", "center", "central", "corner", "side", "context", "next",
     "near", "nearest", "nearer", "close", "closer", "closest", "far", "farther", "farthest",
     "further", "furthest",
 ))
@@ -48,9 +48,9 @@ class Slicing:
 def slice_rows(rows: Sequence[ResultRow], dataset: str) -> Slicing:
     """Slice result rows by every dimension they tell. The slices of a dimension are a partition.
 
-    Dimensions: `box_area_percent` (of the picture; `box_area_px2` by COCO's bounds where sizes are
+    Dimensions: `box_area_percent` (of the image; `box_area_px2` by COCO's bounds where sizes are
     not told), `box_aspect_ratio` (width / height), `phrase_words`, `spatial_words`,
-    `things_named` (different true boxes among the rows of one picture: at least so many things of
+    `things_named` (different true boxes among the rows of one image: at least so many things of
     interest stand in it, so it is a lower bound of distractors), `category` and `split` (the
     row's own field; a split also from the dataset's name).
     """
@@ -82,14 +82,14 @@ Names = tuple[list[str], list[str]] | str
 
 def _box_area_percent(rows: Sequence[ResultRow], dataset: str) -> Names:
     if any(row.image_size is None for row in rows):
-        return "the log does not tell the sizes of its pictures"
+        return "the log does not tell the sizes of its images"
     shares = [100 * _area(row) / (row.image_size[0] * row.image_size[1]) for row in rows]
     return _binned(shares, [3, 10, 20], ["under 3", "3 to 10", "10 to 20", "20 and more"])
 
 
 def _box_area_px2(rows: Sequence[ResultRow], dataset: str) -> Names:
     if all(row.image_size is not None for row in rows):
-        return "shown as a share of the picture instead"
+        return "shown as a share of the image instead"
     names = ["small, under 32 x 32", "medium, to 96 x 96", "large"]
     return _binned([_area(row) for row in rows], [32**2, 96**2], names)  # COCO's bounds
 
@@ -111,7 +111,7 @@ def _spatial_words(rows: Sequence[ResultRow], dataset: str) -> Names:
 
 def _things_named(rows: Sequence[ResultRow], dataset: str) -> Names:
     if any(row.image is None for row in rows):
-        return "the log does not name its pictures"
+        return "the log does not name its images"
     boxes = defaultdict(set)
     for row in rows:
         boxes[row.image].add(row.ground_truth)

@@ -3,7 +3,8 @@
 `.cache/completions/<key>/key.json` says what the name stands for; `rank-<n>.jsonl`, one file a
 process, holds a line for each row: {"row": 0, "text": "...", "input_size": [56, 84]}.
 
-A parser, a frame or a true box is no part of the key: completions are read anew with every result.
+A parser, a coordinate space or a true box is no part of the key: completions are read anew with
+    every result.
 Nor are batch size and device, which may flip a tie but are not what was asked (docs/evaluation.md).
 
 A batch is written at once and forced to the disk. What a killed process leaves is whole lines and

@@ -20,7 +20,7 @@ from vlm_r1.rec.contract import Contract
 logger = logging.getLogger(__name__)
 
 
-class Candidate:
+class Checkpoint:
     """A checkpoint, its digest, and (opened at first use) its model and processor."""
 
     def __init__(self, path: str | Path, params: Params, device: torch.device) -> None:

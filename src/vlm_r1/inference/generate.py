@@ -1,4 +1,4 @@
-"""Greedy answers of one checkpoint: batches by tokens, a picture read once, early stop.
+"""Greedy answers of one checkpoint: batches by tokens, an image read once, early stop.
 
 A row is done at its end of turn or at `</answer>`, a batch when all its rows are. Nothing after the
 tag is ever read as an answer, so stopping there only saves time.
@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from transformers.generation import StopStringCriteria
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from vlm_r1.data.images import open_picture, picture_size
+from vlm_r1.data.images import open_image, read_image_size
 from vlm_r1.errors import DataError
 from vlm_r1.inference.batching import plan_batches
 from vlm_r1.inference.questions import Completion, Question
@@ -31,10 +31,10 @@ STOP = "</answer>"
 
 @dataclass(frozen=True)
 class Prompt:
-    """A question in the model's own chat format; `tokens` counts its text and its picture."""
+    """A question in the model's own chat format; `tokens` counts its text and its image."""
 
     text: str
-    picture: Path
+    image: Path
     tokens: int
 
 
@@ -55,26 +55,26 @@ def ask_all(
 
 
 def make_prompts(processor: ProcessorMixin, questions: list[Question]) -> list[Prompt]:
-    """The questions as this checkpoint reads them; opens the headers of the pictures only.
+    """The questions as this checkpoint reads them; opens the headers of the images only.
 
     Raises:
-        DataError: a picture is missing, or a question holds the model's picture token.
+        DataError: an image is missing, or a question holds the model's image token.
     """
     texts = [chat_text(processor, question.text) for question in questions]
     for question, text in zip(questions, texts, strict=True):
-        _require_one_picture(question, text.count(processor.image_token))
+        _require_one_image(question, text.count(processor.image_token))
     if not encodes_apart(processor):
         asked = zip(texts, questions, strict=True)
-        return [Prompt(t, q.picture, count_tokens(processor, t, q.picture)) for t, q in asked]
+        return [Prompt(t, q.image, count_tokens(processor, t, q.image)) for t, q in asked]
     words = [len(ids) - 1 for ids in processor.tokenizer(texts)["input_ids"]]
-    sizes = {file: picture_size(file) for file in dict.fromkeys(q.picture for q in questions)}
+    sizes = {file: read_image_size(file) for file in dict.fromkeys(q.image for q in questions)}
     patches = {
         file: processor.image_processor.get_number_of_image_patches(*size, {})
         for file, size in sizes.items()
     }
     merged = processor.image_processor.merge_size**2
     return [
-        Prompt(text, question.picture, count + patches[question.picture] // merged)
+        Prompt(text, question.image, count + patches[question.image] // merged)
         for question, text, count in zip(questions, texts, words, strict=True)
     ]
 
@@ -82,16 +82,16 @@ def make_prompts(processor: ProcessorMixin, questions: list[Question]) -> list[P
 def batches_of(prompts: list[Prompt], batch_tokens: int, max_new_tokens: int) -> list[list[int]]:
     """Row numbers in batches; they depend on the prompts and the budget alone."""
     tokens = [prompt.tokens for prompt in prompts]
-    pictures = [prompt.picture for prompt in prompts]
-    return plan_batches(tokens, pictures, max_new_tokens, batch_tokens)
+    images = [prompt.image for prompt in prompts]
+    return plan_batches(tokens, images, max_new_tokens, batch_tokens)
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The pictures of a batch as the model sees them, and which of them each row asks about."""
+class ImageFeatures:
+    """The images of a batch as the model sees them, and which of them each row asks about."""
 
-    features: list[Tensor]  # of each picture: (its tokens, width)
-    grids: Tensor  # (pictures, 3): patches in time, height, width
+    features: list[Tensor]  # of each image: (its tokens, width)
+    grids: Tensor  # (images, 3): patches in time, height, width
     which: list[int]  # (rows,)
 
 
@@ -103,7 +103,7 @@ def answer(
     if encodes_apart(processor):
         inputs, sizes = _read_once(model, processor, batch)
     else:
-        texts, files = [p.text for p in batch], [p.picture for p in batch]
+        texts, files = [p.text for p in batch], [p.image for p in batch]
         inputs, sizes = read_whole(model, processor, texts, files)
     output = model.generate(
         **inputs,
@@ -121,28 +121,28 @@ def answer(
 def _read_once(
     model: PreTrainedModel, processor: ProcessorMixin, batch: list[Prompt]
 ) -> tuple[dict[str, Any], list[list[int]]]:
-    """What `generate` goes on from: a picture is opened, encoded and read once for its phrases."""
-    number = {file: i for i, file in enumerate(dict.fromkeys(prompt.picture for prompt in batch))}
-    which = [number[prompt.picture] for prompt in batch]
-    seen = processor.image_processor([open_picture(file) for file in number], return_tensors="pt")
+    """What `generate` goes on from: an image is opened, encoded and read once for its phrases."""
+    number = {file: i for i, file in enumerate(dict.fromkeys(prompt.image for prompt in batch))}
+    which = [number[prompt.image] for prompt in batch]
+    seen = processor.image_processor([open_image(file) for file in number], return_tensors="pt")
     ids = _token_ids(processor, batch, [processor.replace_image_token(seen, i) for i in which])
     seen = seen.to(model.device)
     grids = seen["image_grid_thw"]
     encoded = model.get_image_features(seen["pixel_values"], grids, return_dict=True)
     begin = _read_together if can_share(model) else _read_apart
-    inputs = begin(model, processor, ids, Pictures(encoded.pooler_output, grids, which))
+    inputs = begin(model, processor, ids, ImageFeatures(encoded.pooler_output, grids, which))
     return inputs, (grids[which, 1:] * processor.image_processor.patch_size).tolist()
 
 
 def _read_together(
-    model: PreTrainedModel, processor: ProcessorMixin, ids: list[list[int]], pictures: Pictures
+    model: PreTrainedModel, processor: ProcessorMixin, ids: list[list[int]], images: ImageFeatures
 ) -> dict[str, Any]:
-    """What `generate` goes on from when each picture has been read once (`decoding`)."""
-    which, lengths = pictures.which, head_lengths(ids, processor.image_token_id)
-    first = [which.index(number) for number in range(len(pictures.grids))]
+    """What `generate` goes on from when each image has been read once (`decoding`)."""
+    which, lengths = images.which, head_lengths(ids, processor.image_token_id)
+    first = [which.index(number) for number in range(len(images.grids))]
     heads = _padded(processor, [ids[row][: lengths[row]] for row in first], model.device)
     tails = _padded(processor, [row[n:] for row, n in zip(ids, lengths, strict=True)], model.device)
-    past, position = read_heads(model, heads, pictures.features, pictures.grids, which)
+    past, position = read_heads(model, heads, images.features, images.grids, which)
     # A repetition penalty counts what stands between tokens: let it be a token that is there.
     tails["input_ids"] = torch.where(
         tails["attention_mask"] == 1, tails["input_ids"], heads["input_ids"][which, -1:]
@@ -159,26 +159,26 @@ def _read_together(
 
 
 def _read_apart(
-    model: PreTrainedModel, processor: ProcessorMixin, ids: list[list[int]], pictures: Pictures
+    model: PreTrainedModel, processor: ProcessorMixin, ids: list[list[int]], images: ImageFeatures
 ) -> dict[str, Any]:
     """What `generate` reads whole for each row; the features go in as `mm_encoder_outputs`."""
     _say_that_rows_read_apart(model.config.model_type)
-    features = [pictures.features[number] for number in pictures.which]
+    features = [images.features[number] for number in images.which]
     return _padded(processor, ids, model.device) | {
-        "image_grid_thw": pictures.grids[pictures.which],
+        "image_grid_thw": images.grids[images.which],
         "mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=features)},
     }
 
 
 @cache
 def _say_that_rows_read_apart(model_type: str) -> None:
-    logger.info("%s reads a picture anew for each phrase: its past cannot be shared", model_type)
+    logger.info("%s reads an image anew for each phrase: its past cannot be shared", model_type)
 
 
 def _token_ids(
     processor: ProcessorMixin, batch: list[Prompt], placeholders: list[str]
 ) -> list[list[int]]:
-    """Token ids of each row, its picture's place held open."""
+    """Token ids of each row, its image's place held open."""
     texts, _ = processor.get_text_with_replacements([p.text for p in batch], placeholders)
     return processor.tokenizer(texts)["input_ids"]
 
@@ -198,11 +198,11 @@ def _padded(
     return {name: torch.tensor(value, device=device) for name, value in values.items()}
 
 
-def _require_one_picture(question: Question, found: int) -> None:
+def _require_one_image(question: Question, found: int) -> None:
     if found != 1:
         raise DataError(
-            got=f"{question.text!r} about {question.picture}: {found - 1} picture tokens in it",
+            got=f"{question.text!r} about {question.image}: {found - 1} image tokens in it",
             need="words alone",
-            because="the model would look there for a picture that does not exist",
+            because="the model would look there for an image that does not exist",
             do="correct the expression",
         )

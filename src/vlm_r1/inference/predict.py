@@ -1,4 +1,4 @@
-"""One picture, one phrase, one checkpoint: the box, and the picture with the box drawn."""
+"""One image, one phrase, one checkpoint: the box, and the image with the box drawn."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vlm_r1.config import METHODS, Params
-from vlm_r1.data.images import open_picture
+from vlm_r1.data.images import open_image
 from vlm_r1.inference.generate import ask_all
 from vlm_r1.inference.questions import Completion, question_about
 from vlm_r1.models.loading import load_model, load_processor
@@ -17,8 +17,7 @@ BOX_RGB = (255, 0, 90)
 
 def predict_box(
     params: Params,
-    root: Path,
-    model: str,
+    checkpoint: str | Path,
     image: Path,
     phrase: str,
     template: str | None,
@@ -27,20 +26,19 @@ def predict_box(
     """Ask a checkpoint for the box of `phrase` in `image`.
 
     Args:
-        params: `task` says frame, pixel budget, dtype and attention.
-        model: a checkpoint folder, a hub name, or `models:/NAME@ALIAS`.
+        params: `task` says coordinate space, pixel budget, dtype and attention.
+        checkpoint: a folder or a hub name.
         template: a name of `prompts.TEMPLATES`; None takes the checkpoint's own.
-        out: where to write the picture with its box; nothing is written if there is no box.
+        out: where to write the image with its box; nothing is written if there is no box.
 
     Returns:
         {box: [x1, y1, x2, y2] in original pixels or None, reason, completion}.
 
     Raises:
-        DataError: the picture is missing or broken.
+        DataError: the image is missing or broken.
         ModelError: the checkpoint cannot be used.
     """
-    picture = open_picture(image)
-    checkpoint = _checkpoint(root, model)
+    image = open_image(image)
     question = question_about(template or _own_template(params, checkpoint), phrase, image)
     completion = ask_all(
         load_model(checkpoint, params.task),
@@ -49,18 +47,10 @@ def predict_box(
         batch_tokens=params.evaluate.batch_tokens,
         max_new_tokens=params.evaluate.max_new_tokens,
     )[0]
-    answer = _answer(completion, params.task.frame, (picture.height, picture.width))
+    answer = _answer(completion, params.task.coordinate_space, (image.height, image.width))
     if out is not None and answer["box"] is not None:
-        _draw(picture, answer["box"], out)
+        _draw(image, answer["box"], out)
     return answer
-
-
-def _checkpoint(root: Path, model: str) -> str | Path:
-    if model.startswith("models:/"):
-        from vlm_r1.tracking import registry
-
-        return registry.resolve(root, model)
-    return model
 
 
 def _own_template(params: Params, checkpoint: str | Path) -> str:
@@ -69,16 +59,16 @@ def _own_template(params: Params, checkpoint: str | Path) -> str:
     return getattr(params.task.prompts, method) if method in METHODS else "plain"
 
 
-def _answer(completion: Completion, frame: str, image_size: tuple[int, int]) -> dict:
-    parsed = parse_answer(completion.text, frame)
+def _answer(completion: Completion, coordinate_space: str, image_size: tuple[int, int]) -> dict:
+    parsed = parse_answer(completion.text, coordinate_space)
     if isinstance(parsed, Unparsed):
         return {"box": None, "reason": parsed.reason, "completion": completion.text}
     box = box_in_original(parsed, image_size, completion.input_size)
     return {"box": np.round(box, 2).tolist(), "reason": None, "completion": completion.text}
 
 
-def _draw(picture: Image.Image, box: list[float], out: Path) -> None:
-    thickness = max(1, round(max(picture.size) / 200))
-    ImageDraw.Draw(picture).rectangle(tuple(box), outline=BOX_RGB, width=thickness)
+def _draw(image: Image.Image, box: list[float], out: Path) -> None:
+    thickness = max(1, round(max(image.size) / 200))
+    ImageDraw.Draw(image).rectangle(tuple(box), outline=BOX_RGB, width=thickness)
     out.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(out)
+    image.save(out)

@@ -16,8 +16,8 @@ from vlm_r1.evaluation.prompt_matrix_file import PromptCell
 from vlm_r1.evaluation.selection import select
 from vlm_r1.experiment import checkpoint_path, contract_of
 from vlm_r1.inference.cache import CompletionStore
-from vlm_r1.inference.checkpoint import Candidate
-from vlm_r1.inference.evaluator import Exam, exam_with
+from vlm_r1.inference.checkpoint import Checkpoint
+from vlm_r1.inference.evaluator import EvalSet, make_eval_set
 from vlm_r1.inference.result import build_result
 from vlm_r1.models.loading import require_whole_checkpoint
 from vlm_r1.rec.contract import Contract, evaluation_contract
@@ -41,12 +41,14 @@ def ask_all(params: Params, root: Path, folder: Path) -> list[PromptCell]:
     for checkpoint in folders.values():
         require_whole_checkpoint(checkpoint)
     datasets = [params.names(role)[0] for role in ("id", "ood")]
-    exams = {(t, name): exam_with(params, root, t, name) for t in TEMPLATES for name in datasets}
+    eval_sets = {
+        (t, name): make_eval_set(params, root, t, name) for t in TEMPLATES for name in datasets
+    }
     share = PartialState(cpu=not torch.accelerator.is_available())
     cells = []
     for model, checkpoint in folders.items():
-        candidate = Candidate(checkpoint, params, share.device)
-        for (template, dataset), exam in exams.items():
+        checkpoint = Checkpoint(checkpoint, params, share.device)
+        for (template, dataset), eval_set in eval_sets.items():
             cell = PromptCell(
                 model=model,
                 step=steps[model],
@@ -54,7 +56,7 @@ def ask_all(params: Params, root: Path, folder: Path) -> list[PromptCell]:
                 dataset=dataset,
                 file=f"{dataset}/{model}-{template}.json",
             )
-            result = _ask(params, root, cell, exam, candidate, contract, share)
+            result = _ask(params, root, cell, eval_set, checkpoint, contract, share)
             write_results(folder / cell.file, result)
             cells.append(cell)
     share.destroy_process_group()
@@ -72,23 +74,23 @@ def _ask(
     params: Params,
     root: Path,
     cell: PromptCell,
-    exam: Exam,
-    candidate: Candidate,
+    eval_set: EvalSet,
+    checkpoint: Checkpoint,
     contract: Contract,
     share: PartialState,
 ) -> ResultFile:
-    store = CompletionStore(root, candidate.key(exam.questions_digest, contract))
+    store = CompletionStore(root, checkpoint.key(eval_set.questions_digest, contract))
     label = f"{cell.model} step {cell.step}  {cell.dataset}, prompt {cell.template}"
-    candidate.complete(store, exam.questions, label, share)
+    checkpoint.complete(store, eval_set.questions, label, share)
     meta = {
         "model": cell.model,
         "step": cell.step,
         "template": cell.template,
-        "checkpoint_digest": candidate.digest,
+        "checkpoint_digest": checkpoint.digest,
         "contract": contract.model_dump(),
-        **exam.meta,
+        **eval_set.meta,
     }
-    completions = store.read_all(len(exam.questions))
-    result = build_result(exam.records, completions, params.task.frame, meta)
+    completions = store.read_all(len(eval_set.questions))
+    result = build_result(eval_set.records, completions, params.task.coordinate_space, meta)
     logger.info("%s  accuracy %.1f %%", label, result.accuracy)
     return result

@@ -5,16 +5,16 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlm_r1.data.images import picture_digest
+from vlm_r1.data.images import image_digest
 from vlm_r1.rec import prompts
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a model is asked: the user turn and the picture's file."""
+    """What a model is asked: the user turn and the image's file."""
 
     text: str
-    picture: Path
+    image: Path
 
 
 @dataclass(frozen=True)
@@ -25,21 +25,21 @@ class Completion:
     input_size: tuple[int, int]
 
 
-def question_about(template: str, expression: str, picture: Path) -> Question:
+def question_about(template: str, expression: str, image: Path) -> Question:
     """The question for a bare expression, asked with a template of `prompts.TEMPLATES`."""
-    return Question(prompts.ask(template, prompts.question_for(expression)), picture)
+    return Question(prompts.ask(template, prompts.question_for(expression)), image)
 
 
 def questions_digest(questions: list[Question]) -> str:
-    """First 32 hex digits of the SHA-256 of every question's words and picture bytes, in order.
+    """First 32 hex digits of the SHA-256 of every question's words and image bytes, in order.
 
     File names and true boxes are no part of it: a model sees neither.
 
     Raises:
-        DataError: a picture is missing.
+        DataError: an image is missing.
     """
-    pictures = {file: picture_digest(file) for file in dict.fromkeys(q.picture for q in questions)}
+    images = {file: image_digest(file) for file in dict.fromkeys(q.image for q in questions)}
     total = hashlib.sha256()
     for question in questions:
-        total.update(json.dumps([question.text, pictures[question.picture]]).encode() + b"\n")
+        total.update(json.dumps([question.text, images[question.image]]).encode() + b"\n")
     return total.hexdigest()[:32]

@@ -11,23 +11,24 @@ from vlm_r1.rec.results import ResultFile, ResultRow
 
 
 def build_result(
-    records: pd.DataFrame, completions: list[Completion], frame: str, meta: dict
+    records: pd.DataFrame, completions: list[Completion], coordinate_space: str, meta: dict
 ) -> ResultFile:
     """Parse and score `completions` (one a record, same order) into a result file.
 
     Args:
-        frame: the frame the model speaks in; boxes are stored in original pixels.
+        coordinate space: the coordinate space the model speaks in; boxes are stored in original
+            pixels.
         meta: the unit's metadata, stored as it is.
     """
     rows = [
-        _row(record, completion, frame)
+        _row(record, completion, coordinate_space)
         for record, completion in zip(records.to_dict("records"), completions, strict=True)
     ]
     hits = sum(row.correct for row in rows)
     return ResultFile(accuracy=100 * hits / len(rows), results=rows, meta=meta)
 
 
-def _row(record: dict, completion: Completion, frame: str) -> ResultRow:
+def _row(record: dict, completion: Completion, coordinate_space: str) -> ResultRow:
     truth = tuple(float(record[column]) for column in BOX)
     row = ResultRow(
         question=prompts.question_for(record["expression"]),
@@ -41,7 +42,7 @@ def _row(record: dict, completion: Completion, frame: str) -> ResultRow:
         record_id=record["record_id"],
         split=record["split"],
     )
-    answer = parse_answer(completion.text, frame)
+    answer = parse_answer(completion.text, coordinate_space)
     box = box_in_original(answer, row.image_size, row.input_size)
     if pd.isna(box).any():
         return row

@@ -1,12 +1,12 @@
-"""Rows about one picture read it once; a row that is done leaves the batch. Used by `generation`.
+"""Rows about one image read it once; a row that is done leaves the batch. Used by `generation`.
 
-A prompt is a head (system turn, picture, the words that every question begins with) and a tail (the
-phrase, the words that end the prompt). The head is the same for all phrases of a picture: its keys
+A prompt is a head (system turn, image, the words that every question begins with) and a tail (the
+phrase, the words that end the prompt). The head is the same for all phrases of an image: its keys
 and values are computed once and copied to their rows. Heads and tails are padded on the left, each
 by themselves, so that all heads end in one column:
 
     head          tail
-    . s P P w     . . p e      s system turn   P picture   w first words
+    . s P P w     . . p e      s system turn   P image   w first words
     s P P P w     p p p e      p phrase        e end       . padding
 """
 
@@ -68,34 +68,34 @@ def can_share(model: PreTrainedModel) -> bool:
     )
 
 
-def head_lengths(ids: list[list[int]], picture_token: int) -> list[int]:
-    """Tokens of each row's head: up to its picture's last, and on while all rows say the same.
+def head_lengths(ids: list[list[int]], image_token: int) -> list[int]:
+    """Tokens of each row's head: up to its image's last, and on while all rows say the same.
 
     One token at least is left to the tail: the answer begins at its end.
 
-    Example: picture token 9, rows 1 9 9 5 6 7 and 1 9 5 6 8 -> [5, 4]
+    Example: image token 9, rows 1 9 9 5 6 7 and 1 9 5 6 8 -> [5, 4]
     """
-    pictures_end = [len(row) - row[::-1].index(picture_token) for row in ids]
-    tails = [row[end:] for row, end in zip(ids, pictures_end, strict=True)]
+    images_end = [len(row) - row[::-1].index(image_token) for row in ids]
+    tails = [row[end:] for row, end in zip(ids, images_end, strict=True)]
     longest = min(map(len, tails)) - 1
     same = next((i for i in range(longest) if len({tail[i] for tail in tails}) > 1), longest)
-    return [end + same for end in pictures_end]
+    return [end + same for end in images_end]
 
 
 def read_heads(
     model: PreTrainedModel,
     heads: dict[str, Tensor],
-    pictures: list[Tensor],
+    images: list[Tensor],
     grids: Tensor,
     which: list[int],
 ) -> tuple[Cache, Tensor]:
-    """Read one head a picture, then copy keys and values to the rows that share it.
+    """Read one head an image, then copy keys and values to the rows that share it.
 
     Args:
-        heads: input_ids, attention_mask, mm_token_type_ids, each (pictures, tokens).
-        pictures: features of each picture, (tokens, width).
-        grids: (pictures, 3) patches in time, height, width.
-        which: (rows,) each row's picture.
+        heads: input_ids, attention_mask, mm_token_type_ids, each (images, tokens).
+        images: features of each image, (tokens, width).
+        grids: (images, 3) patches in time, height, width.
+        which: (rows,) each row's image.
 
     Returns:
         The cache of all rows, and the position that follows each row's head, (rows, 1).
@@ -106,7 +106,7 @@ def read_heads(
         input_ids=heads["input_ids"],
         attention_mask=heads["attention_mask"],
         position_ids=positions,
-        mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=pictures)},
+        mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=images)},
         past_key_values=cache,
         use_cache=True,
     )

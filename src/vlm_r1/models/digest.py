@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-# What a checkpoint's behaviour hangs on; optimizer state and logs are not part of its identity.
+# What a checkpoint's behavior hangs on; optimizer state and logs are not part of its identity.
 DIGESTED = (
     *("*.safetensors", "config.json", "adapter_config.json", "generation_config.json"),
     *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),

@@ -1,7 +1,8 @@
 """What differs between families of image-text-to-text models, in one place. Loads no torch.
 
-A family says in which frames it was taught to write boxes, how its processor is told a pixel budget
-and where its vision tower, projector and language model are. All else is the same for every family.
+A family says in which coordinate spaces it was taught to write boxes, how its processor is told a
+pixel budget and where its vision tower, projector and language model are. All else is the same for
+every family.
 """
 
 import math
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from vlm_r1.config import Frame, Task
+from vlm_r1.config import CoordinateSpace, Task
 from vlm_r1.errors import ModelError
 from vlm_r1.rec.boxes import smart_resize
 
@@ -20,7 +21,7 @@ def _set_area(image_processor: Any, task: Task) -> None:
 
 
 def _set_tiles(image_processor: Any, task: Task) -> None:
-    """InternVL: a number of square tiles beside the thumbnail that all pictures get."""
+    """InternVL: a number of square tiles beside the thumbnail that all images get."""
     tile = image_processor.size["height"] * image_processor.size["width"]
     image_processor.crop_to_patches = task.max_pixels >= 3 * tile  # two tiles and a thumbnail
     image_processor.min_patches = 1
@@ -28,7 +29,7 @@ def _set_tiles(image_processor: Any, task: Task) -> None:
 
 
 def _set_longest_edge(image_processor: Any, task: Task) -> None:
-    """SmolVLM: squares of one side that cover the picture, and a thumbnail of the same size."""
+    """SmolVLM: squares of one side that cover the image, and a thumbnail of the same size."""
     side = image_processor.max_image_size["longest_edge"]
     squares = max(1, task.max_pixels // side**2 - 1)
     image_processor.do_image_splitting = squares > 1
@@ -41,16 +42,16 @@ class Family:
 
     Attributes:
         name: as its makers write it.
-        frames: in which it may be asked to write boxes, its own first.
+        coordinate spaces: in which it may be asked to write boxes, its own first.
         vision, projector, language: modules of `model.model`; a projector inside the vision tower
             is named with its path.
         set_budget: tells an image processor `task.min_pixels` and `task.max_pixels`.
-        square_px: side of the picture square that one visual token sees, where the processor
+        square_px: side of the image square that one visual token sees, where the processor
             resizes to multiples of it; None where it cuts tiles of a fixed size.
     """
 
     name: str
-    frames: tuple[Frame, ...]
+    coordinate_spaces: tuple[CoordinateSpace, ...]
     vision: str
     projector: tuple[str, ...]
     language: str
@@ -58,7 +59,7 @@ class Family:
     square_px: int | None = None
 
     def input_size(self, height: int, width: int, task: Task) -> tuple[int, int]:
-        """(height, width) after the processor's resize; tiles keep the picture's own frame."""
+        """(height, width) after the processor's resize; tiles keep the image's own coordinate space."""
         if self.square_px is None:
             return height, width
         return smart_resize(height, width, task.min_pixels, task.max_pixels, self.square_px)
@@ -67,7 +68,7 @@ class Family:
 _QWEN = {"vision": "visual", "language": "language_model"}
 QWEN2_5_VL = Family(
     name="Qwen2.5-VL",
-    frames=("input", "original"),  # QwenLM/Qwen3-VL #721: pixels after the resize
+    coordinate_spaces=("input", "original"),  # QwenLM/Qwen3-VL #721: pixels after the resize
     projector=("visual.merger",),
     square_px=28,
     **_QWEN,
@@ -76,21 +77,21 @@ FAMILIES = {
     "qwen2_5_vl": QWEN2_5_VL,
     "qwen2_vl": Family(
         name="Qwen2-VL",
-        frames=("thousand",),
+        coordinate_spaces=("thousand",),
         projector=("visual.merger",),
         square_px=28,
         **_QWEN,
     ),
     "qwen3_vl": Family(
         name="Qwen3-VL",
-        frames=("thousand",),
+        coordinate_spaces=("thousand",),
         projector=("visual.merger", "visual.deepstack_merger_list"),
         square_px=32,  # 16 px patches, merged 2 x 2
         **_QWEN,
     ),
     "internvl": Family(
         name="InternVL",
-        frames=("thousand",),  # VLM-R1's rec_jsons_internvl.zip
+        coordinate_spaces=("thousand",),  # VLM-R1's rec_jsons_internvl.zip
         vision="vision_tower",
         projector=("multi_modal_projector",),
         language="language_model",
@@ -98,7 +99,10 @@ FAMILIES = {
     ),
     "smolvlm": Family(
         name="SmolVLM",
-        frames=("unit", "thousand"),  # not taught to ground: whole numbers are easier to learn
+        coordinate_spaces=(
+            "unit",
+            "thousand",
+        ),  # not taught to ground: whole numbers are easier to learn
         vision="vision_model",
         projector=("connector",),
         language="text_model",
@@ -117,7 +121,7 @@ def family_of(model_type: str) -> Family:
         raise ModelError(
             got=f"a model of type {model_type!r}",
             need=f"one of {', '.join(FAMILIES)}",
-            because="its frame, pixel budget and modules are not known here",
+            because="its coordinate space, pixel budget and modules are not known here",
             do="add it to vlm_r1/models/families.py, with a tiny model in tests/test_families.py",
         )
     return FAMILIES[model_type]

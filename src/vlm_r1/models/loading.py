@@ -60,7 +60,7 @@ def load_processor(path: str | Path, task: Task) -> ProcessorMixin:
 
 
 def chat_text(processor: ProcessorMixin, user_text: str) -> str:
-    """The prompt up to the assistant's first token; the picture stands before the text."""
+    """The prompt up to the assistant's first token; the image stands before the text."""
     content = [{"type": "image"}, {"type": "text", "text": user_text}]
     return processor.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False

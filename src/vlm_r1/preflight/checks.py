@@ -65,12 +65,12 @@ def family_checks(params: Params, model_type: str) -> dict[str, Check]:
     """What is known of a model of this type."""
     return {
         "versions": lambda: check_versions(model_type),
-        "frame": lambda: check_frame(params.task, family_of(model_type)),
+        "coordinate_space": lambda: check_coordinate_space(params.task, family_of(model_type)),
     }
 
 
 def check_versions(model_type: str) -> str:
-    """transformers 5.4.0 to 5.5.3 give still pictures of Qwen2.5-VL wrong rotary positions.
+    """transformers 5.4.0 to 5.5.3 give still images of Qwen2.5-VL wrong rotary positions.
 
     Sources: huggingface/transformers #45325, #45330; huggingface/lerobot #3648.
     """
@@ -79,7 +79,7 @@ def check_versions(model_type: str) -> str:
         raise ConfigError(
             got=f"transformers {found} with Qwen2.5-VL",
             need="transformers below 5.4.0 or from 5.5.4 on",
-            because="those in between give still pictures wrong rotary positions",
+            because="those in between give still images wrong rotary positions",
             do="pip install 'transformers>=5.5.4'",
         )
     return f"transformers {found}, torch {metadata.version('torch')}"
@@ -156,16 +156,16 @@ def check_liger(params: Params) -> str:
     return f"liger-kernel {metadata.version('liger-kernel')}"
 
 
-def check_frame(task: Task, family: Family) -> str:
-    """A model is asked in a frame that it was taught."""
-    if task.frame not in family.frames:
+def check_coordinate_space(task: Task, family: Family) -> str:
+    """A model is asked in a coordinate space that it was taught."""
+    if task.coordinate_space not in family.coordinate_spaces:
         raise ConfigError(
-            got=f"task.frame {task.frame} with {family.name}",
-            need=" or ".join(family.frames),
-            because=f"{family.name} was taught that frame; boxes read in another are all wrong",
-            do=f"set task.frame: {family.frames[0]}",
+            got=f"task.coordinate_space {task.coordinate_space} with {family.name}",
+            need=" or ".join(family.coordinate_spaces),
+            because=f"{family.name} was taught that coordinate space; boxes read in another are all wrong",
+            do=f"set task.coordinate_space: {family.coordinate_spaces[0]}",
         )
-    return f"{family.name} speaks {task.frame}"
+    return f"{family.name} speaks {task.coordinate_space}"
 
 
 def require_rollouts(grpo: Grpo, processes: int) -> None:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from vlm_r1 import paths
 from vlm_r1.config import Params
-from vlm_r1.data.images import open_picture
+from vlm_r1.data.images import open_image
 from vlm_r1.data.records import read_records
 from vlm_r1.errors import InputError
 from vlm_r1.experiment import base_path
@@ -18,7 +18,7 @@ from vlm_r1.preflight import probes
 from vlm_r1.preflight.checks import require_rollouts
 from vlm_r1.rec import prompts
 
-NOISE_PX = (400, 300)  # width, height of the picture that stands in where no data is prepared
+NOISE_PX = (400, 300)  # width, height of the image that stands in where no data is prepared
 
 
 def diagnose(params: Params, root: Path) -> list[guard.Finding]:
@@ -43,7 +43,7 @@ def diagnose(params: Params, root: Path) -> list[guard.Finding]:
 
 
 def _rollouts(params: Params) -> str:
-    """vLLM in TRL's own process spoils pictures' placeholders (TRL #6294, #6718)."""
+    """vLLM in TRL's own process spoils images' placeholders (TRL #6294, #6718)."""
     require_rollouts(params.grpo, params.launch.processes)
     return params.grpo.rollouts
 
@@ -54,12 +54,12 @@ def sample_of(params: Params, root: Path) -> probes.Sample:
     if file.exists():
         first = read_records(file).iloc[0]
         images = root / params.datasets[params.train_dataset].images
-        picture, phrase = open_picture(images / first["image"]), first["expression"]
+        image, phrase = open_image(images / first["image"]), first["expression"]
     else:
         pixels = np.random.default_rng(0).integers(0, 256, (*NOISE_PX[::-1], 3), dtype=np.uint8)
-        picture, phrase = Image.fromarray(pixels), "red one"
+        image, phrase = Image.fromarray(pixels), "red one"
     text = prompts.ask(params.task.prompts.grpo, prompts.question_for(phrase))
-    return probes.Sample(picture, text)
+    return probes.Sample(image, text)
 
 
 def finding_text(finding: guard.Finding) -> str:

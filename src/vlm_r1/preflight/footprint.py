@@ -30,8 +30,8 @@ class Workload:
 
     Attributes:
         rows: sequences.
-        tokens: a row's tokens, its picture's included.
-        patches: a row's picture patches, before they are merged.
+        tokens: a row's tokens, its image's included.
+        patches: a row's image patches, before they are merged.
         predicted: a row's tokens that the loss looks at.
     """
 
@@ -169,7 +169,7 @@ def _grid_family(model_type: str) -> Family:
     if family.square_px is None:
         raise ModelError(
             got=f"a plan for {family.name}",
-            need="a family whose pictures are grids of patches (Qwen2-VL, Qwen2.5-VL, Qwen3-VL)",
+            need="a family whose images are grids of patches (Qwen2-VL, Qwen2.5-VL, Qwen3-VL)",
             because="tiles are not modelled here",
             do="measure: run two steps and look at the peak",
         )

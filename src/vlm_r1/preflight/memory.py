@@ -15,7 +15,7 @@ from vlm_r1.config.training import Lora
 from vlm_r1.preflight.footprint import Footprint, Workload
 
 GIB = 2**30
-PROMPT_WORDS = 96  # tokens of an R1 prompt with a long phrase, its picture aside
+PROMPT_WORDS = 96  # tokens of an R1 prompt with a long phrase, its image aside
 ANSWER_TOKENS = 48  # of SFT's fenced JSON box
 ADAM_BYTES = 8  # two moments in 32 bits
 MASTER_BYTES = 4  # ZeRO's own copy of 16-bit weights
@@ -50,18 +50,18 @@ class Plan:
     accumulation: int
 
 
-def make_plan(params: Params, root: Path, method: str, picture: tuple[int, int]) -> Plan:
+def make_plan(params: Params, root: Path, method: str, image: tuple[int, int]) -> Plan:
     """Memory of one process's device, and FLOPs of all of them.
 
     Args:
-        picture: (width, height) of a typical picture, before the resize.
+        image: (width, height) of a typical image, before the resize.
 
     Raises:
         ModelError: the base's config is not at hand, or of a family that cannot be planned.
         ConfigError: no such DeepSpeed configuration.
     """
     footprint = Footprint(params, root)
-    rows, work = _workload(params, method, footprint, picture)
+    rows, work = _workload(params, method, footprint, image)
     return plan_work(params, method, footprint, rows, work)
 
 
@@ -74,11 +74,11 @@ def plan_work(params: Params, method: str, footprint: Footprint, rows: int, work
 
 
 def _workload(
-    params: Params, method: str, footprint: Footprint, picture: tuple[int, int]
+    params: Params, method: str, footprint: Footprint, image: tuple[int, int]
 ) -> tuple[int, Workload]:
     """Rows of a whole step, and what one device takes at once."""
     vision = footprint.config.vision_config
-    height, width = footprint.family.input_size(picture[1], picture[0], params.task)
+    height, width = footprint.family.input_size(image[1], image[0], params.task)
     patches = (height // vision.patch_size) * (width // vision.patch_size)
     prompt = PROMPT_WORDS + patches // vision.spatial_merge_size**2
     if method == "sft":
@@ -225,7 +225,7 @@ def changes(params: Params, method: str) -> list[tuple[str, Params]]:
 
 
 def advise(
-    params: Params, root: Path, plan: Plan, picture: tuple[int, int], gpu_bytes: float
+    params: Params, root: Path, plan: Plan, image: tuple[int, int], gpu_bytes: float
 ) -> list[str]:
     """The changes, in order, after which it fits; empty where it fits, or where none helps."""
     if plan.memory.peak <= gpu_bytes:
@@ -233,23 +233,23 @@ def advise(
     told = []
     for change, changed in changes(params, plan.method):
         told.append(change)
-        if make_plan(changed, root, plan.method, picture).memory.peak <= gpu_bytes:
+        if make_plan(changed, root, plan.method, image).memory.peak <= gpu_bytes:
             return told
     return []
 
 
-def plan_dict(params: Params, root: Path, gpu_memory_gib: float, picture: tuple[int, int]) -> dict:
+def plan_dict(params: Params, root: Path, gpu_memory_gib: float, image: tuple[int, int]) -> dict:
     """Both methods' plans as plain values; memory in GiB."""
     footprint = Footprint(params, root)
     methods = {}
     for method in ("sft", "grpo"):
-        plan = make_plan(params, root, method, picture)
+        plan = make_plan(params, root, method, image)
         gib = {name: round(size / GIB, 3) for name, size in asdict(plan.memory).items()}
         fits = plan.memory.peak <= gpu_memory_gib * GIB
         methods[method] = {
             "per_gpu_gib": gib,
             "fits": fits,
-            "change_first": advise(params, root, plan, picture, gpu_memory_gib * GIB),
+            "change_first": advise(params, root, plan, image, gpu_memory_gib * GIB),
             "accumulation": plan.accumulation,
             "flops_per_step": plan.flops_per_step,
             "flops_total": plan.flops_total,
@@ -259,7 +259,7 @@ def plan_dict(params: Params, root: Path, gpu_memory_gib: float, picture: tuple[
         "parameters": {"total": footprint.total, "trained": footprint.trainable},
         "gpus": params.launch.processes,
         "gpu_memory_gib": gpu_memory_gib,
-        "picture_px": list(picture),
+        "image_px": list(image),
         "methods": methods,
     }
 
@@ -269,8 +269,8 @@ def plan_text(plan: dict) -> str:
     total, trained = plan["parameters"]["total"], plan["parameters"]["trained"]
     lines = [
         f"{plan['model']}: {total / 1e9:.3f} billion parameters, {trained / 1e9:.3f} trained",
-        f"{plan['gpus']} x {plan['gpu_memory_gib']:g} GiB, pictures of"
-        f" {plan['picture_px'][0]} x {plan['picture_px'][1]}",
+        f"{plan['gpus']} x {plan['gpu_memory_gib']:g} GiB, images of"
+        f" {plan['image_px'][0]} x {plan['image_px'][1]}",
     ]
     for method, found in plan["methods"].items():
         gib = found["per_gpu_gib"]

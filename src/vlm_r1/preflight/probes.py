@@ -13,7 +13,7 @@ from vlm_r1.models.families import Family
 from vlm_r1.models.loading import chat_text
 from vlm_r1.preflight.checks import Check
 
-PROBE_PX = 512  # side of the picture that a small budget is tried on
+PROBE_PX = 512  # side of the image that a small budget is tried on
 MARGIN = 1.05  # tiles and squares of a fixed size miss a budget by a little
 
 
@@ -21,7 +21,7 @@ MARGIN = 1.05  # tiles and squares of a fixed size miss a budget by a little
 class Sample:
     """One question as training asks it."""
 
-    picture: Image.Image
+    image: Image.Image
     text: str
 
 
@@ -40,7 +40,7 @@ def model_checks(
 ) -> dict[str, Check]:
     """What the model makes of it: a forward pass."""
     return {
-        "picture tokens": lambda: check_picture_tokens(model, processor, sample),
+        "image tokens": lambda: check_image_tokens(model, processor, sample),
         "positions": lambda: check_positions(model, processor, sample),
         "weights": lambda: check_weights(model, task),
     }
@@ -49,7 +49,7 @@ def model_checks(
 def check_padding(processor: ProcessorMixin, sample: Sample) -> str:
     """A shorter prompt in a batch is padded on the left, where nothing is generated (TRL #5785)."""
     prompts = [_prompt(processor, sample), _prompt(processor, sample, " and what is beside it")]
-    inputs = processor(text=prompts, images=[[sample.picture]] * 2, padding=True)
+    inputs = processor(text=prompts, images=[[sample.image]] * 2, padding=True)
     if not all(row[-1] for row in inputs["attention_mask"]):
         raise ModelError(
             got="a processor that pads on the right",
@@ -68,28 +68,28 @@ def check_pixels(processor: ProcessorMixin, family: Family, task: Task, sample: 
     trial = copy.deepcopy(processor.image_processor)
     few = task.model_copy(update={"min_pixels": 1, "max_pixels": PROBE_PX**2 // 4})
     many = task.model_copy(update={"min_pixels": 4 * PROBE_PX**2, "max_pixels": 8 * PROBE_PX**2})
-    picture = Image.new("RGB", (PROBE_PX, PROBE_PX))
+    image = Image.new("RGB", (PROBE_PX, PROBE_PX))
     family.set_budget(trial, few)
-    _require_pixels(_pixels(trial, picture), few, "a picture above it")
+    _require_pixels(_pixels(trial, image), few, "an image above it")
     if family.square_px is not None:  # tiles have no lower limit
         family.set_budget(trial, many)
-        _require_pixels(_pixels(trial, picture), many, "a picture below it")
-    seen = _pixels(processor.image_processor, sample.picture)
+        _require_pixels(_pixels(trial, image), many, "an image below it")
+    seen = _pixels(processor.image_processor, sample.image)
     lower = task.min_pixels if family.square_px is not None else 1
     _require_pixels(seen, task.model_copy(update={"min_pixels": lower}), "the sample")
-    width, height = sample.picture.size
+    width, height = sample.image.size
     return f"{width} x {height} is seen as {seen} pixels of {task.min_pixels} to {task.max_pixels}"
 
 
-def check_picture_tokens(model: PreTrainedModel, processor: ProcessorMixin, sample: Sample) -> str:
-    """As many picture tokens in the prompt as features from the tower, and finite answers."""
+def check_image_tokens(model: PreTrainedModel, processor: ProcessorMixin, sample: Sample) -> str:
+    """As many image tokens in the prompt as features from the tower, and finite answers."""
     inputs = _inputs(processor, sample)
     expected = int((inputs["input_ids"] == model.config.image_token_id).sum())
     try:
         with torch.no_grad():
             logits = model(**inputs.to(model.device, model.dtype)).logits
     except ValueError as error:
-        raise _other_processor(f"{expected} picture tokens; {error}") from error
+        raise _other_processor(f"{expected} image tokens; {error}") from error
     if not bool(torch.isfinite(logits).all()):
         raise ModelError(
             got=f"logits that are not finite, in {model.dtype}",
@@ -101,7 +101,7 @@ def check_picture_tokens(model: PreTrainedModel, processor: ProcessorMixin, samp
 
 
 def check_positions(model: PreTrainedModel, processor: ProcessorMixin, sample: Sample) -> str:
-    """A still picture's tokens stand in rows and columns at one time (Qwen2-VL, section 2.1).
+    """A still image's tokens stand in rows and columns at one time (Qwen2-VL, section 2.1).
 
     What transformers 5.4.0 to 5.5.3 get wrong for Qwen2.5-VL, measured.
     """
@@ -109,9 +109,9 @@ def check_positions(model: PreTrainedModel, processor: ProcessorMixin, sample: S
     if "image_grid_thw" not in inputs:
         return "not a grid"
     positions, _ = model.model.get_rope_index(**_of_rope(inputs))
-    is_picture = inputs["input_ids"][0] == model.config.image_token_id
-    found = positions[:, 0, is_picture]
-    start = int(is_picture.nonzero()[0])
+    is_image = inputs["input_ids"][0] == model.config.image_token_id
+    found = positions[:, 0, is_image]
+    start = int(is_image.nonzero()[0])
     merge = processor.image_processor.merge_size
     _, rows, columns = (int(n) // merge if i else int(n) for i, n in _grid(inputs))
     place = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).T + start
@@ -119,9 +119,9 @@ def check_positions(model: PreTrainedModel, processor: ProcessorMixin, sample: S
     after = int(positions[0, 0, start + rows * columns])
     if not torch.equal(found.cpu(), expected) or after != start + max(rows, columns):
         raise ModelError(
-            got=f"other rotary positions for a picture of {rows} x {columns} tokens",
-            need="one time, rows and columns from the picture's first token on",
-            because="the model would see a distorted picture, and train on it",
+            got=f"other rotary positions for an image of {rows} x {columns} tokens",
+            need="one time, rows and columns from the image's first token on",
+            because="the model would see a distorted image, and train on it",
             do="pip install 'transformers>=5.5.4' (5.4.0 to 5.5.3 have this fault)",
         )
     return f"{rows} x {columns}"
@@ -146,7 +146,7 @@ def _prompt(processor: ProcessorMixin, sample: Sample, more: str = "") -> str:
 
 def _inputs(processor: ProcessorMixin, sample: Sample) -> BatchFeature:
     return processor(
-        text=[_prompt(processor, sample)], images=[[sample.picture]], return_tensors="pt"
+        text=[_prompt(processor, sample)], images=[[sample.image]], return_tensors="pt"
     )
 
 
@@ -159,9 +159,9 @@ def _grid(inputs: BatchFeature) -> list[tuple[int, int]]:
     return list(enumerate(inputs["image_grid_thw"][0].tolist()))
 
 
-def _pixels(image_processor, picture: Image.Image) -> int:
+def _pixels(image_processor, image: Image.Image) -> int:
     """Pixels that reach the model: of the grid, or of all tiles."""
-    values = image_processor([[picture]], return_tensors="pt")["pixel_values"]
+    values = image_processor([[image]], return_tensors="pt")["pixel_values"]
     return values.numel() // 3 // getattr(image_processor, "temporal_patch_size", 1)
 
 
@@ -170,7 +170,7 @@ def _require_pixels(seen: int, task: Task, what: str) -> None:
         raise ModelError(
             got=f"{seen} pixels of {what}",
             need=f"{task.min_pixels} to {task.max_pixels}, the pixel budget",
-            because="one method would train on other pictures than it is evaluated on",
+            because="one method would train on other images than it is evaluated on",
             do="open the processor with vlm_r1.models.loading.load_processor; look at its version",
         )
 
@@ -178,7 +178,7 @@ def _require_pixels(seen: int, task: Task, what: str) -> None:
 def _other_processor(fault: str) -> ModelError:
     return ModelError(
         got=fault,
-        need="one picture token for every picture feature",
+        need="one image token for every image feature",
         because="the processor belongs to another model, or truncates prompts",
         do="take model and processor from one folder; SFT needs max_length: null",
     )

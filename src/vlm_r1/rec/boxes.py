@@ -1,6 +1,6 @@
-"""Boxes: IoU, frames, and the resize that changes frames. Numpy only.
+"""Boxes: IoU, coordinate spaces, and the resize that changes coordinate spaces. Numpy only.
 
-A box is xyxy floats. Frames: `original` pixels of the picture file, `input` pixels after
+A box is xyxy floats. Coordinate spaces: `original` pixels of the image file, `input` pixels after
 `smart_resize`, `thousand` (0-1000 of each side), `unit` (0-1 of each side).
 """
 
@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-FRAMES = ("original", "input", "thousand", "unit")
+COORDINATE_SPACES = ("original", "input", "thousand", "unit")
 PATCH_MERGE_PX = 28  # Qwen2.5-VL: 14 px patches, merged 2 x 2
 IOU_THRESHOLD = 0.5  # a hit is strictly above it, as in VLM-R1
 
@@ -17,7 +17,7 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Intersection over union, row by row.
 
     Args:
-        a, b: boxes (..., 4), xyxy in one common frame; rows with NaN give 0.
+        a, b: boxes (..., 4), xyxy in one common coordinate space; rows with NaN give 0.
 
     Returns:
         IoU (...), 0 where either box has no positive area.
@@ -47,7 +47,7 @@ def is_hit(overlap: np.ndarray) -> np.ndarray:
 def smart_resize(
     height: int, width: int, min_pixels: int, max_pixels: int, factor: int = PATCH_MERGE_PX
 ) -> tuple[int, int]:
-    """(height, width) in input pixels that Qwen2.5-VL's processor resizes a picture to.
+    """(height, width) in input pixels that Qwen2.5-VL's processor resizes an image to.
 
     Each side becomes a multiple of `factor`; if the area leaves the pixel budget, both sides are
     scaled and rounded back into it (rule of transformers' Qwen2VLImageProcessor).
@@ -66,35 +66,37 @@ def smart_resize(
 
 
 def to_original(
-    box: np.ndarray, frame: str, image_size: np.ndarray, input_size: np.ndarray
+    box: np.ndarray, coordinate_space: str, image_size: np.ndarray, input_size: np.ndarray
 ) -> np.ndarray:
-    """Boxes (..., 4) given in `frame`, in original pixels.
+    """Boxes (..., 4) given in `coordinate_space`, in original pixels.
 
     Args:
         image_size, input_size: (..., 2) as (height, width) before and after the resize.
     """
-    return np.asarray(box, dtype=np.float64) * _scale(frame, image_size, input_size)
+    return np.asarray(box, dtype=np.float64) * _scale(coordinate_space, image_size, input_size)
 
 
 def from_original(
-    box: np.ndarray, frame: str, image_size: np.ndarray, input_size: np.ndarray
+    box: np.ndarray, coordinate_space: str, image_size: np.ndarray, input_size: np.ndarray
 ) -> np.ndarray:
-    """Boxes (..., 4) given in original pixels, in `frame`; the inverse of `to_original`."""
-    return np.asarray(box, dtype=np.float64) / _scale(frame, image_size, input_size)
+    """Boxes (..., 4) given in original pixels, in `coordinate_space`; the inverse of `to_original`."""
+    return np.asarray(box, dtype=np.float64) / _scale(coordinate_space, image_size, input_size)
 
 
-def _scale(frame: str, image_size: np.ndarray, input_size: np.ndarray) -> np.ndarray:
-    """Original pixels per unit of `frame`, (..., 4) for x, y, x, y."""
+def _scale(coordinate_space: str, image_size: np.ndarray, input_size: np.ndarray) -> np.ndarray:
+    """Original pixels per unit of `coordinate_space`, (..., 4) for x, y, x, y."""
     image_size = np.asarray(image_size, dtype=np.float64)
-    if frame == "original":
+    if coordinate_space == "original":
         per_side = np.ones_like(image_size)
-    elif frame == "input":
+    elif coordinate_space == "input":
         per_side = image_size / np.asarray(input_size, dtype=np.float64)
-    elif frame == "thousand":
+    elif coordinate_space == "thousand":
         per_side = image_size / 1000
-    elif frame == "unit":
+    elif coordinate_space == "unit":
         per_side = image_size
     else:
-        raise ValueError(f"got frame {frame!r}, need one of {FRAMES}")
+        raise ValueError(
+            f"got coordinate space {coordinate_space!r}, need one of {COORDINATE_SPACES}"
+        )
     height, width = per_side[..., 0], per_side[..., 1]
     return np.stack([width, height, width, height], axis=-1)

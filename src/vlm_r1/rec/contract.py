@@ -23,7 +23,7 @@ class TrainingContract(BaseModel):
     training_records_digest: str
     min_pixels: int
     max_pixels: int
-    frame: str
+    coordinate_space: str
     prompts_per_step: int
     step_grid: list[int]
     seed: int
@@ -53,7 +53,7 @@ def training_contract(params: Params, base_digest: str, records_digest: str) -> 
         training_records_digest=records_digest,
         min_pixels=params.task.min_pixels,
         max_pixels=params.task.max_pixels,
-        frame=params.task.frame,
+        coordinate_space=params.task.coordinate_space,
         prompts_per_step=params.train.prompts_per_step,
         step_grid=params.train.step_grid,
         seed=params.experiment.seed,

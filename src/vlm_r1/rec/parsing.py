@@ -26,15 +26,15 @@ class Parsed:
     """The box a completion gives.
 
     Attributes:
-        box: (x1, y1, x2, y2) as written, in `frame`.
-        frame: the frame the box is written in, as the caller assumes it.
+        box: (x1, y1, x2, y2) as written, in `coordinate_space`.
+        coordinate space: the coordinate space the box is written in, as the caller assumes it.
         where: "answer" (inside answer tags) or "text" (no tags; outside any thought).
         boxes: how many boxes stood there; the first one is taken.
         repaired: whether reversed corners were put in order.
     """
 
     box: tuple[float, float, float, float]
-    frame: str
+    coordinate_space: str
     where: str
     boxes: int
     repaired: bool = False
@@ -48,7 +48,7 @@ class Unparsed:
 
 
 def parse_answer(
-    completion: str, frame: str = "original", repair: bool = False
+    completion: str, coordinate_space: str = "original", repair: bool = False
 ) -> Parsed | Unparsed:
     """Read the first box of the answer in `completion`: four numbers in brackets.
 
@@ -58,7 +58,7 @@ def parse_answer(
     matter. Never raises; linear in the length of the text.
 
     Args:
-        frame: the frame the model speaks in, one of `boxes.FRAMES`.
+        coordinate space: the coordinate space the model speaks in, one of `boxes.FRAMES`.
         repair: put reversed corners in order; without it they are no box. A box without width or
             height cannot be repaired.
 
@@ -73,7 +73,7 @@ def parse_answer(
     boxes = _BOX.findall(body)
     if not boxes:
         return Unparsed("no_box")
-    return _checked(tuple(map(float, boxes[0])), frame, where, len(boxes), repair)
+    return _checked(tuple(map(float, boxes[0])), coordinate_space, where, len(boxes), repair)
 
 
 def parse_boxes(completion: str) -> list[tuple[float, float, float, float]]:
@@ -96,26 +96,30 @@ def box_in_original(
 
     Args:
         image_size, input_size: (height, width) before and after the processor's resize; None will
-            do where the box's frame is `original`.
+            do where the box's coordinate space is `original`.
     """
     if not isinstance(answer, Parsed):
         return np.full(4, np.nan)
-    if answer.frame == "original":
+    if answer.coordinate_space == "original":
         return np.array(answer.box)
-    return to_original(np.array(answer.box), answer.frame, image_size, input_size)
+    return to_original(np.array(answer.box), answer.coordinate_space, image_size, input_size)
 
 
 def _checked(
-    box: tuple[float, float, float, float], frame: str, where: str, boxes: int, repair: bool
+    box: tuple[float, float, float, float],
+    coordinate_space: str,
+    where: str,
+    boxes: int,
+    repair: bool,
 ) -> Parsed | Unparsed:
     """The box if its corners are in order, or can be put in order and shall be."""
     x1, y1, x2, y2 = box
     if x1 < x2 and y1 < y2:
-        return Parsed(box, frame, where, boxes)
+        return Parsed(box, coordinate_space, where, boxes)
     if not repair or x1 == x2 or y1 == y2:
         return Unparsed("reversed_corners")
     ordered = (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
-    return Parsed(ordered, frame, where, boxes, repaired=True)
+    return Parsed(ordered, coordinate_space, where, boxes, repaired=True)
 
 
 def _answer_body(completion: str) -> tuple[str | None, str]:

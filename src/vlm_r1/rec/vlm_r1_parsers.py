@@ -28,7 +28,7 @@ class Preset:
     """How answers are read and measured.
 
     Attributes:
-        read: (completion, frame the model speaks in) -> its box, or why there is none.
+        read: (completion, coordinate space the model speaks in) -> its box, or why there is none.
         overlap: IoU (n,) of predicted and true boxes (n, 4), xyxy in original pixels; 0 where a
             box is NaN.
     """
@@ -68,39 +68,41 @@ def inclusive_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.where(inter > 0, inter / (areas[0] + areas[1] - inter), 0.0)
 
 
-def _read_r1_on_one_line(completion: str, frame: str) -> Parsed | Unparsed:
+def _read_r1_on_one_line(completion: str, coordinate_space: str) -> Parsed | Unparsed:
     """R1 until 2025-02-27: the tag and all that is in it must stand on one line."""
     for line in completion.split("\n"):
         _, _, rest = line.partition("<answer>")
         body, closed, _ = rest.partition("</answer>")
         if closed:
-            return _last_integer_box(body, frame)
+            return _last_integer_box(body, coordinate_space)
     return Unparsed("no_answer")
 
 
-def _read_r1(completion: str, frame: str) -> Parsed | Unparsed:
+def _read_r1(completion: str, coordinate_space: str) -> Parsed | Unparsed:
     """R1 since then: the first closed tag, over any number of lines."""
     _, _, rest = completion.partition("<answer>")
     body, closed, _ = rest.partition("</answer>")
-    return _last_integer_box(body, frame) if closed else Unparsed("no_answer")
+    return _last_integer_box(body, coordinate_space) if closed else Unparsed("no_answer")
 
 
-def _last_integer_box(body: str, frame: str) -> Parsed | Unparsed:
+def _last_integer_box(body: str, coordinate_space: str) -> Parsed | Unparsed:
     """Four non-negative integers between the first `{` and the last `}`: the last such box."""
     first, last = body.find("{"), body.rfind("}")
     boxes = _INTEGER_BOX.findall(body, first + 1, last) if 0 <= first < last else []
-    return _finite(boxes[-1], frame, "answer", len(boxes)) if boxes else Unparsed("no_box")
+    return (
+        _finite(boxes[-1], coordinate_space, "answer", len(boxes)) if boxes else Unparsed("no_box")
+    )
 
 
-def _read_first_floats(completion: str, frame: str) -> Parsed | Unparsed:
+def _read_first_floats(completion: str, coordinate_space: str) -> Parsed | Unparsed:
     """The baseline's script since 2025-03-24: the first four numbers in brackets anywhere."""
     boxes = _FLOAT_BOX.findall(completion)
-    return _finite(boxes[0], frame, "text", len(boxes)) if boxes else Unparsed("no_box")
+    return _finite(boxes[0], coordinate_space, "text", len(boxes)) if boxes else Unparsed("no_box")
 
 
-def _read_feb_sft(completion: str, frame: str) -> Parsed | Unparsed:
+def _read_feb_sft(completion: str, coordinate_space: str) -> Parsed | Unparsed:
     """February's: a box of numbers up to 1 is taken as 0-1, cut to whole thousandths."""
-    answer = _read_first_floats(completion, frame)
+    answer = _read_first_floats(completion, coordinate_space)
     if isinstance(answer, Unparsed) or max(answer.box) > 1:
         return answer
     thousandths = [1000 * side for side in answer.box]
@@ -110,20 +112,20 @@ def _read_feb_sft(completion: str, frame: str) -> Parsed | Unparsed:
     return Parsed(box, "thousand", "text", answer.boxes)
 
 
-def _read_mar(completion: str, frame: str) -> Parsed | Unparsed:
+def _read_mar(completion: str, coordinate_space: str) -> Parsed | Unparsed:
     """March had a script a method; a completion with a tag is read as R1's script reads it."""
     tagged = "<think>" in completion or "<answer>" in completion
-    return (_read_r1 if tagged else _read_first_floats)(completion, frame)
+    return (_read_r1 if tagged else _read_first_floats)(completion, coordinate_space)
 
 
 def _finite(
-    numbers: tuple[str, str, str, str], frame: str, where: str, boxes: int
+    numbers: tuple[str, str, str, str], coordinate_space: str, where: str, boxes: int
 ) -> Parsed | Unparsed:
     """The box as it is written, reversed or not; VLM-R1 stops at numbers that no float holds."""
     box = tuple(map(float, numbers))
     if not all(map(math.isfinite, box)):
         return Unparsed("number_too_large")
-    return Parsed(box, frame, where, boxes)
+    return Parsed(box, coordinate_space, where, boxes)
 
 
 STANDARD = Preset("standard", parse_answer)

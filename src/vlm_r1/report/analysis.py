@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from vlm_r1.config import METHODS
 from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.coordinate_correction import Split, recovered, split_difference
-from vlm_r1.report.results_table import TESTED, Point, Table
-from vlm_r1.report.schema import Comparison, CurvePoint, DatasetLine, FrameSplit
+from vlm_r1.report.results_table import TESTED, ResultsTable, SeedGroup
+from vlm_r1.report.schema import Comparison, CurvePoint, DatasetLine, DecompositionLine
 from vlm_r1.stats.intervals import (
     Difference,
-    Discordance,
+    McNemarResult,
     Resampling,
     discordance,
     interval,
@@ -61,7 +61,7 @@ class LastStep:
     step: int
     accuracy: dict[str, float]  # method -> percent
     difference: Difference
-    discordance: Discordance  # rows that only grpo, only sft got right, of the first seed
+    discordance: McNemarResult  # rows that only grpo, only sft got right, of the first seed
     n: int
     n_images: int
     moves: list[Move]
@@ -72,19 +72,19 @@ class LastStep:
 
 
 def dataset_lines(
-    table: Table, validated: Mapping[str, DatasetLine] | None = None
+    table: ResultsTable, validated: Mapping[str, DatasetLine] | None = None
 ) -> list[DatasetLine]:
     """Every dataset once, the tested ones first, then those that only `validated` holds."""
     told, lines = dict(validated or {}), []
     for dataset in [*table.datasets(*TESTED), *table.datasets("validation")]:
-        unit, found = table.first(dataset), told.pop(dataset, None)
+        result, found = table.first(dataset), told.pop(dataset, None)
         lines.append(
             DatasetLine(
                 name=dataset,
-                role=unit.role,
-                records=unit.scores.n,
-                images=len(set(unit.scores.pictures)),
-                digest=unit.records_digest,
+                role=result.role,
+                records=result.scores.n,
+                images=len(set(result.scores.images)),
+                digest=result.records_digest,
                 quarantined=None if found is None else found.quarantined,
                 leakage=None if found is None else found.leakage,
             )
@@ -92,7 +92,7 @@ def dataset_lines(
     return [*lines, *told.values()]
 
 
-def curve_points(table: Table, resampling: Resampling) -> list[CurvePoint]:
+def curve_points(table: ResultsTable, resampling: Resampling) -> list[CurvePoint]:
     """Every tested point's accuracy with its interval, by dataset, method and step."""
     return [
         _curve_point(table[method, dataset, step], resampling)
@@ -102,7 +102,7 @@ def curve_points(table: Table, resampling: Resampling) -> list[CurvePoint]:
     ]
 
 
-def compare(table: Table, resampling: Resampling) -> list[Comparison]:
+def compare(table: ResultsTable, resampling: Resampling) -> list[Comparison]:
     """grpo minus sft at every common step of every tested dataset."""
     return [
         _comparison(table, dataset, step, resampling)
@@ -111,12 +111,12 @@ def compare(table: Table, resampling: Resampling) -> list[Comparison]:
     ]
 
 
-def frame_splits(last_steps: list[LastStep]) -> list[FrameSplit]:
+def decomposition_lines(last_steps: list[LastStep]) -> list[DecompositionLine]:
     """The origins of every method's change on every tested dataset, for report.json."""
-    return [_frame_split(origin) for last in last_steps for origin in last.origins]
+    return [_decomposition_line(origin) for last in last_steps for origin in last.origins]
 
 
-def at_last_step(table: Table, dataset: str, resampling: Resampling) -> LastStep:
+def at_last_step(table: ResultsTable, dataset: str, resampling: Resampling) -> LastStep:
     """Both methods on `dataset` at the last step they share.
 
     Raises:
@@ -139,7 +139,7 @@ def at_last_step(table: Table, dataset: str, resampling: Resampling) -> LastStep
         role=ends["grpo"].role,
         step=step,
         accuracy={method: end.accuracy for method, end in ends.items()},
-        difference=paired_difference(grpo.hit, sft.hit, grpo.pictures, resampling),
+        difference=paired_difference(grpo.hit, sft.hit, grpo.images, resampling),
         discordance=discordance(grpo.first.scores.hit, sft.first.scores.hit),
         n=grpo.n,
         n_images=_image_count(ends["grpo"]),
@@ -151,9 +151,9 @@ def at_last_step(table: Table, dataset: str, resampling: Resampling) -> LastStep
     )
 
 
-def _curve_point(point: Point, resampling: Resampling) -> CurvePoint:
-    accuracy, low, high = interval(point.hit, point.pictures, resampling)
-    corrected = interval(point.correction.hit, point.pictures, resampling)
+def _curve_point(point: SeedGroup, resampling: Resampling) -> CurvePoint:
+    accuracy, low, high = interval(point.hit, point.images, resampling)
+    corrected = interval(point.correction.hit, point.images, resampling)
     return CurvePoint(
         method=point.method,
         dataset=point.dataset,
@@ -167,15 +167,15 @@ def _curve_point(point: Point, resampling: Resampling) -> CurvePoint:
         corrected_accuracy=corrected.mean,
         corrected_ci_low=corrected.low,
         corrected_ci_high=corrected.high,
-        files=[unit.source for unit in point.units],
+        files=[result.source for result in point.results],
     )
 
 
-def _comparison(table: Table, dataset: str, step: int, resampling: Resampling) -> Comparison:
+def _comparison(table: ResultsTable, dataset: str, step: int, resampling: Resampling) -> Comparison:
     grpo, sft = table["grpo", dataset, step], table["sft", dataset, step]
-    pictures = grpo.pictures
-    found = paired_difference(grpo.hit, sft.hit, pictures, resampling)
-    corrected = paired_difference(grpo.correction.hit, sft.correction.hit, pictures, resampling)
+    images = grpo.images
+    found = paired_difference(grpo.hit, sft.hit, images, resampling)
+    corrected = paired_difference(grpo.correction.hit, sft.correction.hit, images, resampling)
     return Comparison(
         dataset=dataset,
         step=step,
@@ -191,7 +191,7 @@ def _comparison(table: Table, dataset: str, step: int, resampling: Resampling) -
     )
 
 
-def _move(start: Point, end: Point, resampling: Resampling) -> Move:
+def _move(start: SeedGroup, end: SeedGroup, resampling: Resampling) -> Move:
     return Move(
         method=end.method,
         dataset=end.dataset,
@@ -199,11 +199,11 @@ def _move(start: Point, end: Point, resampling: Resampling) -> Move:
         step=end.step,
         start=start.accuracy,
         end=end.accuracy,
-        gain=paired_difference(end.hit, start.hit, end.pictures, resampling),
+        gain=paired_difference(end.hit, start.hit, end.images, resampling),
     )
 
 
-def _origin(start: Point, end: Point, resampling: Resampling) -> Origin:
+def _origin(start: SeedGroup, end: SeedGroup, resampling: Resampling) -> Origin:
     correction = end.correction
     return Origin(
         method=end.method,
@@ -212,7 +212,7 @@ def _origin(start: Point, end: Point, resampling: Resampling) -> Origin:
         from_step=start.step,
         step=end.step,
         split=_split(start, end, resampling),
-        recovered=recovered(correction, end.pictures, resampling),
+        recovered=recovered(correction, end.images, resampling),
         end=end.accuracy,
         scale=correction.scale,
         offset_px=correction.offset,
@@ -220,11 +220,11 @@ def _origin(start: Point, end: Point, resampling: Resampling) -> Origin:
     )
 
 
-def _split(start: Point, end: Point, resampling: Resampling) -> Split:
-    return split_difference(start.correction, end.correction, end.pictures, resampling)
+def _split(start: SeedGroup, end: SeedGroup, resampling: Resampling) -> Split:
+    return split_difference(start.correction, end.correction, end.images, resampling)
 
 
-def _frame_split(origin: Origin) -> FrameSplit:
+def _decomposition_line(origin: Origin) -> DecompositionLine:
     split = origin.split
     parts = {
         "change": split.total,
@@ -235,7 +235,7 @@ def _frame_split(origin: Origin) -> FrameSplit:
     points = {name: part.mean for name, part in parts.items()}
     lows = {f"{name}_ci_low": part.low for name, part in parts.items()}
     highs = {f"{name}_ci_high": part.high for name, part in parts.items()}
-    return FrameSplit(
+    return DecompositionLine(
         method=origin.method,
         dataset=origin.dataset,
         from_step=origin.from_step,
@@ -250,17 +250,17 @@ def _frame_split(origin: Origin) -> FrameSplit:
 
 
 def _gain_gap(
-    starts: dict[str, Point], ends: dict[str, Point], resampling: Resampling
+    starts: dict[str, SeedGroup], ends: dict[str, SeedGroup], resampling: Resampling
 ) -> Difference:
     gains = {m: 1.0 * ends[m].hit - starts[m].hit for m in METHODS}
-    pictures = ends["grpo"].pictures
-    return paired_difference(gains["grpo"], gains["sft"], pictures, resampling)
+    images = ends["grpo"].images
+    return paired_difference(gains["grpo"], gains["sft"], images, resampling)
 
 
-def _start_gap(starts: dict[str, Point], resampling: Resampling) -> Difference:
+def _start_gap(starts: dict[str, SeedGroup], resampling: Resampling) -> Difference:
     grpo, sft = starts["grpo"], starts["sft"]
-    return paired_difference(grpo.hit, sft.hit, grpo.pictures, resampling)
+    return paired_difference(grpo.hit, sft.hit, grpo.images, resampling)
 
 
-def _image_count(point: Point) -> int:
-    return len(set(point.pictures))
+def _image_count(point: SeedGroup) -> int:
+    return len(set(point.images))

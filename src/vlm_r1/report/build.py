@@ -13,7 +13,7 @@ from vlm_r1.report.analysis import (
     compare,
     curve_points,
     dataset_lines,
-    frame_splits,
+    decomposition_lines,
 )
 from vlm_r1.report.costs import cost_per_point
 from vlm_r1.report.curve_statistics import curve_statistics, selection_lines
@@ -23,7 +23,7 @@ from vlm_r1.report.render.dvc_views import write_views
 from vlm_r1.report.render.gallery import choose_cases
 from vlm_r1.report.render.page import Page, render_html, render_markdown
 from vlm_r1.report.render.png_figures import draw_figures
-from vlm_r1.report.results_table import TESTED, Table, Unit, check_fairness
+from vlm_r1.report.results_table import TESTED, EvalResult, ResultsTable, check_fairness
 from vlm_r1.report.schema import (
     Command,
     Cost,
@@ -40,12 +40,12 @@ from vlm_r1.stats.intervals import Resampling
 
 
 @dataclass(frozen=True)
-class Beside:
+class ReportContext:
     """What the report shows beside the units' own numbers; logs of others have none of it.
 
     Attributes:
         reproduce: table and whether it is unfair -> the commands that make its numbers again.
-        images: folder of each dataset's pictures; None where there are none.
+        images: folder of each dataset's images; None where there are none.
         validated: what validation said of datasets (`report.validated`).
         notes, skipped: what a reader must know about the files; (file, reason) of those not read.
     """
@@ -54,7 +54,7 @@ class Beside:
     cost: list[Cost] = field(default_factory=list)
     training: list[TrainingLog] = field(default_factory=list)
     prompts: list[PromptLine] = field(default_factory=list)
-    reproduce: Callable[[Table, bool], list[Command]] = lambda table, unfair: []
+    reproduce: Callable[[ResultsTable, bool], list[Command]] = lambda table, unfair: []
     images: dict[str, Path] | None = None
     validated: dict[str, DatasetLine] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -62,8 +62,8 @@ class Beside:
 
 
 def build_report(
-    units: list[Unit],
-    beside: Beside,
+    results: list[EvalResult],
+    context: ReportContext,
     *,
     out: Path,
     resampling: Resampling,
@@ -80,20 +80,20 @@ def build_report(
     Raises:
         ContractError: contracts differ and `allow_unfair` is not given.
         ResultError: a method or the ood dataset is missing, or rows of units do not pair.
-        DataError: a picture of the gallery is missing or broken.
+        DataError: an image of the gallery is missing or broken.
     """
-    unfair = check_fairness(units, allow_unfair)
-    table = Table(units)
+    unfair = check_fairness(results, allow_unfair)
+    table = ResultsTable(results)
     _require_both_methods(table)
     last_steps = [at_last_step(table, name, resampling) for name in table.datasets(*TESTED)]
-    report, judgement = _measure(table, beside, last_steps, resampling, unfair)
+    report, judgement = _measure(table, context, last_steps, resampling, unfair)
     page = Page(
         report=report,
         judgement=judgement,
         last_steps=last_steps,
-        gallery=choose_cases(table, gallery, resampling.seed, beside.images),
-        notes=[*beside.notes, *_file_notes(table)],
-        skipped=beside.skipped,
+        gallery=choose_cases(table, gallery, resampling.seed, context.images),
+        notes=[*context.notes, *_file_notes(table)],
+        skipped=context.skipped,
         resampling=resampling,
     )
     with whole_folder(out) as folder:
@@ -102,8 +102,8 @@ def build_report(
 
 
 def _measure(
-    table: Table,
-    beside: Beside,
+    table: ResultsTable,
+    context: ReportContext,
     last_steps: list[LastStep],
     resampling: Resampling,
     unfair: list[str],
@@ -114,29 +114,29 @@ def _measure(
     judgement = _judge(table, last_steps, statistics, resampling, unfair)
     report = Report(
         verdict=judgement.verdict,
-        contract=table.units[0].contract,
-        datasets=dataset_lines(table, beside.validated),
+        contract=table.results[0].contract,
+        datasets=dataset_lines(table, context.validated),
         curves=curve_points(table, resampling),
         comparisons=comparisons,
         statistics=statistics,
         selection=selection_lines(table),
-        frames=frame_splits(last_steps),
-        fairness=checklist(table.units),
+        coordinate_spaces=decomposition_lines(last_steps),
+        fairness=checklist(table.results),
         slices=slice_block(table, resampling),
-        prompts=beside.prompts,
+        prompts=context.prompts,
         published=published_series(table.datasets(*TESTED)),
-        training=beside.training,
-        cost=beside.cost,
-        cost_per_point=cost_per_point(beside.cost, _first(last_steps, "ood")),
-        reproduce=beside.reproduce(table, bool(unfair)),
-        lineage=beside.lineage,
+        training=context.training,
+        cost=context.cost,
+        cost_per_point=cost_per_point(context.cost, _first(last_steps, "ood")),
+        reproduce=context.reproduce(table, bool(unfair)),
+        lineage=context.lineage,
         unfair=unfair,
     )
     return report, judgement
 
 
 def _judge(
-    table: Table,
+    table: ResultsTable,
     last_steps: list[LastStep],
     statistics: Statistics,
     resampling: Resampling,
@@ -148,7 +148,7 @@ def _judge(
         in_domain=_first(last_steps, "id"),
         confidence=resampling.confidence,
         unfair=unfair,
-        verified=table.units[0].contract.get("verified", True),
+        verified=table.results[0].contract.get("verified", True),
         tests=next(one.steps for one in statistics.datasets if one.dataset == ood.dataset),
         seeds=statistics.seeds,
     )
@@ -170,15 +170,18 @@ def _write(page: Page, folder: Path) -> None:
             (folder / "gallery" / f"{case.name}.png").write_bytes(case.png)
 
 
-def _file_notes(table: Table) -> list[str]:
-    """One line a file that scoring or the frame check has something to say about."""
-    files = {unit.source: unit.scores.note for unit in table.units if unit.scores.note}
-    found = {unit.source: unit.frame_finding(tests=len(table.units)) for unit in table.units}
-    frames = {source: f.sentence for source, f in found.items() if f.best != f.assumed}
-    return [f"{source}: {note}" for source, note in (*files.items(), *frames.items())]
+def _file_notes(table: ResultsTable) -> list[str]:
+    """One line a file that scoring or the coordinate space check has something to say about."""
+    files = {result.source: result.scores.note for result in table.results if result.scores.note}
+    found = {
+        result.source: result.coordinate_space_check(tests=len(table.results))
+        for result in table.results
+    }
+    coordinate_spaces = {source: f.sentence for source, f in found.items() if f.best != f.assumed}
+    return [f"{source}: {note}" for source, note in (*files.items(), *coordinate_spaces.items())]
 
 
-def _require_both_methods(table: Table) -> None:
+def _require_both_methods(table: ResultsTable) -> None:
     tested = table.datasets(*TESTED)
     lacking = [f"{m} on {name}" for name in tested for m in METHODS if not table.steps(m, name)]
     if not table.datasets("ood"):

@@ -4,7 +4,7 @@ import numpy as np
 
 from vlm_r1.config import METHODS
 from vlm_r1.evaluation.selection import ValidationScore, leaking_choice, pooled_score
-from vlm_r1.report.results_table import TESTED, Table
+from vlm_r1.report.results_table import TESTED, ResultsTable
 from vlm_r1.report.schema import (
     Comparison,
     DatasetStatistics,
@@ -19,14 +19,14 @@ from vlm_r1.stats.curves import (
     area_between,
     first_lasting_step,
     forgetting,
-    generalisation_gap,
+    generalization_gap,
     minimum_detectable_effect,
 )
 from vlm_r1.stats.intervals import Difference, Resampling, holm
 
 
 def curve_statistics(
-    table: Table, comparisons: list[Comparison], resampling: Resampling
+    table: ResultsTable, comparisons: list[Comparison], resampling: Resampling
 ) -> Statistics:
     """The report's block `statistics`; `comparisons` are those of every common step."""
     return Statistics(
@@ -41,7 +41,7 @@ def curve_statistics(
     )
 
 
-def selection_lines(table: Table) -> list[SelectionLine]:
+def selection_lines(table: ResultsTable) -> list[SelectionLine]:
     """What choosing on each test set would have claimed; empty without validation results.
 
     Of the first seed's checkpoints, among which the stage `register` chooses.
@@ -59,7 +59,7 @@ def selection_lines(table: Table) -> list[SelectionLine]:
 
 
 def _dataset(
-    table: Table, comparisons: list[Comparison], resampling: Resampling
+    table: ResultsTable, comparisons: list[Comparison], resampling: Resampling
 ) -> DatasetStatistics:
     dataset, last = comparisons[-1].dataset, comparisons[-1].step
     trained = _trained(comparisons)
@@ -76,7 +76,7 @@ def _dataset(
         first_step_above_zero=first_lasting_step(steps, shown & [c.ci_low > 0 for c in trained]),
         first_step_below_zero=first_lasting_step(steps, shown & [c.ci_high < 0 for c in trained]),
         minimum_detectable_effect=minimum_detectable_effect(
-            grpo.hit, sft.hit, grpo.pictures, resampling
+            grpo.hit, sft.hit, grpo.images, resampling
         ),
         area=_area(table, dataset, resampling),
     )
@@ -90,16 +90,16 @@ def _trained(comparisons: list[Comparison]) -> list[Comparison]:
     return [c for c in comparisons if c.step > 0] or comparisons
 
 
-def _area(table: Table, dataset: str, resampling: Resampling) -> Estimate | None:
+def _area(table: ResultsTable, dataset: str, resampling: Resampling) -> Estimate | None:
     steps = table.common_steps(dataset)
     if len(steps) < 2:
         return None
     curves = {m: np.stack([table[m, dataset, s].hit for s in steps], axis=-2) for m in METHODS}
-    pictures = table.first(dataset).scores.pictures
-    return _estimate(area_between(steps, curves["grpo"], curves["sft"], pictures, resampling))
+    images = table.first(dataset).scores.images
+    return _estimate(area_between(steps, curves["grpo"], curves["sft"], images, resampling))
 
 
-def _methods(table: Table, resampling: Resampling) -> list[MethodStatistics]:
+def _methods(table: ResultsTable, resampling: Resampling) -> list[MethodStatistics]:
     """Both methods on the first id and the first ood dataset."""
     ood = table.datasets("ood")[0]
     inside = next(iter(table.datasets("id")), None)
@@ -111,17 +111,22 @@ def _methods(table: Table, resampling: Resampling) -> list[MethodStatistics]:
 
 
 def _method(
-    table: Table, method: str, inside: str | None, ood: str, step: int, resampling: Resampling
+    table: ResultsTable,
+    method: str,
+    inside: str | None,
+    ood: str,
+    step: int,
+    resampling: Resampling,
 ) -> MethodStatistics:
     first, last = (table[method, ood, s] for s in (0, step))
     gap = None
     if inside is not None:
         id_first, id_last = (table[method, inside, s] for s in (0, step))
-        gap = generalisation_gap(
+        gap = generalization_gap(
             1.0 * id_last.hit - id_first.hit,
-            id_last.pictures,
+            id_last.images,
             1.0 * last.hit - first.hit,
-            last.pictures,
+            last.images,
             resampling,
         )
     return MethodStatistics(
@@ -129,12 +134,12 @@ def _method(
         id_dataset=inside,
         ood_dataset=ood,
         step=step,
-        forgetting=_estimate(forgetting(first.hit, last.hit, last.pictures, resampling)),
-        generalisation_gap=None if gap is None else _estimate(gap),
+        forgetting=_estimate(forgetting(first.hit, last.hit, last.images, resampling)),
+        generalization_gap=None if gap is None else _estimate(gap),
     )
 
 
-def _selection_line(table: Table, method: str, dataset: str) -> SelectionLine:
+def _selection_line(table: ResultsTable, method: str, dataset: str) -> SelectionLine:
     steps = [step for step in table.steps(method, dataset) if step > 0]
     found = leaking_choice(
         _validation_scores(table, method),
@@ -145,7 +150,7 @@ def _selection_line(table: Table, method: str, dataset: str) -> SelectionLine:
     )
 
 
-def _validation_scores(table: Table, method: str) -> dict[int, ValidationScore]:
+def _validation_scores(table: ResultsTable, method: str) -> dict[int, ValidationScore]:
     """Score of every checkpoint over all validation records, as the stage `register` has it."""
     names = table.datasets("validation")
     steps = set.intersection(*(set(table.steps(method, name)) for name in names)) - {0}

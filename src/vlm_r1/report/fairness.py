@@ -4,26 +4,26 @@ import json
 from typing import Any
 
 from vlm_r1.rec.contract import Contract
-from vlm_r1.report.results_table import Unit
+from vlm_r1.report.results_table import EvalResult
 from vlm_r1.report.schema import FairnessTerm
 
 RECORDS = "records of "  # + dataset: its records' digest, beside the terms of the contract
 
 
-def checklist(units: list[Unit]) -> list[FairnessTerm]:
+def checklist(results: list[EvalResult]) -> list[FairnessTerm]:
     """The contract's terms over all units, then the digest of each dataset's records.
 
     Where the files tell no terms, as logs of others, every term of our contract is unknown.
     """
-    contracts = [unit.contract for unit in units]
+    contracts = [result.contract for result in results]
     if not all(contract.get("verified", True) for contract in contracts):
         terms = [_unknown(term) for term in Contract.model_fields]
     else:
         names = dict.fromkeys(term for contract in contracts for term in contract)
         terms = [_term(name, [c.get(name) for c in contracts]) for name in names if name != "seed"]
-        terms += [_term("seed", _seeds(units))] if "seed" in names else []
-    for dataset in dict.fromkeys(unit.dataset for unit in units):
-        digests = [unit.records_digest for unit in units if unit.dataset == dataset]
+        terms += [_term("seed", _seeds(results))] if "seed" in names else []
+    for dataset in dict.fromkeys(result.dataset for result in results):
+        digests = [result.records_digest for result in results if result.dataset == dataset]
         known = any(digest is not None for digest in digests)
         name = RECORDS + dataset
         terms.append(_term(name, digests) if known else _unknown(name))
@@ -36,11 +36,11 @@ def _term(name: str, values: list[Any]) -> FairnessTerm:
     return FairnessTerm(term=name, status=status, values=distinct)
 
 
-def _seeds(units: list[Unit]) -> list[Any]:
+def _seeds(results: list[EvalResult]) -> list[Any]:
     """Each method's seeds: one where it is trained once, else all in order."""
     found = []
-    for method in dict.fromkeys(unit.method for unit in units):
-        seeds = {unit.contract.get("seed"): None for unit in units if unit.method == method}
+    for method in dict.fromkeys(result.method for result in results):
+        seeds = {result.contract.get("seed"): None for result in results if result.method == method}
         found.append(next(iter(seeds)) if len(seeds) == 1 else list(seeds))
     return found
 

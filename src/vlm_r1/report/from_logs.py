@@ -2,8 +2,8 @@
 
 Method, dataset and step come from the file names, as VLM-R1 writes them:
 `rec_results_<dataset>_qwen2_5vl_3b_instruct_{baseline|sft_<step>|r1_<step>}.json`. The baseline
-is step 0 of both methods. The logs tell neither pictures nor terms of training, so the contract
-is unverified and rows on one true box count as one picture.
+is step 0 of both methods. The logs tell neither images nor terms of training, so the contract
+is unverified and rows on one true box count as one image.
 """
 
 import re
@@ -14,10 +14,10 @@ from vlm_r1 import config
 from vlm_r1.config import METHODS
 from vlm_r1.errors import ResultError
 from vlm_r1.rec.results import read_results
-from vlm_r1.report.build import Beside, build_report
+from vlm_r1.report.build import ReportContext, build_report
 from vlm_r1.report.lineage import package_versions
 from vlm_r1.report.reproduce import commands_of_logs
-from vlm_r1.report.results_table import Unit, make_unit
+from vlm_r1.report.results_table import EvalResult, make_eval_result
 from vlm_r1.report.schema import Lineage, Report, TrainingLog
 from vlm_r1.stats.intervals import Resampling
 
@@ -30,9 +30,9 @@ METHOD_OF = {"sft": "sft", "r1": "grpo"}
 OUT_OF_DOMAIN = ("refgta", "lisa")  # what VLM-R1 calls out of domain
 
 NO_TRAINING = "prediction logs do not tell"
-NO_PICTURES = (
-    "The logs name no pictures: rows with the same true box are taken as one picture. Phrases on "
-    "different things in one picture are then taken as independent, so intervals may be narrow."
+NO_IMAGES = (
+    "The logs name no images: rows with the same true box are taken as one image. Phrases on "
+    "different things in one image are then taken as independent, so intervals may be narrow."
 )
 
 
@@ -41,7 +41,7 @@ def report_from_logs(
     out: Path,
     id_name: str | None = None,
     ood_name: str | None = None,
-    settings: config.Report | None = None,
+    settings: config.ReportSettings | None = None,
     seed: int = 42,
 ) -> Report:
     """Write the report of the logs in `logs_dir` as folder `out`.
@@ -54,17 +54,17 @@ def report_from_logs(
         ResultError: no log is found, a name is not among them, a method or the out-of-domain
             dataset is missing, or the rows of two logs do not pair.
     """
-    settings = settings or config.Report()
+    settings = settings or config.ReportSettings()
     found, skipped = _sort_files(logs_dir)
     names = list(dict.fromkeys(match["dataset"] for _, match in found))
     roles = _roles(logs_dir, names, id_name, ood_name)
-    units = [unit for path, match in found for unit in _units(path, match, roles)]
-    units.sort(key=lambda unit: unit.dataset not in (id_name, ood_name))
+    results = [result for path, match in found for result in _results(path, match, roles)]
+    results.sort(key=lambda result: result.dataset not in (id_name, ood_name))
     guessed = [f"{n} {r}" for n, r in roles.items() if n not in (id_name, ood_name)]
     notes = [f"Roles guessed from the names: {', '.join(guessed)}."] if guessed else []
-    if any(row.image is None for unit in units for row in unit.rows):
-        notes.append(NO_PICTURES)
-    beside = Beside(
+    if any(row.image is None for result in results for row in result.rows):
+        notes.append(NO_IMAGES)
+    context = ReportContext(
         lineage=Lineage(versions=package_versions()),
         training=[TrainingLog(method=m, quantities={}, reason=NO_TRAINING) for m in METHODS],
         reproduce=partial(commands_of_logs, logs=logs_dir, id_name=id_name, ood_name=ood_name),
@@ -72,7 +72,7 @@ def report_from_logs(
         skipped=skipped,
     )
     resampling = Resampling(settings.confidence, settings.resamples, seed)
-    return build_report(units, beside, out=out, resampling=resampling, gallery=settings.gallery)
+    return build_report(results, context, out=out, resampling=resampling, gallery=settings.gallery)
 
 
 def _sort_files(logs_dir: Path) -> tuple[list[tuple[Path, re.Match]], list[tuple[str, str]]]:
@@ -114,12 +114,12 @@ def _roles(
     return {name: given.get(name, role) for name, role in roles.items()}
 
 
-def _units(path: Path, match: re.Match, roles: dict[str, str]) -> list[Unit]:
+def _results(path: Path, match: re.Match, roles: dict[str, str]) -> list[EvalResult]:
     """The unit of a log; two for the baseline, from which both methods start."""
     methods = METHODS if match["baseline"] else [METHOD_OF[match["method"]]]
     result = read_results(path)
     return [
-        make_unit(
+        make_eval_result(
             result,
             method=method,
             dataset=match["dataset"],

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vlm_r1 import paths
 from vlm_r1.config import METHODS, Params
-from vlm_r1.evaluation.frame_check import check_rows
+from vlm_r1.evaluation.coordinate_space_check import check_rows
 from vlm_r1.evaluation.prompt_matrix_file import PromptCell, read_matrix
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.rec.results import read_results
@@ -28,8 +28,8 @@ def _line(
     file = paths.PROMPTS / cell.file
     result = read_results(root / file)
     scores = score_results(result)
-    accuracy, low, high = interval(scores.hit, scores.pictures, resampling)
-    best = check_rows(result.results, scores.frame, tests).best
+    accuracy, low, high = interval(scores.hit, scores.images, resampling)
+    best = check_rows(result.results, scores.coordinate_space, tests).best
     own = cell.model in METHODS and getattr(params.task.prompts, cell.model) == cell.template
     return PromptLine(
         model=cell.model,
@@ -42,6 +42,6 @@ def _line(
         ci_low=low,
         ci_high=high,
         parse_rate=scores.parse_rate,
-        best_frame=None if best == scores.frame else best,
+        best_space=None if best == scores.coordinate_space else best,
         file=file.as_posix(),
     )

@@ -3,11 +3,11 @@
 import shlex
 from pathlib import Path
 
-from vlm_r1.report.results_table import Table
+from vlm_r1.report.results_table import ResultsTable
 from vlm_r1.report.schema import Command, Lineage
 
 
-def commands_of_project(table: Table, unfair: bool, lineage: Lineage) -> list[Command]:
+def commands_of_project(table: ResultsTable, unfair: bool, lineage: Lineage) -> list[Command]:
     """From a clone of the project to the report."""
     commit = lineage.git_commit or "COMMIT"
     return [
@@ -22,7 +22,7 @@ def commands_of_project(table: Table, unfair: bool, lineage: Lineage) -> list[Co
 
 
 def commands_of_logs(
-    table: Table, unfair: bool, logs: Path, id_name: str | None, ood_name: str | None
+    table: ResultsTable, unfair: bool, logs: Path, id_name: str | None, ood_name: str | None
 ) -> list[Command]:
     """From a folder of logs to the report."""
     names = [("--id", id_name), ("--ood", ood_name)]
@@ -33,7 +33,7 @@ def commands_of_logs(
     return [*_numbers(table, logs, unfair), Command(what="this report", command=command)]
 
 
-def _numbers(table: Table, folder: Path, unfair: bool) -> list[Command]:
+def _numbers(table: ResultsTable, folder: Path, unfair: bool) -> list[Command]:
     """The two ends of the verdict's curves, and their difference; of several seeds, the first's."""
     ood = table.datasets("ood")[0]
     step = table.common_steps(ood)[-1]

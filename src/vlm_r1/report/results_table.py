@@ -15,7 +15,7 @@ from vlm_r1 import paths
 from vlm_r1.config import METHODS, Params
 from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.coordinate_correction import Correction, correct_boxes
-from vlm_r1.evaluation.frame_check import FrameFinding, check_frame
+from vlm_r1.evaluation.coordinate_space_check import CoordinateSpaceCheck, check_coordinate_space
 from vlm_r1.evaluation.pairing import pair_rows
 from vlm_r1.evaluation.scores import Scores
 from vlm_r1.evaluation.scoring import score_results
@@ -26,7 +26,7 @@ TESTED = ("id", "ood")  # roles that are compared; validation is for choosing a 
 
 
 @dataclass(frozen=True)
-class Unit:
+class EvalResult:
     """One (method, seed, checkpoint, dataset) evaluation; `rows` and `scores` in the same order.
 
     `seed` is that of the training run; None where logs do not tell.
@@ -45,32 +45,37 @@ class Unit:
 
     @cached_property
     def correction(self) -> Correction:
-        """The boxes with their coordinates corrected, fitted on one half of the pictures each."""
+        """The boxes with their coordinates corrected, fitted on one half of the images each."""
         scores = self.scores
-        return correct_boxes(scores.boxes, scores.truth, scores.pictures)
+        return correct_boxes(scores.boxes, scores.truth, scores.images)
 
-    def frame_finding(self, tests: int) -> FrameFinding:
-        """How the boxes score in every frame whose sizes the rows tell; one of `tests` checks."""
+    def coordinate_space_check(self, tests: int) -> CoordinateSpaceCheck:
+        """How the boxes score in every coordinate space whose sizes the rows tell; one of `tests` checks."""
         scores = self.scores
-        return check_frame(
-            scores.written, scores.truth, *scores.sizes, scores.pictures, scores.frame, tests=tests
+        return check_coordinate_space(
+            scores.written,
+            scores.truth,
+            *scores.sizes,
+            scores.images,
+            scores.coordinate_space,
+            tests=tests,
         )
 
 
 @dataclass(frozen=True)
-class Point:
+class SeedGroup:
     """One (method, dataset, step): its units, one a seed. Means are over all of them.
 
     `hit` and `corrected_hit` are bool, (n,) of one seed or (seeds, n) of several, as the
     statistics take them.
     """
 
-    units: tuple[Unit, ...]
+    results: tuple[EvalResult, ...]
 
     @property
-    def first(self) -> Unit:
+    def first(self) -> EvalResult:
         """The unit of the first seed: what is shown of single rows."""
-        return self.units[0]
+        return self.results[0]
 
     @property
     def method(self) -> str:
@@ -93,9 +98,9 @@ class Point:
         return self.first.step
 
     @property
-    def pictures(self) -> np.ndarray:
+    def images(self) -> np.ndarray:
         """(n,), the cluster of each row."""
-        return self.first.scores.pictures
+        return self.first.scores.images
 
     @property
     def n(self) -> int:
@@ -105,12 +110,12 @@ class Point:
     @property
     def hit(self) -> np.ndarray:
         """IoU above 0.5."""
-        return _level([unit.scores.hit for unit in self.units])
+        return _level([result.scores.hit for result in self.results])
 
     @property
     def overlap(self) -> np.ndarray:
         """IoU in 0-1, shaped as `hit`; 0 where unparsed."""
-        return _level([unit.scores.overlap for unit in self.units])
+        return _level([result.scores.overlap for result in self.results])
 
     @property
     def accuracy(self) -> float:
@@ -125,12 +130,12 @@ class Point:
     @property
     def parse_rate(self) -> float:
         """Share of answers (0-1) from which a box could be read."""
-        return float(np.mean([unit.scores.parse_rate for unit in self.units]))
+        return float(np.mean([result.scores.parse_rate for result in self.results]))
 
     @cached_property
     def correction(self) -> Correction:
         """The units' corrections; `raw_hit` and `hit` shaped as `hit` here."""
-        parts = [unit.correction for unit in self.units]
+        parts = [result.correction for result in self.results]
         reasons = [part.reason for part in parts]
         return Correction(
             boxes=_level([part.boxes for part in parts]),
@@ -141,7 +146,7 @@ class Point:
         )
 
 
-class Table:
+class ResultsTable:
     """The points of a comparison, looked up by method, dataset and step.
 
     All units of a dataset hold its rows in one order, so that arrays of two points pair row by row.
@@ -150,17 +155,17 @@ class Table:
         ResultError: two units of a dataset hold different rows, or a point lacks a seed.
     """
 
-    def __init__(self, units: Iterable[Unit]) -> None:
-        self.units = _in_one_order(list(units))
-        self.seeds = list(dict.fromkeys(unit.seed for unit in self.units))
-        grouped: dict[tuple[str, str, int], list[Unit]] = {}
-        for unit in self.units:
-            grouped.setdefault((unit.method, unit.dataset, unit.step), []).append(unit)
+    def __init__(self, results: Iterable[EvalResult]) -> None:
+        self.results = _in_one_order(list(results))
+        self.seeds = list(dict.fromkeys(result.seed for result in self.results))
+        grouped: dict[tuple[str, str, int], list[EvalResult]] = {}
+        for result in self.results:
+            grouped.setdefault((result.method, result.dataset, result.step), []).append(result)
         for group in grouped.values():
             _require_seeds(group, self.seeds)
-        self._points = {key: Point(tuple(group)) for key, group in grouped.items()}
+        self._points = {key: SeedGroup(tuple(group)) for key, group in grouped.items()}
 
-    def __getitem__(self, key: tuple[str, str, int]) -> Point:
+    def __getitem__(self, key: tuple[str, str, int]) -> SeedGroup:
         return self._points[key]
 
     def __contains__(self, key: tuple[str, str, int]) -> bool:
@@ -170,12 +175,12 @@ class Table:
         """Names of the datasets with these roles (all without), by role, then in given order."""
         roles = roles or ("validation", *TESTED)
         return list(
-            dict.fromkeys(u.dataset for role in roles for u in self.units if u.role == role)
+            dict.fromkeys(u.dataset for role in roles for u in self.results if u.role == role)
         )
 
-    def first(self, dataset: str) -> Unit:
+    def first(self, dataset: str) -> EvalResult:
         """Any unit of `dataset`; all hold the same rows."""
-        return next(unit for unit in self.units if unit.dataset == dataset)
+        return next(result for result in self.results if result.dataset == dataset)
 
     def steps(self, method: str, dataset: str) -> list[int]:
         """Steps at which `method` was evaluated on `dataset`."""
@@ -186,7 +191,9 @@ class Table:
         return sorted(set.intersection(*(set(self.steps(m, dataset)) for m in METHODS)))
 
 
-def read_unit(root: Path, params: Params, method: str, dataset: str, step: int, seed: int) -> Unit:
+def load_eval_result(
+    root: Path, params: Params, method: str, dataset: str, step: int, seed: int
+) -> EvalResult:
     """The unit in results/<run>/<dataset>/step-<step>.json.
 
     Raises:
@@ -204,10 +211,10 @@ def read_unit(root: Path, params: Params, method: str, dataset: str, step: int, 
             do="`dvc repro` to evaluate again",
         )
     role = params.datasets[dataset].role
-    return make_unit(result, source=str(file), role=role, seed=seed, **named)
+    return make_eval_result(result, source=str(file), role=role, seed=seed, **named)
 
 
-def make_unit(
+def make_eval_result(
     result: ResultFile,
     *,
     method: str,
@@ -216,7 +223,7 @@ def make_unit(
     step: int,
     source: str,
     seed: int | None = None,
-) -> Unit:
+) -> EvalResult:
     """Score a result file.
 
     Raises:
@@ -227,7 +234,7 @@ def make_unit(
     except ResultError as error:
         raise ResultError(f"{source}: {error.got}", error.need, error.because, error.do) from None
     meta = result.meta or {}
-    return Unit(
+    return EvalResult(
         method=method,
         dataset=dataset,
         role=role,
@@ -241,7 +248,7 @@ def make_unit(
     )
 
 
-def check_fairness(units: list[Unit], allow_unfair: bool) -> list[str]:
+def check_fairness(results: list[EvalResult], allow_unfair: bool) -> list[str]:
     """The terms in which units differ, "field: one value != another"; empty where all is fair.
 
     Terms are the contract, its seed only among the runs of one seed, and for the units of one
@@ -251,7 +258,7 @@ def check_fairness(units: list[Unit], allow_unfair: bool) -> list[str]:
         ContractError: terms differ and `allow_unfair` is not given.
     """
     found = []
-    for group in _groups_of_terms(units):
+    for group in _groups_of_terms(results):
         if not allow_unfair:
             require_equal(group)
         first, *others = group.values()
@@ -259,15 +266,15 @@ def check_fairness(units: list[Unit], allow_unfair: bool) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _groups_of_terms(units: list[Unit]) -> list[dict[str, dict]]:
+def _groups_of_terms(results: list[EvalResult]) -> list[dict[str, dict]]:
     """Source -> terms, in groups within which they must be equal."""
-    seeds = dict.fromkeys(unit.seed for unit in units)
-    first = [next(unit for unit in units if unit.seed == seed) for seed in seeds]
-    datasets = dict.fromkeys(unit.dataset for unit in units)
+    seeds = dict.fromkeys(result.seed for result in results)
+    first = [next(result for result in results if result.seed == seed) for seed in seeds]
+    datasets = dict.fromkeys(result.dataset for result in results)
     return [
-        *({u.source: u.contract for u in units if u.seed == seed} for seed in seeds),
+        *({u.source: u.contract for u in results if u.seed == seed} for seed in seeds),
         {u.source: {k: v for k, v in u.contract.items() if k != "seed"} for u in first},
-        *({u.source: {d: u.records_digest} for u in units if u.dataset == d} for d in datasets),
+        *({u.source: {d: u.records_digest} for u in results if u.dataset == d} for d in datasets),
     ]
 
 
@@ -276,26 +283,30 @@ def _level(arrays: list[np.ndarray]) -> np.ndarray:
     return arrays[0] if len(arrays) == 1 else np.stack(arrays)
 
 
-def _require_seeds(group: list[Unit], seeds: list[int | None]) -> None:
-    found = [unit.seed for unit in group]
+def _require_seeds(group: list[EvalResult], seeds: list[int | None]) -> None:
+    found = [result.seed for result in group]
     if sorted(found, key=seeds.index) != seeds:
-        unit = group[0]
+        result = group[0]
         raise ResultError(
-            got=f"{unit.method} on {unit.dataset} at step {unit.step}: seeds {found}",
+            got=f"{result.method} on {result.dataset} at step {result.step}: seeds {found}",
             need=f"each of {seeds} once",
             because="a mean over other runs at each step is no curve",
             do="evaluate every training run at every step, on every dataset",
         )
 
 
-def _in_one_order(units: list[Unit]) -> list[Unit]:
-    reference: dict[str, Unit] = {}
-    return [_like(reference.setdefault(unit.dataset, unit), unit) for unit in units]
+def _in_one_order(results: list[EvalResult]) -> list[EvalResult]:
+    reference: dict[str, EvalResult] = {}
+    return [_like(reference.setdefault(result.dataset, result), result) for result in results]
 
 
-def _like(reference: Unit, unit: Unit) -> Unit:
-    """`unit` in the row order of `reference`."""
-    if unit is reference:
-        return unit
-    order = pair_rows(reference.rows, unit.rows, (reference.source, unit.source)).b
-    return replace(unit, rows=[unit.rows[i] for i in order], scores=unit.scores.take(order))
+def _like(reference: EvalResult, result: EvalResult) -> EvalResult:
+    """`result` in the row order of `reference`."""
+    if result is reference:
+        return result
+    order = pair_rows(reference.rows, result.rows, (reference.source, result.source)).b
+    return replace(
+        result,
+        rows=[result.rows[i] for i in order],
+        scores=result.scores.take(order),
+    )

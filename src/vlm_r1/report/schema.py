@@ -41,7 +41,7 @@ class DatasetLine(Part):
     images: int
     digest: str | None  # of the records; null where a log does not tell
     quarantined: int | None = None  # rows that validation set aside; null where it is not told
-    leakage: int | None = None  # its pictures shared across training and tests, excluded or not
+    leakage: int | None = None  # its images shared across training and tests, excluded or not
 
 
 class CurvePoint(Part):
@@ -78,11 +78,11 @@ class Comparison(Part):
     corrected_ci_high: float
 
 
-class FrameSplit(Part):
+class DecompositionLine(Part):
     """A method's change on a dataset = box coordinates + grounding, points.
 
     `recovered` is what the correction recovers at `step`: scale and offset (x, y), the mean of two
-    fits, each of which was applied to the half of the pictures that it was not fitted on.
+    fits, each of which was applied to the half of the images that it was not fitted on.
     """
 
     method: str
@@ -146,7 +146,7 @@ class MethodStatistics(Part):
     ood_dataset: str
     step: int
     forgetting: Estimate  # on the ood dataset: accuracy at step 0 minus at `step`
-    generalisation_gap: Estimate | None  # gain on the id dataset minus gain on the ood dataset
+    generalization_gap: Estimate | None  # gain on the id dataset minus gain on the ood dataset
 
 
 class Statistics(Part):
@@ -216,7 +216,7 @@ class FairnessTerm(Part):
 
 
 class Share(Part):
-    """An accuracy, percent; no interval where all rows are on one picture."""
+    """An accuracy, percent; no interval where all rows are on one image."""
 
     percent: float
     ci_low: float | None
@@ -235,7 +235,7 @@ class SliceLine(Part):
     small: bool  # fewer rows than Slices.small_n
     sft: Share
     grpo: Share
-    difference: Estimate | None  # grpo minus sft; null where all rows are on one picture
+    difference: Estimate | None  # grpo minus sft; null where all rows are on one image
 
 
 class LeftOut(Part):
@@ -267,7 +267,7 @@ class PromptLine(Part):
     ci_low: float
     ci_high: float
     parse_rate: float
-    best_frame: str | None  # another frame in which its boxes score significantly better
+    best_space: str | None  # another coordinate space in which its boxes score significantly better
     file: str
 
 
@@ -318,7 +318,7 @@ class Report(Part):
     comparisons: list[Comparison]
     statistics: Statistics
     selection: list[SelectionLine]  # empty where there are no validation results
-    frames: list[FrameSplit]
+    coordinate_spaces: list[DecompositionLine]
     fairness: list[FairnessTerm]
     slices: Slices
     prompts: list[PromptLine]  # empty where `report.prompt_matrix` is off

@@ -3,12 +3,12 @@
 import numpy as np
 
 from vlm_r1.evaluation.slices import SMALL_N, Slice, slice_rows
-from vlm_r1.report.results_table import TESTED, Point, Table
+from vlm_r1.report.results_table import TESTED, ResultsTable, SeedGroup
 from vlm_r1.report.schema import Estimate, LeftOut, Share, SliceLine, Slices
 from vlm_r1.stats.intervals import Resampling, interval, paired_difference
 
 
-def slice_block(table: Table, resampling: Resampling) -> Slices:
+def slice_block(table: ResultsTable, resampling: Resampling) -> Slices:
     """Every slice of every tested dataset, and what could not be sliced."""
     lines, left_out = [], []
     for dataset in table.datasets(*TESTED):
@@ -23,10 +23,10 @@ def slice_block(table: Table, resampling: Resampling) -> Slices:
     return Slices(small_n=SMALL_N, lines=lines, left_out=left_out)
 
 
-def _line(one: Slice, sft: Point, grpo: Point, resampling: Resampling) -> SliceLine:
-    pictures = grpo.pictures[one.rows]
+def _line(one: Slice, sft: SeedGroup, grpo: SeedGroup, resampling: Resampling) -> SliceLine:
+    images = grpo.images[one.rows]
     ours, theirs = (point.hit[..., one.rows] for point in (grpo, sft))
-    count = len(set(pictures))
+    count = len(set(images))
     return SliceLine(
         dataset=grpo.dataset,
         step=grpo.step,
@@ -35,21 +35,21 @@ def _line(one: Slice, sft: Point, grpo: Point, resampling: Resampling) -> SliceL
         n=len(one.rows),
         n_images=count,
         small=len(one.rows) < SMALL_N,
-        sft=_share(theirs, pictures, resampling),
-        grpo=_share(ours, pictures, resampling),
-        difference=_difference(ours, theirs, pictures, resampling) if count > 1 else None,
+        sft=_share(theirs, images, resampling),
+        grpo=_share(ours, images, resampling),
+        difference=_difference(ours, theirs, images, resampling) if count > 1 else None,
     )
 
 
-def _share(hits: np.ndarray, pictures: np.ndarray, resampling: Resampling) -> Share:
-    if len(set(pictures)) < 2:
+def _share(hits: np.ndarray, images: np.ndarray, resampling: Resampling) -> Share:
+    if len(set(images)) < 2:
         return Share(percent=100 * float(np.mean(hits)), ci_low=None, ci_high=None)
-    mean, low, high = interval(hits, pictures, resampling)
+    mean, low, high = interval(hits, images, resampling)
     return Share(percent=mean, ci_low=low, ci_high=high)
 
 
 def _difference(
-    ours: np.ndarray, theirs: np.ndarray, pictures: np.ndarray, resampling: Resampling
+    ours: np.ndarray, theirs: np.ndarray, images: np.ndarray, resampling: Resampling
 ) -> Estimate:
-    found = paired_difference(ours, theirs, pictures, resampling)
+    found = paired_difference(ours, theirs, images, resampling)
     return Estimate(points=found.mean, ci_low=found.low, ci_high=found.high, p_value=found.p_value)

@@ -14,7 +14,7 @@ UNVERIFIED = (
     "budget, prompts per step), which these logs do not show: the contract is unverified."
 )
 UNSETTLED = (
-    "Whether reinforcement learning generalises better than supervised fine-tuning stays open: the "
+    "Whether reinforcement learning generalizes better than supervised fine-tuning stays open: the "
     "difference may be one of terms, not of methods."
 )
 
@@ -120,7 +120,7 @@ def _finding(
         f"{points(ood.difference.mean)} points ({100 * confidence:g} % interval "
         f"{span(ood.difference)}, {p_text(ood.difference.p_value)}, after Holm over "
         f"{_steps(len(tests))} {p_text(tests[-1].p_holm)}, n = {ood.n} phrases on {ood.n_images} "
-        f"pictures, {_runs(seeds)})."
+        f"images, {_runs(seeds)})."
     )
 
 
@@ -171,7 +171,7 @@ def _coordinates(ood: LastStep) -> list[str]:
             f"significant out of domain{f': {reason}' if reason else ''}."
         ]
     return [
-        "One scale and offset per axis, fitted on half of the pictures and applied to the others, "
+        "One scale and offset per axis, fitted on half of the images and applied to the others, "
         f"{' and '.join(map(_repair, telling))} out of domain.",
         *(_shares(f"{NAMES[o.method]}'s", f"since step {o.from_step}", o.split) for o in telling
           if o.from_step < o.step),
@@ -196,8 +196,8 @@ def _shares(whose: str, when: str, split: Split) -> str:
 
 
 def _story(ood: LastStep, outcome: int, seeds: int) -> str:
-    """What the numbers say about "reinforcement learning generalises better"."""
-    claim = "that reinforcement learning generalises better than supervised fine-tuning"
+    """What the numbers say about "reinforcement learning generalizes better"."""
+    claim = "that reinforcement learning generalizes better than supervised fine-tuning"
     gained = outcome if ood.gain_gap is None else sign(ood.gain_gap)
     if outcome == 0:
         return (

@@ -15,7 +15,7 @@ def run(params: Params, root: Path) -> None:
     """Draw every split anew; the same params give the same bytes.
 
     Raises:
-        ConfigError: more phrases a picture than a scene has, or two splits share a scene.
+        ConfigError: more phrases an image than a scene has, or two splits share a scene.
     """
     seed = params.experiment.seed
     splits = {split: sample_split(split, drawn, seed) for split, drawn in params.draw.items()}
@@ -23,4 +23,4 @@ def run(params: Params, root: Path) -> None:
     with whole_folder(root / DRAWN) as folder:
         for split, pages in splits.items():
             write_split(folder / split, split, pages)
-            log.info("%s: %d pictures", split, len(pages))
+            log.info("%s: %d images", split, len(pages))

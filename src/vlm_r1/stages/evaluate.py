@@ -27,7 +27,8 @@ def run(params: Params, root: Path, method: str, seed: int | None = None) -> Non
         ConfigError: the experiment has no such seed.
         ModelError: a checkpoint of the grid is missing or broken; nothing is written then.
         ContractError: a checkpoint was trained under other terms.
-        ResultError: boxes score significantly better in another frame than in the task's.
+        ResultError: boxes score significantly better in another coordinate space than in the
+            task's.
     """
     evaluation = begin(params, root, method, seed=seed)
     checkpoints = {
@@ -39,9 +40,9 @@ def run(params: Params, root: Path, method: str, seed: int | None = None) -> Non
     writes = evaluation.share.is_main_process
     with whole_folder(root / paths.RESULTS / evaluation.run) if writes else nullcontext() as output:
         for step, checkpoint in checkpoints.items():
-            for exam, result in evaluation.results(step, checkpoint):
+            for eval_set, result in evaluation.results(step, checkpoint):
                 if writes:
-                    write_results(output / exam.name / f"step-{step}.json", result)
+                    write_results(output / eval_set.name / f"step-{step}.json", result)
     if writes:
-        tracking.later(tracking.track_evaluation, root, params, method, seed)
+        tracking.best_effort(tracking.track_evaluation, root, params, method, seed)
     evaluation.share.destroy_process_group()

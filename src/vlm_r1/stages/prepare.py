@@ -13,11 +13,11 @@ from vlm_r1.data.orientation import upright_records
 from vlm_r1.data.readers import SEVERAL_FILES, read
 from vlm_r1.data.readers.base import Reading, Source
 from vlm_r1.data.records import write_records
-from vlm_r1.data.validation.outcome import Candidate, Verdict, validate, write_files
+from vlm_r1.data.validation.outcome import DatasetUnderValidation, Verdict, validate, write_files
 from vlm_r1.data.validation.published_counts import PUBLISHED
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.folders import whole_folder
-from vlm_r1.paths import PICTURES, PREPARED
+from vlm_r1.paths import IMAGES, PREPARED
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def run(params: Params, root: Path) -> None:
         DataError: a file cannot be read at all (nothing is written then), or a dataset fails.
     """
     candidates = [_read(name, params, root) for name in params.datasets]
-    verdicts = validate(candidates, params.train_dataset, params.validation, root / PICTURES)
+    verdicts = validate(candidates, params.train_dataset, params.validation, root / IMAGES)
     with whole_folder(root / PREPARED) as folder:
         for name, verdict in verdicts.items():
             _write(folder / name, verdict)
@@ -41,7 +41,7 @@ def run(params: Params, root: Path) -> None:
     write_inputs(params, root, {name: verdict.records for name, verdict in verdicts.items()})
 
 
-def _read(name: str, params: Params, root: Path) -> Candidate:
+def _read(name: str, params: Params, root: Path) -> DatasetUnderValidation:
     dataset = params.datasets[name]
     _require_one_file(name, dataset)
     source = Source(
@@ -62,7 +62,7 @@ def _read(name: str, params: Params, root: Path) -> Candidate:
     reading = read(dataset.format, source)
     if dataset.exif == "ignored":
         reading = _upright(reading, source.images)
-    return Candidate(name, dataset.role, reading, source.images, dataset.published)
+    return DatasetUnderValidation(name, dataset.role, reading, source.images, dataset.published)
 
 
 def _require_one_file(name: str, dataset: Dataset) -> None:
@@ -91,8 +91,8 @@ def _write(folder: Path, verdict: Verdict) -> None:
         write_records(folder / "records.parquet", verdict.records)
     log.info(
         "%s: %d rows, %d set aside, %s",
-        verdict.candidate.name,
-        verdict.candidate.reading.rows,
+        verdict.dataset.name,
+        verdict.dataset.reading.rows,
         len(verdict.set_aside),
         "pass" if verdict.passed else "fail",
     )

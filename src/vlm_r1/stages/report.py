@@ -10,11 +10,11 @@ from vlm_r1 import paths
 from vlm_r1.config import METHODS, Params
 from vlm_r1.errors import ResultError
 from vlm_r1.rec.results import first_fault
-from vlm_r1.report.build import Beside, build_report
+from vlm_r1.report.build import ReportContext, build_report
 from vlm_r1.report.lineage import read_lineage, validated_lines
 from vlm_r1.report.prompt_table import prompt_lines
 from vlm_r1.report.reproduce import commands_of_project
-from vlm_r1.report.results_table import read_unit
+from vlm_r1.report.results_table import load_eval_result
 from vlm_r1.report.schema import Cost
 from vlm_r1.report.training import read_training_log
 from vlm_r1.stats.intervals import Resampling
@@ -30,10 +30,10 @@ def run(
     Raises:
         ResultError: a result file, the prompt matrix or a cost file is missing or broken.
         ContractError: contracts differ and `allow_unfair` is not given.
-        DataError: a picture of the gallery is missing or broken.
+        DataError: an image of the gallery is missing or broken.
     """
-    units = [
-        read_unit(root, params, method, dataset, step, seed)
+    results = [
+        load_eval_result(root, params, method, dataset, step, seed)
         for dataset in params.evaluated_datasets
         for method in METHODS
         for step in params.train.step_grid
@@ -43,7 +43,7 @@ def run(
     resampling = Resampling(settings.confidence, settings.resamples, params.experiment.seed)
     lineage = read_lineage(root, mlflow_run_id)
     logs = {m: root / paths.run_dir(m) / "training_log.jsonl" for m in METHODS}
-    beside = Beside(
+    context = ReportContext(
         lineage=lineage,
         cost=[_read_cost(root, method) for method in METHODS],
         training=[read_training_log(path, method) for method, path in logs.items()],
@@ -53,8 +53,8 @@ def run(
         validated=validated_lines(root, params),
     )
     report = build_report(
-        units,
-        beside,
+        results,
+        context,
         out=root / paths.REPORT,
         resampling=resampling,
         gallery=settings.gallery,

@@ -27,8 +27,8 @@ def run(params: Params, root: Path, method: str, seed: int | None = None) -> Non
     """
     require_world(params.launch)
     first = int(os.environ.get("RANK", "0")) == 0
-    sown = params.sown(seed)
-    contract = contract_of(sown, root)
+    seeded = params.with_seed(seed)
+    contract = contract_of(seeded, root)
     dataset = params.datasets[params.train_dataset]
     final = root / paths.run_dir(params.run_name(method, seed))
     part = part_of(final)
@@ -36,7 +36,7 @@ def run(params: Params, root: Path, method: str, seed: int | None = None) -> Non
         train(
             TrainingJob(
                 method=method,
-                params=sown,
+                params=seeded,
                 contract=contract,
                 base=base_path(params, root),
                 records=read_records(root / paths.records_file(params.train_dataset)),
@@ -48,4 +48,4 @@ def run(params: Params, root: Path, method: str, seed: int | None = None) -> Non
         )
     if first:
         put_in_place(part, final)
-        tracking.later(tracking.track_training, root, params, contract, method)
+        tracking.best_effort(tracking.track_training, root, params, contract, method)

@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 def run(params: Params, root: Path, dataset: str) -> None:
-    """Write down the SHA-256 of a dataset's records and pictures.
+    """Write down the SHA-256 of a dataset's records and images.
 
     Raises:
         DataError: they are missing.
@@ -21,4 +21,4 @@ def run(params: Params, root: Path, dataset: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(version.model_dump_json(indent=1) + "\n", encoding="utf-8")
     shown = (version.records_sha256, version.images_sha256)
-    log.info("%s: records %.12s, pictures %.12s", dataset, *shown)
+    log.info("%s: records %.12s, images %.12s", dataset, *shown)

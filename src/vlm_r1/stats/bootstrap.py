@@ -1,9 +1,9 @@
-"""The bootstrap behind every interval: pictures, and seeds where there are several, drawn anew.
+"""The bootstrap behind every interval: images, and seeds where there are several, drawn anew.
 
-Phrases on one picture succeed and fail together, so pictures are resampled, not rows: each resample
-draws as many pictures as there are, with replacement, and takes all their rows along. The mean is
-then a ratio, sum of values / number of rows, both from the drawn pictures. With several seeds
-(training runs) a resample also draws seeds, apart from the pictures: Owen (2007), "The pigeonhole
+Phrases on one image succeed and fail together, so images are resampled, not rows: each resample
+draws as many images as there are, with replacement, and takes all their rows along. The mean is
+then a ratio, sum of values / number of rows, both from the drawn images. With several seeds
+(training runs) a resample also draws seeds, apart from the images: Owen (2007), "The pigeonhole
 bootstrap", Ann. Appl. Stat. 1(2).
 
 Intervals are BCa (Efron 1987, JASA 82; DiCiccio and Efron 1996, Stat. Sci. 11, section 2), which
@@ -24,7 +24,7 @@ DRAWS_AT_ONCE = 100_000  # what a core's cache holds; more is slower
 MOST_ERRORS = 5.0  # normal quantiles end here: beyond any resample, and short of BCa's pole at 6
 TIE_DECIMALS = 12  # equal means must tie in whatever order their rows were summed
 # Streams of random numbers under one seed: who shares a stream is resampled together.
-PICTURES, OTHER_PICTURES, SEEDS, OTHER_SEEDS = range(4)
+IMAGES, OTHER_IMAGES, SEEDS, OTHER_SEEDS = range(4)
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Means:
 
     Attributes:
         plain: (columns,), of all rows.
-        draws: (resamples, columns); one resample has the same pictures in all columns.
-        pulls: (columns, pictures), how far each picture pulls the mean from where the others put
-            it (the empirical influence over the number of pictures); a row sums to 0.
+        draws: (resamples, columns); one resample has the same images in all columns.
+        pulls: (columns, images), how far each image pulls the mean from where the others put
+            it (the empirical influence over the number of images); a row sums to 0.
     """
 
     plain: np.ndarray
     draws: np.ndarray
-    pulls: np.ndarray
+    influence: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Resampled:
 
     estimate: float
     draws: np.ndarray
-    pulls: list[np.ndarray]
+    influence: list[np.ndarray]
 
     def interval(self, confidence: float) -> tuple[float, float]:
         """Ends of the interval."""
@@ -85,12 +85,12 @@ class Resampled:
 
     @property
     def standard_error(self) -> float:
-        """Standard deviation of the resamples, freed of its bias at few pictures or seeds."""
+        """Standard deviation of the resamples, freed of its bias at few images or seeds."""
         return self._widening * float(np.std(self.draws))
 
     @cached_property
     def degrees_of_freedom(self) -> float:
-        """Pictures - 1; Welch and Satterthwaite's combination where there are several levels."""
+        """Images - 1; Welch and Satterthwaite's combination where there are several levels."""
         squares = self._variances**2 / (self._counts - 1)
         if not squares.any():
             return float(self._counts[0] - 1)
@@ -98,18 +98,18 @@ class Resampled:
 
     @cached_property
     def _counts(self) -> np.ndarray:
-        return np.array([len(level) for level in self.pulls])
+        return np.array([len(level) for level in self.influence])
 
     @cached_property
     def _variances(self) -> np.ndarray:
         """Unbiased variance of the estimate by each level, (levels,)."""
-        squares = np.array([np.sum(level**2) for level in self.pulls])
+        squares = np.array([np.sum(level**2) for level in self.influence])
         return squares * self._counts / (self._counts - 1)
 
     @property
     def _widening(self) -> float:
-        """Unbiased standard error over the bootstrap's; sqrt(n / (n - 1)) for n pictures alone."""
-        biased = np.sum(np.concatenate(self.pulls) ** 2)
+        """Unbiased standard error over the bootstrap's; sqrt(n / (n - 1)) for n images alone."""
+        biased = np.sum(np.concatenate(self.influence) ** 2)
         return float(np.sqrt(self._variances.sum() / biased)) if biased else 1.0
 
     @property
@@ -122,60 +122,62 @@ class Resampled:
     @property
     def _acceleration(self) -> float:
         """BCa's a, a sixth of the skewness of all pulls: between -1/6 and 1/6."""
-        pulls = np.concatenate(self.pulls)
-        squares = np.sum(pulls**2)
-        return float(np.sum(pulls**3) / (6 * squares**1.5)) if squares else 0.0
+        influence = np.concatenate(self.influence)
+        squares = np.sum(influence**2)
+        return float(np.sum(influence**3) / (6 * squares**1.5)) if squares else 0.0
 
 
-def resample_mean(values: np.ndarray, pictures: np.ndarray, resampling: Resampling) -> Resampled:
-    """The mean of `values`, (n,) or (seeds, n), over `pictures` (n,) and seeds.
+def resample_mean(values: np.ndarray, images: np.ndarray, resampling: Resampling) -> Resampled:
+    """The mean of `values`, (n,) or (seeds, n), over `images` (n,) and seeds.
 
     Raises:
-        ResultError: as `means_over_pictures`.
+        ResultError: as `means_over_images`.
     """
-    means = means_over_pictures(values, pictures, resampling)
+    means = means_over_images(values, images, resampling)
     pooled = pool_seeds(means.plain, means.draws, resampling)
-    return Resampled(pooled.estimate, pooled.draws, [means.pulls.mean(axis=0), *pooled.pulls])
+    return Resampled(
+        pooled.estimate, pooled.draws, [means.influence.mean(axis=0), *pooled.influence]
+    )
 
 
 def resample_difference(
-    a: np.ndarray, b: np.ndarray, pictures: np.ndarray, resampling: Resampling
+    a: np.ndarray, b: np.ndarray, images: np.ndarray, resampling: Resampling
 ) -> Resampled:
     """Mean of `a` minus mean of `b`, each (n,) or (seeds, n), the same rows in the same order.
 
-    Both are resampled with the same pictures; their seeds, of which they may have different
+    Both are resampled with the same images; their seeds, of which they may have different
     numbers, apart from each other.
 
     Raises:
-        ResultError: the numbers of rows differ, or as `means_over_pictures`.
+        ResultError: the numbers of rows differ, or as `means_over_images`.
     """
     a, b = np.atleast_2d(a), np.atleast_2d(b)
     if a.shape[1] != b.shape[1]:
         raise _unusable(f"{a.shape[1]} and {b.shape[1]} values", "the same rows in both")
-    means = means_over_pictures(np.concatenate([a, b]), pictures, resampling)
+    means = means_over_images(np.concatenate([a, b]), images, resampling)
     ours, theirs = slice(len(a)), slice(len(a), None)
     first = pool_seeds(means.plain[ours], means.draws[:, ours], resampling)
     second = pool_seeds(means.plain[theirs], means.draws[:, theirs], resampling, OTHER_SEEDS)
-    pulls = means.pulls[ours].mean(axis=0) - means.pulls[theirs].mean(axis=0)
+    influence = means.influence[ours].mean(axis=0) - means.influence[theirs].mean(axis=0)
     return Resampled(
         estimate=first.estimate - second.estimate,
         draws=first.draws - second.draws,
-        pulls=[pulls, *first.pulls, *second.pulls],
+        influence=[influence, *first.influence, *second.influence],
     )
 
 
-def means_over_pictures(
-    values: np.ndarray, pictures: np.ndarray, resampling: Resampling, stream: int = PICTURES
+def means_over_images(
+    values: np.ndarray, images: np.ndarray, resampling: Resampling, stream: int = IMAGES
 ) -> Means:
-    """Mean of each column of `values`, (n,) or (columns, n), over `pictures` (n,).
+    """Mean of each column of `values`, (n,) or (columns, n), over `images` (n,).
 
-    Two calls with as many pictures, the same resampling and the same `stream` draw alike.
+    Two calls with as many images, the same resampling and the same `stream` draw alike.
 
     Raises:
-        ResultError: no values, a NaN or infinite one, lengths differ, or fewer than two pictures.
+        ResultError: no values, a NaN or infinite one, lengths differ, or fewer than two images.
     """
     values = np.atleast_2d(np.asarray(values, dtype=np.float64))
-    which = _number_pictures(values, pictures)
+    which = _number_images(values, images)
     rows = np.bincount(which).astype(np.float64)
     sums = np.stack([np.bincount(which, weights=column) for column in values], axis=1)
     plain = values.mean(axis=1)
@@ -183,7 +185,7 @@ def means_over_pictures(
     return Means(
         plain=plain,
         draws=drawn[:, :-1] / drawn[:, -1:],
-        pulls=(sums - np.outer(rows, plain)).T / len(which),
+        influence=(sums - np.outer(rows, plain)).T / len(which),
     )
 
 
@@ -204,7 +206,7 @@ def pool_seeds(
 
 
 def _drawn_totals(totals: np.ndarray, resampling: Resampling, stream: int) -> np.ndarray:
-    """Sums of `totals` (pictures, k) over the pictures of every resample, (resamples, k)."""
+    """Sums of `totals` (images, k) over the images of every resample, (resamples, k)."""
     count = len(totals)
     rng = np.random.default_rng([resampling.seed, stream])
     at_once = max(1, DRAWS_AT_ONCE // count)
@@ -218,19 +220,19 @@ def _drawn_totals(totals: np.ndarray, resampling: Resampling, stream: int) -> np
     return np.concatenate(drawn)
 
 
-def _number_pictures(values: np.ndarray, pictures: np.ndarray) -> np.ndarray:
-    """The number (n,) of each row's picture, in the order of the names."""
+def _number_images(values: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """The number (n,) of each row's image, in the order of the names."""
     rows = values.shape[1]
     if rows == 0:
-        raise _unusable("no values", "at least two pictures")
-    if np.shape(pictures) != (rows,):
-        raise _unusable(f"{rows} values and {np.shape(pictures)} pictures", "a picture a value")
+        raise _unusable("no values", "at least two images")
+    if np.shape(images) != (rows,):
+        raise _unusable(f"{rows} values and {np.shape(images)} images", "an image a value")
     broken = np.flatnonzero(~np.isfinite(values).all(axis=0))
     if len(broken):
         raise _unusable(f"{values[:, broken[0]]} in row {broken[0] + 1}", "finite values")
-    names, which = np.unique(pictures, return_inverse=True)
+    names, which = np.unique(images, return_inverse=True)
     if len(names) < 2:
-        raise _unusable("1 picture", "two or more")
+        raise _unusable("1 image", "two or more")
     return which
 
 
@@ -238,6 +240,6 @@ def _unusable(got: str, need: str) -> ResultError:
     return ResultError(
         got=got,
         need=need,
-        because="how sure a mean is, is read from how the pictures' answers spread",
+        because="how sure a mean is, is read from how the images' answers spread",
         do="check that the result files are whole and of one dataset",
     )

@@ -1,4 +1,4 @@
-"""Quantities of whole curves: area, lasting lead, detectable effect, forgetting, generalisation.
+"""Quantities of whole curves: area, lasting lead, detectable effect, forgetting, generalization.
 
 Each is linear in the answers' values, so the bootstrap of `statistics` applies to all. Curves are
 hits per step, (steps, n), or (seeds, steps, n) for several training runs. Results are percent
@@ -12,10 +12,10 @@ from scipy.special import stdtrit
 
 from vlm_r1.errors import ResultError
 from vlm_r1.stats.bootstrap import (
-    OTHER_PICTURES,
+    OTHER_IMAGES,
     Resampled,
     Resampling,
-    means_over_pictures,
+    means_over_images,
     pool_seeds,
     resample_difference,
 )
@@ -28,7 +28,7 @@ def area_between(
     steps: Sequence[int],
     a: np.ndarray,
     b: np.ndarray,
-    pictures: np.ndarray,
+    images: np.ndarray,
     resampling: Resampling,
 ) -> Difference:
     """Area between the curves `a` and `b` over the steps' range: the mean difference over steps.
@@ -43,7 +43,7 @@ def area_between(
     """
     weights = trapezoid_weights(steps)
     a, b = (_of_all_steps(curve, weights) for curve in (a, b))
-    return paired_difference(weights @ a, weights @ b, pictures, resampling)
+    return paired_difference(weights @ a, weights @ b, images, resampling)
 
 
 def trapezoid_weights(steps: Sequence[int]) -> np.ndarray:
@@ -77,14 +77,14 @@ def first_lasting_step(steps: Sequence[int], ahead: Sequence[bool]) -> int | Non
 def minimum_detectable_effect(
     a: np.ndarray,
     b: np.ndarray,
-    pictures: np.ndarray,
+    images: np.ndarray,
     resampling: Resampling,
     power: float = POWER,
 ) -> float | None:
-    """The smallest true difference that so many pictures would show with probability `power`.
+    """The smallest true difference that so many images would show with probability `power`.
 
     (t(1 - alpha / 2) + t(power)) * SE, with alpha = 1 - confidence, SE the bootstrap standard error
-    of the paired difference of `a` and `b`, t with its degrees of freedom (pictures - 1). Source:
+    of the paired difference of `a` and `b`, t with its degrees of freedom (images - 1). Source:
     Bloom (1995), "Minimum detectable effects", Evaluation Review 19(5).
 
     None where no two answers differ: nothing then tells how differences spread.
@@ -92,9 +92,9 @@ def minimum_detectable_effect(
     Raises:
         ResultError: as `paired_difference`.
 
-    Example: SE 1.5 points, 500 pictures -> (1.965 + 0.842) * 1.5 = 4.2 points
+    Example: SE 1.5 points, 500 images -> (1.965 + 0.842) * 1.5 = 4.2 points
     """
-    found = resample_difference(a, b, pictures, resampling)
+    found = resample_difference(a, b, images, resampling)
     if found.standard_error == 0:
         return None
     levels = [1 - (1 - resampling.confidence) / 2, power]
@@ -103,7 +103,7 @@ def minimum_detectable_effect(
 
 
 def forgetting(
-    first: np.ndarray, last: np.ndarray, pictures: np.ndarray, resampling: Resampling
+    first: np.ndarray, last: np.ndarray, images: np.ndarray, resampling: Resampling
 ) -> Difference:
     """Accuracy at step 0 minus accuracy at the last step: what training cost, negative for a gain.
 
@@ -114,19 +114,19 @@ def forgetting(
     Raises:
         ResultError: as `paired_difference`.
     """
-    return paired_difference(first, last, pictures, resampling)
+    return paired_difference(first, last, images, resampling)
 
 
-def generalisation_gap(
+def generalization_gap(
     id_gain: np.ndarray,
-    id_pictures: np.ndarray,
+    id_images: np.ndarray,
     ood_gain: np.ndarray,
-    ood_pictures: np.ndarray,
+    ood_images: np.ndarray,
     resampling: Resampling,
 ) -> Difference:
     """Gain in domain minus gain out of domain: 0 where all that was learned carries over.
 
-    The two datasets have different pictures, so they are resampled apart from each other and their
+    The two datasets have different images, so they are resampled apart from each other and their
     variances add. Seeds are drawn for both at once: a checkpoint is tested in both places.
 
     Args:
@@ -136,8 +136,8 @@ def generalisation_gap(
     Raises:
         ResultError: different numbers of seeds, or as `paired_difference`.
     """
-    inside = means_over_pictures(id_gain, id_pictures, resampling)
-    outside = means_over_pictures(ood_gain, ood_pictures, resampling, OTHER_PICTURES)
+    inside = means_over_images(id_gain, id_images, resampling)
+    outside = means_over_images(ood_gain, ood_images, resampling, OTHER_IMAGES)
     if len(inside.plain) != len(outside.plain):
         raise ResultError(
             got=f"{len(inside.plain)} seeds in domain, {len(outside.plain)} out of domain",
@@ -146,7 +146,7 @@ def generalisation_gap(
             do="evaluate every seed on every dataset",
         )
     gap = pool_seeds(inside.plain - outside.plain, inside.draws - outside.draws, resampling)
-    levels = [inside.pulls.mean(axis=0), -outside.pulls.mean(axis=0), *gap.pulls]
+    levels = [inside.influence.mean(axis=0), -outside.influence.mean(axis=0), *gap.influence]
     return Difference.of(Resampled(gap.estimate, gap.draws, levels), resampling.confidence)
 
 

@@ -1,4 +1,4 @@
-"""How sure a number is: intervals over pictures, paired differences, McNemar, Holm.
+"""How sure a number is: intervals over images, paired differences, McNemar, Holm.
 
 Numpy and scipy only. All results are percent points. `bootstrap` says how resampling is done,
 `effects` has what is computed from whole curves, docs/statistics.md has formulas and examples.
@@ -14,15 +14,15 @@ from vlm_r1.errors import ResultError
 from vlm_r1.stats.bootstrap import (
     Resampled,
     Resampling,
-    means_over_pictures,
+    means_over_images,
     resample_difference,
     resample_mean,
 )
 
 __all__ = [
     "Difference",
-    "Discordance",
     "Interval",
+    "McNemarResult",
     "Resampling",
     "discordance",
     "holm",
@@ -55,7 +55,7 @@ class Difference(NamedTuple):
         return cls(100 * resampled.estimate, 100 * low, 100 * high, resampled.p_value())
 
 
-class Discordance(NamedTuple):
+class McNemarResult(NamedTuple):
     """Rows that only one of two got right, and McNemar's exact two-sided p."""
 
     only_a: int
@@ -63,40 +63,40 @@ class Discordance(NamedTuple):
     p_value: float
 
 
-def interval(values: np.ndarray, pictures: np.ndarray, resampling: Resampling) -> Interval:
+def interval(values: np.ndarray, images: np.ndarray, resampling: Resampling) -> Interval:
     """Mean of `values` in 0-1 as percent, with its interval.
 
     Args:
         values: (n,), or (seeds, n) for several training runs on the same rows.
-        pictures: (n,), the picture of each row.
+        images: (n,), the image of each row.
 
     Raises:
-        ResultError: no values, a NaN, lengths differ, or fewer than two pictures.
+        ResultError: no values, a NaN, lengths differ, or fewer than two images.
 
-    Example: two pictures with hits (1, 1) and (0,) -> mean 66.7, interval 0 to 100
+    Example: two images with hits (1, 1) and (0,) -> mean 66.7, interval 0 to 100
     """
-    found = resample_mean(values, pictures, resampling)
+    found = resample_mean(values, images, resampling)
     low, high = found.interval(resampling.confidence)
     return Interval(100 * found.estimate, 100 * low, 100 * high)
 
 
 def paired_difference(
-    a: np.ndarray, b: np.ndarray, pictures: np.ndarray, resampling: Resampling
+    a: np.ndarray, b: np.ndarray, images: np.ndarray, resampling: Resampling
 ) -> Difference:
     """Mean of `a` minus mean of `b` with its interval; p is of no difference.
 
     Args:
         a, b: (n,), or (seeds, n) for several training runs; the same rows in the same order. Both
-            are resampled with the same pictures, their seeds apart from each other.
-        pictures: (n,), the picture of each row.
+            are resampled with the same images, their seeds apart from each other.
+        images: (n,), the image of each row.
 
     Raises:
-        ResultError: no values, a NaN, lengths differ, or fewer than two pictures.
+        ResultError: no values, a NaN, lengths differ, or fewer than two images.
     """
-    return Difference.of(resample_difference(a, b, pictures, resampling), resampling.confidence)
+    return Difference.of(resample_difference(a, b, images, resampling), resampling.confidence)
 
 
-def discordance(a: np.ndarray, b: np.ndarray) -> Discordance:
+def discordance(a: np.ndarray, b: np.ndarray) -> McNemarResult:
     """McNemar's exact test of hits `a` against hits `b`, bool (n,) in the same row order.
 
     Rows are taken as independent. Source: McNemar (1947), Psychometrika 12.
@@ -116,8 +116,8 @@ def discordance(a: np.ndarray, b: np.ndarray) -> Discordance:
         )
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     if only_a + only_b == 0:
-        return Discordance(0, 0, 1.0)
-    return Discordance(only_a, only_b, float(stats.binomtest(only_a, only_a + only_b).pvalue))
+        return McNemarResult(0, 0, 1.0)
+    return McNemarResult(only_a, only_b, float(stats.binomtest(only_a, only_a + only_b).pvalue))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -145,14 +145,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return np.minimum(adjusted, 1.0).tolist()
 
 
-def resampled_means(values: np.ndarray, pictures: np.ndarray, resampling: Resampling) -> np.ndarray:
-    """Mean of `values` in every resample of `pictures` (n,), 0-1.
+def resampled_means(values: np.ndarray, images: np.ndarray, resampling: Resampling) -> np.ndarray:
+    """Mean of `values` in every resample of `images` (n,), 0-1.
 
-    (n,) gives (resamples,). (columns, n) gives (resamples, columns), the same pictures drawn in all
+    (n,) gives (resamples,). (columns, n) gives (resamples, columns), the same images drawn in all
     columns.
 
     Raises:
-        ResultError: no values, a NaN, lengths differ, or fewer than two pictures.
+        ResultError: no values, a NaN, lengths differ, or fewer than two images.
     """
-    draws = means_over_pictures(values, pictures, resampling).draws
+    draws = means_over_images(values, images, resampling).draws
     return draws[:, 0] if np.ndim(values) == 1 else draws

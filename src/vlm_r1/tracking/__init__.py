@@ -10,14 +10,14 @@ telemetry is off. docs/tracking.md shows the views.
 
 from vlm_r1.tracking.evaluations import rebuild, track_evaluation, track_report
 from vlm_r1.tracking.live_logging import method_run
-from vlm_r1.tracking.runs import configure, later, pipeline_run_id, read_contract
+from vlm_r1.tracking.runs import best_effort, configure, pipeline_run_id, read_contract
 from vlm_r1.tracking.samples import draw_sample
 from vlm_r1.tracking.trainings import track_training
 
 __all__ = [
+    "best_effort",
     "configure",
     "draw_sample",
-    "later",
     "method_run",
     "pipeline_run_id",
     "read_contract",

@@ -16,12 +16,12 @@ from vlm_r1.rec.results import read_results
 from vlm_r1.tracking.runs import (
     DIGEST_CHARACTERS,
     as_yaml,
-    branch_of,
     configure,
     dataset_input,
     metrics_of,
     pipeline_run_id,
     read_contract,
+    run_context,
 )
 from vlm_r1.tracking.trainings import track_training
 
@@ -46,27 +46,27 @@ def track_evaluation(
         ModelError: the results were measured on other checkpoints than those in models/.
         ResultError: a result file is missing or broken.
     """
-    branch = branch_of(root, params, read_contract(root, params, method, seed), method)
+    context = run_context(root, params, read_contract(root, params, method, seed), method)
     units = [
-        (dataset, read_results(root / paths.result_file(branch.name, dataset, step)))
+        (dataset, read_results(root / paths.result_file(context.name, dataset, step)))
         for dataset in params.evaluated_datasets
         for step in params.train.step_grid
     ]
     digests = {result.meta["step"]: result.meta["checkpoint_digest"] for _, result in units}
-    recorded = branch.find_recorded(digests)
+    recorded = context.find_recorded(digests)
     if recorded is None:
-        track_training(root, params, branch.contract, method)
-        recorded = branch.find_recorded(digests)
+        track_training(root, params, context.contract, method)
+        recorded = context.find_recorded(digests)
     if recorded is None:
-        raise _other_checkpoints(branch.name)
+        raise _other_checkpoints(context.name)
     run_id, models = recorded
     metrics = [metric for unit in units for metric in _unit_metrics(*unit, models)]
     fresh = [metric for metric in metrics if not _is_logged(metric, models)]
     if fresh:
         digest_of = {dataset: result.meta["records_digest"] for dataset, result in units}
         inputs = [dataset_input(name, digest, "evaluation") for name, digest in digest_of.items()]
-        branch.client.log_inputs(run_id, inputs)
-        branch.client.log_batch(run_id, metrics=fresh)
+        context.client.log_inputs(run_id, inputs)
+        context.client.log_batch(run_id, metrics=fresh)
     return {step: model.model_id for step, model in models.items()}
 
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from vlm_r1.config import Params
 from vlm_r1.rec.contract import TrainingContract
 from vlm_r1.tracking.runs import (
-    Branch,
-    branch_of,
+    RunContext,
+    best_effort,
     create_child,
-    later,
     log_lines,
     pipeline_run_id,
+    run_context,
 )
 
 if TYPE_CHECKING:
@@ -96,31 +96,31 @@ def method_run(
     """
     begun = None
     if int(os.environ.get("RANK", "0")) == 0:
-        begun = later(_begin, root, params, contract, method)
+        begun = best_effort(_begin, root, params, contract, method)
     if begun is None:
         yield LiveRun()
         return
-    branch, live = begun
+    context, live = begun
     try:
         yield live
     except BaseException:
         live.end()
-        later(_terminate, branch, live.run_id, "FAILED")
+        best_effort(_terminate, context, live.run_id, "FAILED")
         raise
-    later(_terminate, branch, live.run_id, "FINISHED" if live.end() else "KILLED")
+    best_effort(_terminate, context, live.run_id, "FINISHED" if live.end() else "KILLED")
 
 
 def _begin(
     root: Path, params: Params, contract: TrainingContract, method: str
-) -> tuple[Branch, LiveRun]:
-    branch = branch_of(root, params, contract, method)
+) -> tuple[RunContext, LiveRun]:
+    context = run_context(root, params, contract, method)
     parent_id = pipeline_run_id(root, params, contract)
-    branch.client.update_run(parent_id, status="RUNNING")
-    return branch, LiveRun(branch.client, create_child(branch, parent_id))
+    context.client.update_run(parent_id, status="RUNNING")
+    return context, LiveRun(context.client, create_child(context, parent_id))
 
 
-def _terminate(branch: Branch, run_id: str, status: str) -> None:
-    branch.client.set_terminated(run_id, status)
+def _terminate(context: RunContext, run_id: str, status: str) -> None:
+    context.client.set_terminated(run_id, status)
     if status == "FAILED":
-        parent_id = pipeline_run_id(branch.root, branch.params, branch.contract)
-        branch.client.set_terminated(parent_id, status)
+        parent_id = pipeline_run_id(context.root, context.params, context.contract)
+        context.client.set_terminated(parent_id, status)

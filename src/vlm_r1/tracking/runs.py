@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Branch:
+class RunContext:
     """One training run's branch of the run tree: where it is in MLflow, which files it shows."""
 
     client: "MlflowClient"
@@ -82,10 +82,12 @@ class Branch:
         return None
 
 
-def branch_of(root: Path, params: Params, contract: TrainingContract, method: str) -> Branch:
+def run_context(root: Path, params: Params, contract: TrainingContract, method: str) -> RunContext:
     """The branch of `method` under this contract."""
     client = configure(root)
-    return Branch(client, experiment_id_of(client, root, params), root, params, contract, method)
+    return RunContext(
+        client, experiment_id_of(client, root, params), root, params, contract, method
+    )
 
 
 def configure(root: Path) -> "MlflowClient":
@@ -109,7 +111,7 @@ def configure(root: Path) -> "MlflowClient":
     return mlflow.MlflowClient()
 
 
-def later(record: Callable, *arguments: Any) -> Any:
+def best_effort(record: Callable, *arguments: Any) -> Any:
     """What `record(*arguments)` returns; None, and a warning, if MLflow fails.
 
     MLflow is a view of the files: an error there must not cost a training or an evaluation.
@@ -144,22 +146,22 @@ def pipeline_run_id(root: Path, params: Params, contract: TrainingContract) -> s
     return run_id
 
 
-def create_child(branch: Branch, parent_id: str) -> str:
+def create_child(context: RunContext, parent_id: str) -> str:
     """A new, running child run that tells what shapes its training; returns its id.
 
     A child that still runs for the same folder has lost its process, and is marked KILLED.
     """
-    folder = f"{socket.gethostname()}:{branch.files.resolve()}"
-    for run in branch.runs():
+    folder = f"{socket.gethostname()}:{context.files.resolve()}"
+    for run in context.runs():
         if run.info.status == "RUNNING" and run.data.tags.get(FOLDER) == folder:
-            branch.client.set_terminated(run.info.run_id, "KILLED")
-    tags = {KIND: "method", METHOD: branch.method, CONTRACT: branch.contract.digest}
-    run_id = branch.client.create_run(
-        branch.experiment_id,
-        run_name=branch.name,
+            context.client.set_terminated(run.info.run_id, "KILLED")
+    tags = {KIND: "method", METHOD: context.method, CONTRACT: context.contract.digest}
+    run_id = context.client.create_run(
+        context.experiment_id,
+        run_name=context.name,
         tags={**tags, FOLDER: folder, "mlflow.parentRunId": parent_id},
     ).info.run_id
-    _describe_method(branch, run_id)
+    _describe_method(context, run_id)
     return run_id
 
 
@@ -182,11 +184,11 @@ def log_lines(client: "MlflowClient", run_id: str, lines: list[dict[str, Any]]) 
         client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_CALL])
 
 
-def _describe_method(branch: Branch, run_id: str) -> None:
+def _describe_method(context: RunContext, run_id: str) -> None:
     """What shaped a training: its sections of params.yaml, the contract, the training records."""
-    client, contract = branch.client, branch.contract
-    params = branch.params.sown(contract.seed)
-    shaping = {"experiment", "task", "train", branch.method}
+    client, contract = context.client, context.contract
+    params = context.params.with_seed(contract.seed)
+    shaping = {"experiment", "task", "train", context.method}
     log_params(client, run_id, params.model_dump(include=shaping))
     client.log_text(run_id, as_yaml(params), "params.yaml")
     client.log_dict(run_id, contract.model_dump(), "contract.json")

@@ -1,4 +1,4 @@
-"""The sampled completions of a training as one table with pictures."""
+"""The sampled completions of a training as one table with images."""
 
 import json
 import logging
@@ -9,54 +9,54 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from vlm_r1 import paths
-from vlm_r1.data.images import open_picture
-from vlm_r1.tracking.runs import Branch
+from vlm_r1.data.images import open_image
+from vlm_r1.tracking.runs import RunContext
 
 SAMPLES_PER_STEP = 16  # rows shown; the files keep all (2 records, 8 completions each)
-PICTURE_PX = 256  # longer side of a picture in the table of samples
+IMAGE_PX = 256  # longer side of an image in the table of samples
 TRUE_COLOR, ANSWER_COLOR = "lime", "red"
 
 logger = logging.getLogger(__name__)
 
 
-def log_samples(branch: Branch, run_id: str) -> None:
+def log_samples(context: RunContext, run_id: str) -> None:
     """The first completions of every sampled step as one table, `samples.json`.
 
-    It has pictures if they are all there: MLflow takes no column with a gap.
+    It has images if they are all there: MLflow takes no column with a gap.
     """
     import mlflow
 
     rows = [
         {"step": paths.step_of(file), **sample}
-        for file in sorted((branch.files / "samples").glob("step-*.json"), key=paths.step_of)
+        for file in sorted((context.files / "samples").glob("step-*.json"), key=paths.step_of)
         for sample in json.loads(file.read_text(encoding="utf-8"))[:SAMPLES_PER_STEP]
     ]
     if not rows:
         return
     table = pd.DataFrame(rows)
-    pictures = [branch.root / row["image"] for row in rows]
-    missing = [path for path in pictures if not path.is_file()]
+    images = [context.root / row["image"] for row in rows]
+    missing = [path for path in images if not path.is_file()]
     if missing:
-        logger.warning("%d pictures are gone (%s): samples without", len(missing), missing[0])
+        logger.warning("%d images are gone (%s): samples without", len(missing), missing[0])
     else:
         drawn = [
             mlflow.Image(draw_sample(path, row["true_box"], row["box"]))
-            for path, row in zip(pictures, rows, strict=True)
+            for path, row in zip(images, rows, strict=True)
         ]
-        table.insert(1, "picture", drawn)
-    branch.client.log_table(run_id, table, "samples.json")
+        table.insert(1, "image", drawn)
+    context.client.log_table(run_id, table, "samples.json")
 
 
 def draw_sample(path: Path, true_box_px: list[float], box_px: list[float] | None) -> Image.Image:
-    """The picture, small, with its true box (green) and the answered one (red; xyxy), if any."""
-    picture = open_picture(path)
-    width_px = max(1, max(picture.size) // 100)
-    canvas = ImageDraw.Draw(picture)
+    """The image, small, with its true box (green) and the answered one (red; xyxy), if any."""
+    image = open_image(path)
+    width_px = max(1, max(image.size) // 100)
+    canvas = ImageDraw.Draw(image)
     for box, color in ((true_box_px, TRUE_COLOR), (box_px, ANSWER_COLOR)):
         if box is not None:
             # A model may answer reversed or far-off corners, which PIL refuses.
-            corners = np.clip(np.reshape(box, (2, 2)), 0, picture.size)
+            corners = np.clip(np.reshape(box, (2, 2)), 0, image.size)
             drawn = *corners.min(axis=0), *corners.max(axis=0)
             canvas.rectangle(drawn, outline=color, width=width_px)
-    picture.thumbnail((PICTURE_PX, PICTURE_PX))
-    return picture
+    image.thumbnail((IMAGE_PX, IMAGE_PX))
+    return image

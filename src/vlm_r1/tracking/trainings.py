@@ -10,12 +10,12 @@ from vlm_r1.rec.contract import TrainingContract, read_terms, require_equal
 from vlm_r1.tracking.runs import (
     CONTRACT,
     METHOD,
-    Branch,
-    branch_of,
+    RunContext,
     create_child,
     log_lines,
     metrics_of,
     pipeline_run_id,
+    run_context,
 )
 from vlm_r1.tracking.samples import log_samples
 
@@ -30,63 +30,63 @@ def track_training(root: Path, params: Params, contract: TrainingContract, metho
         ModelError: a checkpoint of the step grid is missing.
         ContractError: a checkpoint was trained under another contract.
     """
-    branch = branch_of(root, params, contract, method)
-    digests = _checkpoint_digests(branch)
-    recorded = branch.find_recorded(digests)
+    context = run_context(root, params, contract, method)
+    digests = _checkpoint_digests(context)
+    recorded = context.find_recorded(digests)
     if recorded is not None:
         return recorded[0]
-    run_id = branch.just_ended() or _replay(branch)
-    _log_cost(branch, run_id)
-    log_samples(branch, run_id)
-    _create_models(branch, run_id, digests)
+    run_id = context.just_ended() or _replay(context)
+    _log_cost(context, run_id)
+    log_samples(context, run_id)
+    _create_models(context, run_id, digests)
     return run_id
 
 
-def _checkpoint_digests(branch: Branch) -> dict[int, str]:
-    root, contract = branch.root, branch.contract
+def _checkpoint_digests(context: RunContext) -> dict[int, str]:
+    root, contract = context.root, context.contract
     digests = {0: contract.base_digest}
     for step in contract.step_grid[1:]:
-        folder = paths.checkpoint_dir(branch.name, step)
+        folder = paths.checkpoint_dir(context.name, step)
         trained_under = read_terms(root, folder)
         require_equal({"this pipeline": contract.model_dump(), str(folder): trained_under})
         digests[step] = checkpoint_digest(root / folder)
     return digests
 
 
-def _create_models(branch: Branch, run_id: str, digests: dict[int, str]) -> None:
+def _create_models(context: RunContext, run_id: str, digests: dict[int, str]) -> None:
     """One LoggedModel per checkpoint; the weights stay where they are."""
     import mlflow
     from mlflow.entities import LoggedModelOutput
 
-    method, run, outputs = branch.method, branch.name, []
+    method, run, outputs = context.method, context.name, []
     for step, digest in digests.items():
-        base = branch.params.task.base_model
+        base = context.params.task.base_model
         where = paths.checkpoint_dir(run, step).as_posix() if step else base
         model = mlflow.create_external_model(
             name=f"{run}-step-{step}",
             source_run_id=run_id,
-            experiment_id=branch.experiment_id,
+            experiment_id=context.experiment_id,
             model_type="checkpoint",
             params={"method": method, "step": str(step), "checkpoint": where, "digest": digest},
-            tags={METHOD: method, CONTRACT: branch.contract.digest},
+            tags={METHOD: method, CONTRACT: context.contract.digest},
         )
         outputs.append(LoggedModelOutput(model.model_id, step))
-    branch.client.log_outputs(run_id, outputs)
+    context.client.log_outputs(run_id, outputs)
 
 
-def _replay(branch: Branch) -> str:
+def _replay(context: RunContext) -> str:
     """A new child run with what training_log.jsonl says; returns its id."""
-    parent_id = pipeline_run_id(branch.root, branch.params, branch.contract)
-    run_id = create_child(branch, parent_id)
-    file = branch.files / "training_log.jsonl"
+    parent_id = pipeline_run_id(context.root, context.params, context.contract)
+    run_id = create_child(context, parent_id)
+    file = context.files / "training_log.jsonl"
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    log_lines(branch.client, run_id, lines)
-    branch.client.set_tag(run_id, "vlm_r1.replayed_from", file.name)
-    branch.client.set_terminated(run_id, "FINISHED")
+    log_lines(context.client, run_id, lines)
+    context.client.set_tag(run_id, "vlm_r1.replayed_from", file.name)
+    context.client.set_terminated(run_id, "FINISHED")
     return run_id
 
 
-def _log_cost(branch: Branch, run_id: str) -> None:
-    cost = json.loads((branch.files / "cost.json").read_text(encoding="utf-8"))
+def _log_cost(context: RunContext, run_id: str) -> None:
+    cost = json.loads((context.files / "cost.json").read_text(encoding="utf-8"))
     numbers = {f"cost/{key}": value for key, value in cost.items() if key != "method"}
-    branch.client.log_batch(run_id, metrics=metrics_of(numbers, branch.contract.step_grid[-1]))
+    context.client.log_batch(run_id, metrics=metrics_of(numbers, context.contract.step_grid[-1]))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from vlm_r1.config import Params
-from vlm_r1.data.images import open_picture
+from vlm_r1.data.images import open_image
 from vlm_r1.data.records import BOX
 from vlm_r1.models.families import QWEN2_5_VL, Family
 from vlm_r1.rec import prompts
@@ -32,7 +32,7 @@ def sft_rows(
 
     Args:
         records: in training order; boxes in original pixels.
-        images: the folder the records' pictures are relative to.
+        images: the folder the records' images are relative to.
     """
     columns = _shared_columns(records, images, params, params.task.prompts.sft)
     spoken = _spoken_boxes(records, params, family)
@@ -68,18 +68,18 @@ def _shared_columns(records: pd.DataFrame, images: Path, params: Params, templat
 
 
 def _with_images(columns: dict) -> datasets.Dataset:
-    """Pictures stay paths until a row is read: COCO does not fit in memory.
+    """Images stay paths until a row is read: COCO does not fit in memory.
 
     `datasets.Image` would open them in its own way (alpha dropped, 16 bits clipped).
     """
-    return datasets.Dataset.from_dict(columns).with_transform(_with_open_pictures)
+    return datasets.Dataset.from_dict(columns).with_transform(_with_open_images)
 
 
-def _with_open_pictures(rows: dict) -> dict:
-    """Rows, or some of their columns, with each picture as `open_picture` loads it."""
+def _with_open_images(rows: dict) -> dict:
+    """Rows, or some of their columns, with each image as `open_image` loads it."""
     if "image" not in rows:
         return rows
-    return rows | {"image": [open_picture(Path(file)) for file in rows["image"]]}
+    return rows | {"image": [open_image(Path(file)) for file in rows["image"]]}
 
 
 def _input_sizes(records: pd.DataFrame, params: Params, family: Family) -> np.ndarray:
@@ -89,10 +89,12 @@ def _input_sizes(records: pd.DataFrame, params: Params, family: Family) -> np.nd
 
 
 def _spoken_boxes(records: pd.DataFrame, params: Params, family: Family) -> list[tuple]:
-    """Boxes as the model should say them, in the task's frame: whole numbers, or thousandths."""
+    """Boxes as the model should say them, in the task's coordinate space: whole numbers, or thousandths."""
     boxes = records[BOX].to_numpy(dtype=float)
     sizes = records[["height", "width"]].to_numpy()
-    spoken = from_original(boxes, params.task.frame, sizes, _input_sizes(records, params, family))
-    if params.task.frame == "unit":
+    spoken = from_original(
+        boxes, params.task.coordinate_space, sizes, _input_sizes(records, params, family)
+    )
+    if params.task.coordinate_space == "unit":
         return [tuple(row) for row in np.round(spoken, 3).tolist()]
     return [tuple(row) for row in np.round(spoken).astype(int).tolist()]

@@ -34,7 +34,8 @@ class RewardFunctions:
     `rewards/<name>/none_rate`, the share that a reward could not judge.
 
     Args:
-        params: `grpo.rewards` names and weighs them, `task.frame` says how answers are read.
+        params: `grpo.rewards` names and weighs them, `task.coordinate_space` says how answers are
+            read.
         samples: folder for `step-<n>.json`, one table every `grpo.sample_every` steps.
         root: the project's root, which files of own rewards are relative to.
 
@@ -43,7 +44,7 @@ class RewardFunctions:
     """
 
     def __init__(self, params: Params, samples: Path, root: Path) -> None:
-        self._frame = params.task.frame
+        self._space = params.task.coordinate_space
         self._sample_every = params.grpo.sample_every
         self._samples = samples
         self._keys = _by_name(params.grpo.rewards)
@@ -101,7 +102,7 @@ class RewardFunctions:
         return Batch(
             texts=[completion[-1]["content"] for completion in sent["completions"]],
             truths=[[box] for box in sent["true_box"]],
-            frame=self._frame,
+            coordinate_space=self._space,
             image_sizes=sent["image_size"],
             input_sizes=sent["input_size"],
         )

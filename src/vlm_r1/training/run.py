@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer
 from trl import GRPOConfig, SFTConfig
 
 from vlm_r1.config import Params, Task
-from vlm_r1.data.images import open_picture
+from vlm_r1.data.images import open_image
 from vlm_r1.models.families import family_of
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.models.trainable import freeze, lora_config
@@ -26,7 +26,7 @@ from vlm_r1.training.dataset import grpo_rows, sft_rows, training_order
 from vlm_r1.training.flops import estimate_flops, size_of
 from vlm_r1.training.health import HealthMonitor
 from vlm_r1.training.reward_functions import RewardFunctions
-from vlm_r1.training.trainers import Grpo, Sft
+from vlm_r1.training.trainers import ResumableGRPOTrainer, ResumableSFTTrainer
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TrainingJob:
 
     Attributes:
         records: the training records, in the file's order.
-        images: the folder their pictures are relative to.
+        images: the folder their images are relative to.
         output: where checkpoints and logs are written.
         root: the project's root, which paths in params are relative to.
         listener: is handed every line of the log as it is written.
@@ -129,7 +129,7 @@ def _build_trainer(
         "peft_config": lora and lora_config(model, family, lora),
     }
     if job.method == "sft":
-        trainer = Sft(
+        trainer = ResumableSFTTrainer(
             weights_task,
             args=arguments,
             train_dataset=sft_rows(records, job.images, params, family),
@@ -139,7 +139,7 @@ def _build_trainer(
         # processes. Qwen2.5-VL's class says that its forward cannot do that; TRL's own loss can.
         trainer.model_accepts_loss_kwargs = True
     else:
-        trainer = Grpo(
+        trainer = ResumableGRPOTrainer(
             weights_task,
             reward_funcs=rewards.as_list(),
             args=arguments,
@@ -155,7 +155,7 @@ def _sample(job: TrainingJob) -> Sample:
     """The first record as the method asks it."""
     first, template = job.records.iloc[0], getattr(job.params.task.prompts, job.method)
     text = prompts.ask(template, prompts.question_for(first["expression"]))
-    return Sample(open_picture(job.images / first["image"]), text)
+    return Sample(open_image(job.images / first["image"]), text)
 
 
 def _weights_task(params: Params) -> Task:

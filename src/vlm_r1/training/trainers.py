@@ -29,7 +29,7 @@ class _OpensCheckpoints:
             self.model.load_state_dict(saved.state_dict())
 
 
-class Sft(_OpensCheckpoints, SFTTrainer):
+class ResumableSFTTrainer(_OpensCheckpoints, SFTTrainer):
     """Supervised fine-tuning that also goes on counting its tokens, which TRL begins at 0."""
 
     def train(self, resume_from_checkpoint: str | None = None) -> Any:
@@ -40,5 +40,5 @@ class Sft(_OpensCheckpoints, SFTTrainer):
         return super().train(resume_from_checkpoint=resume_from_checkpoint)
 
 
-class Grpo(_OpensCheckpoints, GRPOTrainer):
+class ResumableGRPOTrainer(_OpensCheckpoints, GRPOTrainer):
     """Group relative policy optimization."""

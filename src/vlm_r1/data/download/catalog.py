@@ -31,7 +31,7 @@ class Source(BaseModel):
     path: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     size_bytes: Annotated[int, Field(ge=1)] | None = None
-    licence: str
+    license: str
     note: str
 
     @property
@@ -50,7 +50,7 @@ class Source(BaseModel):
 
 
 UNKNOWN = "none stated (Hugging Face: unknown)"
-COCO = "annotations CC BY 4.0; each photo under its Flickr licence"
+COCO = "annotations CC BY 4.0; each photo under its Flickr license"
 REFER = "Apache-2.0 (lichengunc/refer)"
 
 SOURCES = (
@@ -60,7 +60,7 @@ SOURCES = (
         path="train2014.zip",
         sha256="ede4087e640bddba550e090eae701092534b554b42b05ac33f0300b984b31775",
         size_bytes=13_510_573_713,
-        licence=COCO,
+        license=COCO,
         note="COCO train2014, 82,783 photos; also http://images.cocodataset.org/zips/train2014.zip."
         " SHA-256 from a third party's evaluator of VLM-R1",
     ),
@@ -68,22 +68,22 @@ SOURCES = (
         name="rec_jsons_processed",
         base=HUB,
         path="rec_jsons_processed.zip",
-        licence=UNKNOWN,
+        license=UNKNOWN,
         note="VLM-R1's records: RefCOCO/+/g train and val, RefGTA subsample, LISA test",
     ),
     Source(
         name="refgta",
         base=HUB,
         path="refgta.zip",
-        licence="GTA V pictures: non-commercial and research use only",
-        note="the pictures of VLM-R1's RefGTA subsample (502 PNG, as a third party counted)",
+        license="GTA V images: non-commercial and research use only",
+        note="the images of VLM-R1's RefGTA subsample (502 PNG, as a third party counted)",
     ),
     Source(
         name="lisa_test",
         base=HUB,
         path="lisa_test.zip",
         sha256="16567839c5660c4f85bca14b1303943405bea95d8c730eb506f31a9b851e785c",
-        licence=UNKNOWN,
+        license=UNKNOWN,
         note="779 photos of LISA's ReasonSeg test. VLM-R1's README names lisa-test.zip, which was"
         " reported dead (issue 295). SHA-256 from a third party's evaluator",
     ),
@@ -91,7 +91,7 @@ SOURCES = (
         name="mllm_rec_json",
         base=HUB,
         path="sft_related/mllm_rec_json.json",
-        licence=UNKNOWN,
+        license=UNKNOWN,
         note="VLM-R1's rows for SFT with LLaMA-Factory (321,308); no archive, so never unpacked."
         " Address by the folder's name, unverified",
     ),
@@ -99,7 +99,7 @@ SOURCES = (
         name="rec_jsons_internvl",
         base=HUB,
         path="rec_jsons_internvl.zip",
-        licence=UNKNOWN,
+        license=UNKNOWN,
         note="the same records with boxes in 0-1000, for InternVL",
     ),
     Source(
@@ -108,7 +108,7 @@ SOURCES = (
         path="refcoco.zip",
         sha256="7f924bb7ed8dc4568058e4ff626281918d56e5206f4c868c5a80f088f38c8bf0",
         size_bytes=53_993_993,
-        licence=REFER,
+        license=REFER,
         note="original annotations, splits unc and google. Archived copy: the server is gone (refer"
         " issue 14). Size and SHA-256 from third parties that agree",
     ),
@@ -118,7 +118,7 @@ SOURCES = (
         path="refcoco+.zip",
         sha256="5f1238112d63199e68da54a28f201471909b21ded7ed79a57d51b4c1443c6b45",
         size_bytes=45_613_210,
-        licence=REFER,
+        license=REFER,
         note="RefCOCO+, split unc; else as refer_refcoco",
     ),
     Source(
@@ -127,7 +127,7 @@ SOURCES = (
         path="refcocog.zip",
         sha256="3d1f7e5b2ff2205940bf59de55f861f5f2cc1403fb980669933a7f9af1aa8211",
         size_bytes=56_712_951,
-        licence=REFER,
+        license=REFER,
         note="RefCOCOg, splits umd and google; else as refer_refcoco",
     ),
 )
@@ -161,7 +161,7 @@ def _paragraph(source: Source) -> str:
         "": f"{source.name}  ({size})",
         "address": source.url(),
         "sha256": source.sha256 or "unknown: recorded when first fetched",
-        "licence": source.licence,
+        "license": source.license,
         "note": source.note,
     }
     return "\n".join(f"  {key:<9}{text}" if key else text for key, text in lines.items())

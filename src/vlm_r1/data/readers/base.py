@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from vlm_r1.data.images import picture_size
+from vlm_r1.data.images import read_image_size
 from vlm_r1.data.records import BOX, COLUMNS, DTYPES
 from vlm_r1.errors import DataError
 
@@ -31,7 +31,7 @@ class Source:
         dataset: name of the dataset; None: as the rows say, else the file's stem.
         split: which of the file's splits to read (None: all), or what to call rows without one.
         role: what to call rows without a split if `split` does not say.
-        images: folder of the pictures, for the sizes that the rows lack.
+        images: folder of the images, for the sizes that the rows lack.
         seed: of a random sample.
         prefix: what record ids begin with; None: the dataset.
     """
@@ -134,7 +134,7 @@ def record_id(prefix: str, row_id: int | str | None, number: int) -> str:
 
 
 def _with_sizes(frame: pd.DataFrame, images: Path | None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Sizes that rows lack, from the pictures' headers; rows for which there is none set apart."""
+    """Sizes that rows lack, from the images' headers; rows for which there is none set apart."""
     sizes = frame[["height", "width"]].to_numpy(dtype=np.float64, copy=True)  # NaN: unknown
     lacking = np.flatnonzero(np.isnan(sizes).any(axis=1))
     known = {name: _header_size(images, name) for name in frame["image"].iloc[lacking].unique()}
@@ -152,13 +152,13 @@ def _with_sizes(frame: pd.DataFrame, images: Path | None) -> tuple[pd.DataFrame,
 
 
 def _header_size(images: Path | None, name: str) -> tuple[int, int] | str:
-    """(height, width) of a picture, or why it is not known."""
+    """(height, width) of an image, or why it is not known."""
     if images is None:
-        return "no width and height, and no picture folder to read them from"
+        return "no width and height, and no image folder to read them from"
     try:
-        return picture_size(images / name)
+        return read_image_size(images / name)
     except DataError as error:
-        return f"no width and height, and none from the picture: {error.got}"
+        return f"no width and height, and none from the image: {error.got}"
 
 
 def corners(x: float, y: float, width: float, height: float) -> list[float]:
@@ -166,8 +166,8 @@ def corners(x: float, y: float, width: float, height: float) -> list[float]:
     return [x, y, round(x + width, DECIMALS), round(y + height, DECIMALS)]
 
 
-def picture_path(image: str) -> str:
-    """`image` if it stays inside the picture folder.
+def image_path(image: str) -> str:
+    """`image` if it stays inside the image folder.
 
     Raises:
         ValueError: it is empty, absolute, or climbs.
@@ -175,7 +175,7 @@ def picture_path(image: str) -> str:
     parts = image.replace("\\", "/").split("/")
     if not image or image[0] in "/\\" or ".." in parts or "\0" in image:
         raise ValueError(
-            f"image: {image[:SHOWN_CHARACTERS]!r}: need a path relative to the dataset's picture"
+            f"image: {image[:SHOWN_CHARACTERS]!r}: need a path relative to the dataset's image"
             " folder, and inside it"
         )
     return image

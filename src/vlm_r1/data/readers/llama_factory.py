@@ -1,4 +1,4 @@
-"""SFT rows as LLaMA-Factory reads them (VLM-R1's mllm_rec_json.json): messages and one picture."""
+"""SFT rows as LLaMA-Factory reads them (VLM-R1's mllm_rec_json.json): messages and one image."""
 
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -7,7 +7,7 @@ from typing import Annotated, Any, NotRequired
 from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
-from vlm_r1.data.readers.base import Found, Reading, Source, collect, picture_path
+from vlm_r1.data.readers.base import Found, Reading, Source, collect, image_path
 from vlm_r1.data.readers.conversations import bare_expression, box_in_answer
 from vlm_r1.data.readers.json_rows import read_rows
 
@@ -29,7 +29,7 @@ _ROW = TypeAdapter(_Row)
 
 
 def read_llama_factory(source: Source) -> Reading:
-    """Rows of a .json array or of .jsonl lines; sizes come from the pictures' headers.
+    """Rows of a .json array or of .jsonl lines; sizes come from the images' headers.
 
     Raises:
         DataError: the file is missing, broken, empty, or no array.
@@ -42,13 +42,12 @@ def _parse_row(row: Any, images: Path | None) -> list[Found]:
     known = _ROW.validate_python(row)
     if len(known["images"]) != 1:
         raise ValueError(
-            f"images: {len(known['images'])} pictures {known['images']}; only rows of one can be"
-            " read"
+            f"images: {len(known['images'])} images {known['images']}; only rows of one can be read"
         )
     question, answer = known["messages"]
     return [
         Found(
-            image=picture_path(relative_name(known["images"][0], images)),
+            image=image_path(relative_name(known["images"][0], images)),
             expression=bare_expression(question["content"]),
             box=box_in_answer(answer["content"]),
             id=known.get("id"),
@@ -57,7 +56,7 @@ def _parse_row(row: Any, images: Path | None) -> list[Found]:
 
 
 def relative_name(image: str, images: Path | None) -> str:
-    """A picture's name under the folder `images`.
+    """An image's name under the folder `images`.
 
     A relative path is taken as it is, one that lies in the folder is shortened. Of any other
     absolute path, as the authors' /data/shz/dataset/coco/train2014/x.jpg, folder and file stay:

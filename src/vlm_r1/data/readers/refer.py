@@ -1,7 +1,7 @@
 """Sets of the REFER API: `refs(<split by>).p` beside `instances.json` (RefCOCO/+/g, RefGTA).
 
 Layouts: github.com/lichengunc/refer, and github.com/mikittt/easy-to-understand-REG (refer2).
-A picture's name is taken from the images table: refs carry one with an annotation's number in it.
+An image's name is taken from the images table: refs carry one with an annotation's number in it.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from vlm_r1.data.readers.base import (
     collect,
     corners,
     fault_of,
-    picture_path,
+    image_path,
     unusable,
 )
 from vlm_r1.data.readers.conversations import Box
@@ -100,7 +100,7 @@ def _parse_ref(
         raise ValueError(f"image_id: {annotation['image_id']} is not in instances.json")
     return [
         Found(
-            image=picture_path(image["file_name"]),
+            image=image_path(image["file_name"]),
             expression=sentence["sent"],
             box=corners(*annotation["bbox"]),
             width=image["width"],

@@ -14,7 +14,7 @@ from vlm_r1.data.readers.base import (
     Source,
     collect,
     corners,
-    picture_path,
+    image_path,
     unusable,
 )
 from vlm_r1.data.records import COLUMNS, read_records
@@ -22,7 +22,7 @@ from vlm_r1.data.records import COLUMNS, read_records
 CORNERS, SIDES = ("x1", "y1", "x2", "y2"), ("x", "y", "w", "h")
 NEED = (
     "a table with the columns image, expression, and x1 y1 x2 y2 or x y w h; width and height of "
-    "the picture, id and split if you have them"
+    "the image, id and split if you have them"
 )
 
 
@@ -128,7 +128,7 @@ def _parse_row(row: dict[str, Any]) -> list[Found]:
     known = _Row.model_validate(row)
     return [
         Found(
-            image=picture_path(known.image),
+            image=image_path(known.image),
             expression=known.expression,
             box=known.box,
             width=known.width,
@@ -143,7 +143,7 @@ def _parse_record(row: dict[str, Any]) -> list[Found]:
     checked = _Row.model_validate({k: row[k] for k in COLUMNS if k in _Row.model_fields})
     return [
         Found(
-            image=picture_path(checked.image),
+            image=image_path(checked.image),
             expression=checked.expression,
             box=checked.box,
             width=checked.width,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, NotRequired
 from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
-from vlm_r1.data.readers.base import Found, Reading, Source, collect, picture_path
+from vlm_r1.data.readers.base import Found, Reading, Source, collect, image_path
 from vlm_r1.data.readers.conversations import Box, bare_expression, box_in_answer
 from vlm_r1.data.readers.json_rows import read_rows
 
@@ -57,9 +57,9 @@ def parse_row(row: Any) -> list[Found]:
     """One VLM-R1 row.
 
     Raises:
-        ValueError: a key is missing or wrong, or the row is about several pictures.
+        ValueError: a key is missing or wrong, or the row is about several images.
     """
-    row = _about_one_picture(row)
+    row = _about_one_image(row)
     if isinstance(row, dict) and "conversations" in row:
         known = _TALK.validate_python(row)
         question, answer = known["conversations"]
@@ -69,7 +69,7 @@ def parse_row(row: Any) -> list[Found]:
         known = _SOLUTION.validate_python(row)
         box = known["solution"]
     found = Found(
-        image=picture_path(known["image"]),
+        image=image_path(known["image"]),
         expression=_expression(known),
         box=box,
         width=known.get("width"),
@@ -83,13 +83,13 @@ def parse_row(row: Any) -> list[Found]:
     return [found]
 
 
-def _about_one_picture(row: Any) -> Any:
-    """The row with a list of one picture taken out of its list."""
+def _about_one_image(row: Any) -> Any:
+    """The row with a list of one image taken out of its list."""
     if not isinstance(row, dict) or not isinstance(row.get("image"), list):
         return row
     names = row["image"]
     if len(names) != 1:
-        raise ValueError(f"image: {len(names)} pictures {names}; only rows of one can be read")
+        raise ValueError(f"image: {len(names)} images {names}; only rows of one can be read")
     return row | {"image": names[0]}
 
 

@@ -1,4 +1,4 @@
-"""Splits of the drawn worlds, written as the real sets are: pictures and VLM-R1 records."""
+"""Splits of the drawn worlds, written as the real sets are: images and VLM-R1 records."""
 
 import json
 import math
@@ -31,7 +31,7 @@ def sample_split(split: str, drawn: DrawnSplit, seed: int) -> list[Page]:
     """The pages of one split; its random stream depends on the seed and the split's name only."""
     rng = np.random.default_rng([seed, zlib.crc32(split.encode())])
     world = WORLDS[drawn.world]
-    return [_sample_page(world, drawn.phrases_per_picture, rng) for _ in range(drawn.pictures)]
+    return [_sample_page(world, drawn.phrases_per_image, rng) for _ in range(drawn.images)]
 
 
 def _sample_page(world: World, wanted: int, rng: np.random.Generator) -> Page:
@@ -45,10 +45,10 @@ def _sample_page(world: World, wanted: int, rng: np.random.Generator) -> Page:
         if len(phrases) == wanted:
             return Page(scene, phrases)
     raise ConfigError(
-        got=f"phrases_per_picture {wanted} in the world {world.name!r}",
+        got=f"phrases_per_image {wanted} in the world {world.name!r}",
         need=f"no more than a scene can be described by (here {len(phrases)} were found)",
-        because="two equal phrases for one picture would be one record twice",
-        do="lower draw.<split>.phrases_per_picture and raise draw.<split>.pictures",
+        because="two equal phrases for one image would be one record twice",
+        do="lower draw.<split>.phrases_per_image and raise draw.<split>.images",
     )
 
 
@@ -56,7 +56,7 @@ def require_no_shared_scene(splits: dict[str, list[Page]]) -> None:
     """Splits must not repeat each other's scenes, however these are decorated.
 
     Raises:
-        ConfigError: names both splits and both pictures.
+        ConfigError: names both splits and both images.
     """
     seen: dict[tuple, tuple[str, int]] = {}
     for split, pages in splits.items():
@@ -65,8 +65,8 @@ def require_no_shared_scene(splits: dict[str, list[Page]]) -> None:
             first_split, first_number = seen.setdefault(layout, (split, number))
             if first_split != split:
                 raise ConfigError(
-                    got=f"one scene in {first_split} (picture {first_number}) and in {split}"
-                    f" (picture {number})",
+                    got=f"one scene in {first_split} (image {first_number}) and in {split}"
+                    f" (image {number})",
                     need="splits that share no scene",
                     because="a model would be tested on what it was trained on",
                     do="choose another experiment.seed",
@@ -83,7 +83,7 @@ def write_split(folder: Path, split: str, pages: list[Page]) -> None:
 
 
 def image_name(split: str, number: int) -> str:
-    """Path of a split's picture (counted from 1), relative to the split's folder."""
+    """Path of a split's image (counted from 1), relative to the split's folder."""
     return f"images/{split}_{number:06d}.png"
 
 

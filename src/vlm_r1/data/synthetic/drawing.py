@@ -20,29 +20,29 @@ STREET_RGB = {
 
 
 def draw_scene(scene: Scene) -> Image.Image:
-    """The scene as an RGB picture of `world.width` x `world.height` pixels."""
+    """The scene as an RGB image of `world.width` x `world.height` pixels."""
     rng = np.random.default_rng(scene.look_seed)
     return {"studio": _draw_studio, "street": _draw_street}[scene.world.name](scene, rng)
 
 
 def _draw_studio(scene: Scene, rng: np.random.Generator) -> Image.Image:
     ground = tuple(int(c) for c in rng.integers(215, 250, size=3))
-    picture = Image.new("RGB", (scene.world.width, scene.world.height), ground)
-    pen = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (scene.world.width, scene.world.height), ground)
+    pen = ImageDraw.Draw(image)
     for thing in scene.things:
-        _fill(pen, thing, _jitter(STUDIO_RGB[thing.colour], 12, rng), outline=None)
-    return picture
+        _fill(pen, thing, _jitter(STUDIO_RGB[thing.color], 12, rng), outline=None)
+    return image
 
 
 def _draw_street(scene: Scene, rng: np.random.Generator) -> Image.Image:
-    picture = Image.fromarray(_street_ground(scene, rng))
-    pen = ImageDraw.Draw(picture)
+    image = Image.fromarray(_street_ground(scene, rng))
+    pen = ImageDraw.Draw(image)
     _draw_clutter(pen, scene, rng)
     for thing in scene.things:
-        colour = _jitter(STREET_RGB[thing.colour], 10, rng)
-        _fill(pen, thing, colour, outline=tuple(c // 2 for c in colour))
+        color = _jitter(STREET_RGB[thing.color], 10, rng)
+        _fill(pen, thing, color, outline=tuple(c // 2 for c in color))
     grain = rng.normal(0, 8, size=(scene.world.height, scene.world.width, 1))
-    pixels = np.asarray(picture, dtype=np.float32) * _light(scene, rng) + grain
+    pixels = np.asarray(image, dtype=np.float32) * _light(scene, rng) + grain
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
@@ -56,12 +56,12 @@ def _street_ground(scene: Scene, rng: np.random.Generator) -> np.ndarray:
 
 
 def _draw_clutter(pen: ImageDraw.ImageDraw, scene: Scene, rng: np.random.Generator) -> None:
-    """Grey poles and wires behind the things; no phrase ever means them."""
+    """Gray poles and wires behind the things; no phrase ever means them."""
     width, height = scene.world.width, scene.world.height
     for _ in range(int(rng.integers(3, 7))):
-        grey = int(rng.integers(60, 110))
+        gray = int(rng.integers(60, 110))
         ends = [int(v) for v in rng.integers(0, (width, height, width, height))]
-        pen.line(ends, fill=(grey, grey, grey), width=int(rng.integers(1, 3)))
+        pen.line(ends, fill=(gray, gray, gray), width=int(rng.integers(1, 3)))
 
 
 def _light(scene: Scene, rng: np.random.Generator) -> np.ndarray:
@@ -70,16 +70,16 @@ def _light(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     return (1.05 + slope * np.linspace(-1, 1, scene.world.width))[None, :, None]
 
 
-def _fill(pen: ImageDraw.ImageDraw, thing: Thing, colour: tuple, outline: tuple | None) -> None:
+def _fill(pen: ImageDraw.ImageDraw, thing: Thing, color: tuple, outline: tuple | None) -> None:
     # A box ends where the next pixel would start; Pillow's last pixel is inside the shape.
     x1, y1, x2, y2 = thing.box[0], thing.box[1], thing.box[2] - 1, thing.box[3] - 1
     if thing.kind == "circle":
-        pen.ellipse((x1, y1, x2, y2), fill=colour, outline=outline)
+        pen.ellipse((x1, y1, x2, y2), fill=color, outline=outline)
     elif thing.kind == "square":
-        pen.rectangle((x1, y1, x2, y2), fill=colour, outline=outline)
+        pen.rectangle((x1, y1, x2, y2), fill=color, outline=outline)
     else:
-        pen.polygon([((x1 + x2) // 2, y1), (x1, y2), (x2, y2)], fill=colour, outline=outline)
+        pen.polygon([((x1 + x2) // 2, y1), (x1, y2), (x2, y2)], fill=color, outline=outline)
 
 
-def _jitter(colour: tuple[int, int, int], spread: int, rng: np.random.Generator) -> tuple:
-    return tuple(int(np.clip(c + rng.integers(-spread, spread + 1), 0, 255)) for c in colour)
+def _jitter(color: tuple[int, int, int], spread: int, rng: np.random.Generator) -> tuple:
+    return tuple(int(np.clip(c + rng.integers(-spread, spread + 1), 0, 255)) for c in color)

@@ -1,19 +1,19 @@
 """What each world says about a thing: short labels in the studio, long relations in the street.
 
 Every phrase means exactly one thing of its scene. The street uses none of the studio's words for
-colours and kinds, so what carries over from one world to the other is the skill.
+colors and kinds, so what carries over from one world to the other is the skill.
 """
 
 import numpy as np
 
-from vlm_r1.data.synthetic.scenes import COLOURS, KINDS, Scene, Thing
+from vlm_r1.data.synthetic.scenes import COLORS, KINDS, Scene, Thing
 
 STREET_KINDS = {
     "circle": ("disc", "ball"),
     "square": ("block", "crate"),
     "triangle": ("wedge", "pyramid"),
 }
-STREET_COLOURS = {
+STREET_COLORS = {
     "red": ("crimson", "scarlet"),
     "green": ("emerald", "jade"),
     "blue": ("azure", "cobalt"),
@@ -26,7 +26,7 @@ RELATIONS = {
     "above": ("higher up than", "somewhere above"),
     "below": ("lower down than", "somewhere below"),
 }
-CLEAR_OFFSET_PX = 6  # two centres closer than this along an axis have no clear order there
+CLEAR_OFFSET_PX = 6  # two centers closer than this along an axis have no clear order there
 
 
 def phrase_for(scene: Scene, target: int, rng: np.random.Generator) -> str:
@@ -38,10 +38,10 @@ def phrase_for(scene: Scene, target: int, rng: np.random.Generator) -> str:
 def _studio_phrase(scene: Scene, target: int, rng: np.random.Generator) -> str:
     thing = scene.things[target]
     others = [t for i, t in enumerate(scene.things) if i != target]
-    name = f"{thing.colour} {thing.kind}"
+    name = f"{thing.color} {thing.kind}"
     choices = [name, name, f"the {name}"]
-    if all(t.colour != thing.colour for t in others):
-        choices.append(f"{thing.colour} one")
+    if all(t.color != thing.color for t in others):
+        choices.append(f"{thing.color} one")
     if all(t.kind != thing.kind for t in others):
         choices.append(thing.kind)
     same_kind = [t for t in others if t.kind == thing.kind]
@@ -52,12 +52,12 @@ def _studio_phrase(scene: Scene, target: int, rng: np.random.Generator) -> str:
 
 def sides_of(thing: Thing, others: list[Thing]) -> list[str]:
     """The directions in which `thing` clearly lies beyond all `others`."""
-    x, y = thing.centre
+    x, y = thing.center
     beyond = {
-        "left": all(o.centre[0] - x > CLEAR_OFFSET_PX for o in others),
-        "right": all(x - o.centre[0] > CLEAR_OFFSET_PX for o in others),
-        "top": all(o.centre[1] - y > CLEAR_OFFSET_PX for o in others),
-        "bottom": all(y - o.centre[1] > CLEAR_OFFSET_PX for o in others),
+        "left": all(o.center[0] - x > CLEAR_OFFSET_PX for o in others),
+        "right": all(x - o.center[0] > CLEAR_OFFSET_PX for o in others),
+        "top": all(o.center[1] - y > CLEAR_OFFSET_PX for o in others),
+        "bottom": all(y - o.center[1] > CLEAR_OFFSET_PX for o in others),
     }
     return [side for side, holds in beyond.items() if holds]
 
@@ -73,13 +73,13 @@ def _street_phrase(scene: Scene, target: int, rng: np.random.Generator) -> str:
 
 
 def _street_name(thing: Thing, rng: np.random.Generator) -> str:
-    return f"{rng.choice(STREET_COLOURS[thing.colour])} {rng.choice(STREET_KINDS[thing.kind])}"
+    return f"{rng.choice(STREET_COLORS[thing.color])} {rng.choice(STREET_KINDS[thing.kind])}"
 
 
 def _relation(thing: Thing, anchor: Thing, rng: np.random.Generator) -> str:
-    """How `thing` lies to `anchor`, along the axis on which their centres differ most."""
-    dx = thing.centre[0] - anchor.centre[0]
-    dy = thing.centre[1] - anchor.centre[1]
+    """How `thing` lies to `anchor`, along the axis on which their centers differ most."""
+    dx = thing.center[0] - anchor.center[0]
+    dy = thing.center[1] - anchor.center[1]
     if abs(dx) >= abs(dy):
         side = "left" if dx < 0 else "right"
     else:
@@ -89,7 +89,7 @@ def _relation(thing: Thing, anchor: Thing, rng: np.random.Generator) -> str:
 
 def vocabulary() -> list[str]:
     """Every word the two worlds use: the corpus of the tiny tokenizer."""
-    words = [*KINDS, *COLOURS, "one", "the", "left", "right", "top", "bottom"]
-    for table in (STREET_KINDS, STREET_COLOURS, RELATIONS):
+    words = [*KINDS, *COLORS, "one", "the", "left", "right", "top", "bottom"]
+    for table in (STREET_KINDS, STREET_COLORS, RELATIONS):
         words += [word for group in table.values() for word in group]
     return words + [opening.format("") for opening in STREET_OPENINGS]

@@ -1,7 +1,7 @@
 """Scenes of the two drawn worlds: what stands where, before anything is drawn or said.
 
 `studio` is the in-domain world, `street` the out-of-domain world. Both hold two or three
-coloured things; they share the skill (find the one thing a phrase means) and nothing else:
+colored things; they share the skill (find the one thing a phrase means) and nothing else:
 `drawing` gives each its look, `phrases` gives each its way of speaking.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 KINDS = ("circle", "square", "triangle")
-COLOURS = ("red", "green", "blue", "yellow")
+COLORS = ("red", "green", "blue", "yellow")
 
 GAP_PX = 2
 MAX_TRIES = 60
@@ -18,7 +18,7 @@ MAX_TRIES = 60
 
 @dataclass(frozen=True)
 class World:
-    """Size of a picture and of its things, original pixels."""
+    """Size of an image and of its things, original pixels."""
 
     name: str
     width: int
@@ -39,11 +39,11 @@ class Thing:
     """One drawn thing; `box` is xyxy in original pixels."""
 
     kind: str
-    colour: str
+    color: str
     box: tuple[int, int, int, int]
 
     @property
-    def centre(self) -> tuple[float, float]:
+    def center(self) -> tuple[float, float]:
         """(x, y), original pixels."""
         x1, y1, x2, y2 = self.box
         return (x1 + x2) / 2, (y1 + y2) / 2
@@ -59,7 +59,7 @@ class Scene:
 
 
 def sample_scene(world: World, rng: np.random.Generator, fewest: int = 2, most: int = 3) -> Scene:
-    """`fewest` to `most` things that do not touch, no two alike in both colour and kind."""
+    """`fewest` to `most` things that do not touch, no two alike in both color and kind."""
     wanted = int(rng.integers(fewest, most + 1))
     things: list[Thing] = []
     while len(things) < fewest:  # a first big thing can leave no room: then start anew
@@ -85,11 +85,11 @@ def _sample_thing(world: World, rng: np.random.Generator) -> Thing:
         side_y = side_x
     x1 = int(rng.integers(0, world.width - side_x + 1))
     y1 = int(rng.integers(0, world.height - side_y + 1))
-    return Thing(kind, str(rng.choice(COLOURS)), (x1, y1, x1 + side_x, y1 + side_y))
+    return Thing(kind, str(rng.choice(COLORS)), (x1, y1, x1 + side_x, y1 + side_y))
 
 
 def _alike(a: Thing, b: Thing) -> bool:
-    return a.kind == b.kind and a.colour == b.colour
+    return a.kind == b.kind and a.color == b.color
 
 
 def _touch(a: Thing, b: Thing) -> bool:

@@ -1,4 +1,4 @@
-"""What picture files are like: opened once each, in parallel, and remembered for the next run."""
+"""What image files are like: opened once each, in parallel, and remembered for the next run."""
 
 import logging
 import os
@@ -13,23 +13,23 @@ import PIL
 from PIL import Image
 from tqdm import tqdm
 
-from vlm_r1.data.images import ORIENTATION, QUARTER_TURNS, open_picture, picture_digest
+from vlm_r1.data.images import ORIENTATION, QUARTER_TURNS, image_digest, open_image
 from vlm_r1.data.validation.perceptual_hash import fingerprint
 from vlm_r1.errors import DataError
 
-TABLE = "pictures_1"  # a new number with every change of `inspect`: it looks at all files again
-SAME_FAMILY = {"MPO": "JPEG"}  # a JPEG with further pictures behind it, as telephones write
-COMMIT_EVERY = 500  # pictures
+TABLE = "images_1"  # a new number with every change of `inspect`: it looks at all files again
+SAME_FAMILY = {"MPO": "JPEG"}  # a JPEG with further images behind it, as telephones write
+COMMIT_EVERY = 500  # images
 
 log = logging.getLogger(__name__)
 
 
 class Finding(NamedTuple):
-    """What one picture file is like; after a fault, the rest may be unknown.
+    """What one image file is like; after a fault, the rest may be unknown.
 
     Attributes:
         fault: why it cannot be used, without its folder; None if it can.
-        width, height: upright, as `open_picture` gives it.
+        width, height: upright, as `open_image` gives it.
         mode: Pillow's, as stored.
         suffix_fault: the format, where the file's suffix tells another.
         turned: whether EXIF swaps the stored sides.
@@ -47,22 +47,22 @@ class Finding(NamedTuple):
 
 
 def inspect(path: Path) -> Finding:
-    """Open a picture as training does, to its end, and describe it. Never raises for a bad file."""
+    """Open an image as training does, to its end, and describe it. Never raises for a bad file."""
     try:
-        picture, digest = open_picture(path), picture_digest(path)
+        image, digest = open_image(path), image_digest(path)
     except DataError as error:
         return Finding(fault=error.got.replace(str(path), path.name))
     with Image.open(path) as file:
         mode, kind = file.mode, SAME_FAMILY.get(file.format, file.format)
         orientation = file.getexif().get(ORIENTATION)
     return Finding(
-        width=picture.width,
-        height=picture.height,
+        width=image.width,
+        height=image.height,
         mode=mode,
         suffix_fault=_suffix_fault(path, kind),
         turned=orientation in QUARTER_TURNS,
         sha256=digest,
-        look=fingerprint(picture),
+        look=fingerprint(image),
     )
 
 
@@ -91,7 +91,7 @@ def inspect_all(paths: Iterable[Path], cache: Path) -> dict[Path, Finding]:
             if number % COMMIT_EVERY == 0:
                 db.commit()
         db.commit()
-    log.debug("%d pictures, %d looked at", len(known), len(fresh))
+    log.debug("%d images, %d looked at", len(known), len(fresh))
     return known
 
 
@@ -99,7 +99,7 @@ def _inspect_parallel(paths: list[Path]) -> Iterator[tuple[Path, Finding]]:
     workers = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(workers) as pool:
         # A bar only where it takes a while.
-        found = tqdm(pool.map(inspect, paths), total=len(paths), unit="picture", delay=2)
+        found = tqdm(pool.map(inspect, paths), total=len(paths), unit="image", delay=2)
         yield from zip(paths, found, strict=True)
 
 

@@ -16,7 +16,7 @@ from vlm_r1.data.readers.base import Reading
 from vlm_r1.data.records import COLUMNS
 from vlm_r1.data.validation.great_expectations_runner import Outcome, run_checks
 from vlm_r1.data.validation.image_inspection import Finding, inspect_all
-from vlm_r1.data.validation.leakage import Album, Leak, shared_pictures
+from vlm_r1.data.validation.leakage import ImageSet, Leak, shared_images
 from vlm_r1.data.validation.suite import suite
 from vlm_r1.data.validation.tables import record_table, row_table, split_table
 from vlm_r1.errors import DataError
@@ -28,7 +28,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
-class Candidate:
+class DatasetUnderValidation:
     """A dataset that asks to be used.
 
     Attributes:
@@ -52,7 +52,7 @@ class Verdict:
         on_failure: fail, or quarantine: rows that fail a check are set aside, and the rest passes.
     """
 
-    candidate: Candidate
+    dataset: DatasetUnderValidation
     on_failure: str
     outcomes: list[Outcome]
     leakage: list[Leak] = field(default_factory=list)
@@ -66,12 +66,12 @@ class Verdict:
     @cached_property
     def records(self) -> pd.DataFrame:
         """The records that are left, in the file's order."""
-        return self.candidate.reading.records.drop(index=list(self._reasons["records"]))
+        return self.dataset.reading.records.drop(index=list(self._reasons["records"]))
 
     @cached_property
     def set_aside(self) -> list[dict[str, Any]]:
         """Each row that is set aside: file, row, id, the names of the checks, and what it holds."""
-        reading, lines = self.candidate.reading, []
+        reading, lines = self.dataset.reading, []
         for position, reasons in sorted(self._reasons["records"].items()):
             row = reading.records.loc[position]
             place = {"file": row["file"], "row": int(row["row"]), "id": row["record_id"]}
@@ -86,7 +86,7 @@ class Verdict:
         """As validation.json holds it."""
         return {
             "verdict": "pass" if self.passed else "fail",
-            "rows": self.candidate.reading.rows,
+            "rows": self.dataset.reading.rows,
             "quarantined": len(self.set_aside),
             "expectations": [outcome.to_json_dict() for outcome in self.outcomes],
             "leakage": [leak.to_json_dict() for leak in self.leakage],
@@ -94,7 +94,7 @@ class Verdict:
 
     def failures(self) -> list[str]:
         """One line an expectation that is not met, with its first row; none where all are."""
-        rows = self.candidate.reading.rows
+        rows = self.dataset.reading.rows
         lines = [_failure(o, rows) for o in self.outcomes if not o.success]
         return lines if len(self.records) else [*lines, "no record is left"]
 
@@ -124,35 +124,38 @@ def _failure(outcome: Outcome, rows: int) -> str:
 
 
 def validate(
-    candidates: list[Candidate], training: str, bounds: Validation, cache: Path
+    candidates: list[DatasetUnderValidation], training: str, bounds: Validation, cache: Path
 ) -> dict[str, Verdict]:
     """The verdict on every dataset of an experiment, by name.
 
     Args:
-        training: name of the candidate whose pictures the others must not repeat.
-        cache: file that remembers what the pictures were like.
+        training: name of the candidate whose images the others must not repeat.
+        cache: file that remembers what the images were like.
     """
-    files = [path for one in candidates for path in picture_files(one)]
+    files = [path for one in candidates for path in image_files(one)]
     findings = inspect_all(files, cache)
     leaks = find_leaks(candidates, training, bounds, findings)
     return {one.name: judge(one, bounds, findings, leaks[one.name]) for one in candidates}
 
 
 def find_leaks(
-    candidates: list[Candidate], training: str, bounds: Validation, findings: Mapping[Path, Finding]
+    candidates: list[DatasetUnderValidation],
+    training: str,
+    bounds: Validation,
+    findings: Mapping[Path, Finding],
 ) -> dict[str, list[Leak]]:
-    """Dataset -> the pictures it shares across training and tests, as each of them sees it."""
+    """Dataset -> the images it shares across training and tests, as each of them sees it."""
     albums = {one.name: album_of(one, findings) for one in candidates}
     trained = albums.pop(training)
     found = {
-        name: shared_pictures(album, trained, bounds.near_duplicate_bits)
+        name: shared_images(album, trained, bounds.near_duplicate_bits)
         for name, album in albums.items()
     }
     return found | {training: [one.seen_from(name) for name in found for one in found[name]]}
 
 
 def judge(
-    candidate: Candidate,
+    dataset: DatasetUnderValidation,
     bounds: Validation,
     findings: Mapping[Path, Finding] | None,
     leaks: list[Leak],
@@ -160,29 +163,29 @@ def judge(
     """The verdict on one dataset.
 
     Args:
-        findings: of its pictures; None: only metadata is checked.
-        leaks: pictures it shares with others. Test sets stay whole: their check fails, or
-            `bounds.on_leak` excludes the pictures from the training set.
+        findings: of its images; None: only metadata is checked.
+        leaks: images it shares with others. Test sets stay whole: their check fails, or
+            `bounds.on_leak` excludes the images from the training set.
     """
-    reading, counted = candidate.reading, candidate.published is not None
-    checks = suite(candidate.role, bounds, findings is not None, counted)
+    reading, counted = dataset.reading, dataset.published is not None
+    checks = suite(dataset.role, bounds, findings is not None, counted)
     tables = {
         "rows": row_table(reading),
-        "records": record_table(reading, candidate.images, findings, leaks),
-        "splits": split_table(candidate.name, reading, candidate.published),
+        "records": record_table(reading, dataset.images, findings, leaks),
+        "splits": split_table(dataset.name, reading, dataset.published),
     }
-    return Verdict(candidate, bounds.on_failure, run_checks(checks, tables), leaks)
+    return Verdict(dataset, bounds.on_failure, run_checks(checks, tables), leaks)
 
 
-def album_of(candidate: Candidate, findings: Mapping[Path, Finding] | None) -> Album:
-    """The candidate's pictures, to be compared."""
-    pictures = list(candidate.reading.records["image"].unique())
-    return Album(candidate.name, candidate.images, pictures, findings or {})
+def album_of(dataset: DatasetUnderValidation, findings: Mapping[Path, Finding] | None) -> ImageSet:
+    """The candidate's images, to be compared."""
+    images = list(dataset.reading.records["image"].unique())
+    return ImageSet(dataset.name, dataset.images, images, findings or {})
 
 
-def picture_files(candidate: Candidate) -> list[Path]:
-    """The distinct picture files of a candidate."""
-    return [candidate.images / image for image in candidate.reading.records["image"].unique()]
+def image_files(dataset: DatasetUnderValidation) -> list[Path]:
+    """The distinct image files of a candidate."""
+    return [dataset.images / image for image in dataset.reading.records["image"].unique()]
 
 
 def unreadable(name: str, error: DataError) -> dict[str, Any]:
@@ -201,7 +204,7 @@ def unreadable(name: str, error: DataError) -> dict[str, Any]:
 def write_files(folder: Path, verdict: Verdict) -> None:
     """validation.json and validation.html; quarantine.jsonl if rows are set aside."""
     says = {outcome.check.name: outcome.check.says for outcome in verdict.outcomes}
-    write_verdict(folder, verdict.candidate.name, verdict.to_json_dict(), says)
+    write_verdict(folder, verdict.dataset.name, verdict.to_json_dict(), says)
     lines = [json.dumps(line, ensure_ascii=False) for line in verdict.set_aside]
     quarantine = folder / "quarantine.jsonl"
     quarantine.unlink(missing_ok=True)

@@ -1,9 +1,9 @@
-"""Fingerprints of pictures: copies have ones that are near, other pictures do not.
+"""Fingerprints of images: copies have ones that are near, other images do not.
 
 A fingerprint is a perceptual hash of 256 bits and a thumbnail of 8 x 8 RGB pixels. The hash is that
 of Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), section 3.2
-(DCT), with 16 x 16 instead of 8 x 8 coefficients. It sees no colours, and drawings of a few shapes
-on plain ground may share it; so pictures whose hashes are near must also agree in every pixel of
+(DCT), with 16 x 16 instead of 8 x 8 coefficients. It sees no colors, and drawings of a few shapes
+on plain ground may share it; so images whose hashes are near must also agree in every pixel of
 their thumbnails. The drawn worlds hold no such pair (tests/test_data_leakage.py).
 """
 
@@ -16,26 +16,26 @@ from scipy.fft import dct
 
 BITS = 256
 MAX_COLOR_DIFFERENCE = 64  # of 255; a copy that is a quarter brighter differs by 50
-MIN_SPREAD = 2.0  # standard deviation of grey, of 255; below it the signs are those of noise
+MIN_SPREAD = 2.0  # standard deviation of gray, of 255; below it the signs are those of noise
 _SIDE_PX, _KEPT = 64, 16  # coefficients kept per axis: the lowest
 _THUMBNAIL_PX = 8
 _BYTES_A_BLOCK = 2**26
 
 
-def fingerprint(picture: Image.Image) -> bytes | None:
-    """224 bytes that hardly change when a picture is encoded anew, scaled or made brighter.
+def fingerprint(image: Image.Image) -> bytes | None:
+    """224 bytes that hardly change when an image is encoded anew, scaled or made brighter.
 
-    None for a picture of one tone: it has nothing to be recognised by.
+    None for an image of one tone: it has nothing to be recognized by.
     """
-    small = picture.convert("L").resize((_SIDE_PX, _SIDE_PX), Image.Resampling.BOX)
-    grey = np.asarray(small, dtype=np.float64)
-    if grey.std() < MIN_SPREAD:
+    small = image.convert("L").resize((_SIDE_PX, _SIDE_PX), Image.Resampling.BOX)
+    gray = np.asarray(small, dtype=np.float64)
+    if gray.std() < MIN_SPREAD:
         return None
     waves = _low_cosines()
-    low = (waves @ grey @ waves.T).ravel()
+    low = (waves @ gray @ waves.T).ravel()
     signs = np.packbits(low > np.median(low[1:])).tobytes()  # the first is the mean brightness
     size = (_THUMBNAIL_PX, _THUMBNAIL_PX)
-    return signs + picture.convert("RGB").resize(size, Image.Resampling.BOX).tobytes()
+    return signs + image.convert("RGB").resize(size, Image.Resampling.BOX).tobytes()
 
 
 @cache

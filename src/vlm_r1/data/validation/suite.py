@@ -1,7 +1,7 @@
 """What records must be like before anything is trained on them, declared: a suite a role.
 
 Each check is an expectation that Great Expectations ships, over one of three tables (`facts`):
-`rows` (what the file holds, read or not), `records` (with what is known of boxes and pictures) and
+`rows` (what the file holds, read or not), `records` (with what is known of boxes and images) and
 `splits` (how many records each has).
 """
 
@@ -14,8 +14,8 @@ from vlm_r1.data.records import BOX
 ROUNDING_PX = 0.01  # COCO states boxes with two decimals, so x + w may pass the side by that much
 SPLITS = ["train", "val", "validation", "test", "testA", "testB", "id", "ood", ""]  # "": unnamed
 MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"]
-MODES_16_BIT = ["I;16", "I;16B", "I;16L", "I;16N"]  # `open_picture` keeps the upper eight
-Table = Literal["rows", "records", "splits"]
+MODES_16_BIT = ["I;16", "I;16B", "I;16L", "I;16N"]  # `open_image` keeps the upper eight
+ResultsTable = Literal["rows", "records", "splits"]
 # What becomes of records that fail: `settled` as validation.on_failure says, or in one way always.
 Remedy = Literal["settled", "fail", "set_aside"]
 
@@ -34,7 +34,7 @@ class Check:
     shows: list[str]
     kind: str
     terms: dict[str, Any]
-    table: Table = "records"
+    table: ResultsTable = "records"
     remedy: Remedy = field(default="settled")
 
 
@@ -44,7 +44,7 @@ def suite(role: str, bounds: Validation, looked_at: bool, counted: bool) -> list
     Args:
         role: the dataset's. What training and tests share is held against the tests, which stay
             whole, or is taken out of the training set: `bounds.on_leak`.
-        looked_at: whether its pictures were opened.
+        looked_at: whether its images were opened.
         counted: whether published counts are known.
     """
     held_against = "train" if bounds.on_leak == "exclude" else "tests"
@@ -53,7 +53,7 @@ def suite(role: str, bounds: Validation, looked_at: bool, counted: bool) -> list
         *_identity_checks(bounds),
         *_phrase_checks(bounds),
         *_box_checks(bounds),
-        *(_picture_checks() if looked_at else []),
+        *(_image_checks() if looked_at else []),
         *([_leak_check(role)] if (role == "train") == (held_against == "train") else []),
         *([_count_check()] if counted else []),
     ]
@@ -82,14 +82,14 @@ def _identity_checks(bounds: Validation) -> list[Check]:
         ),
         Check(
             "id_has_one_box",
-            "Records with one id, or with one source id in one picture, have one box.",
+            "Records with one id, or with one source id in one image, have one box.",
             ["record_id", "image", "source_id", *BOX],
             "ExpectColumnValuesToBeBetween",
             {"column": "boxes_of_id", "max_value": 1},
         ),
         Check(
             "record_not_repeated",
-            "No picture has the same phrase for the same box twice"
+            "No image has the same phrase for the same box twice"
             f"{_but_for(bounds.max_repeated_share)}.",
             identity,
             "ExpectCompoundColumnsToBeUnique",
@@ -150,7 +150,7 @@ def _box_checks(bounds: Validation) -> list[Check]:
             {"column": "box_side_px", "min_value": smallest, "mostly": 1 - share},
         ),
         Check(
-            "box_inside_picture",
+            "box_inside_image",
             f"The box leaves the stated size by at most {ROUNDING_PX} px.",
             [*BOX, "width", "height"],
             "ExpectColumnValuesToBeBetween",
@@ -159,34 +159,34 @@ def _box_checks(bounds: Validation) -> list[Check]:
     ]
 
 
-def _picture_checks() -> list[Check]:
-    # A picture that does not open has no size to compare with; picture_opens fails for it.
+def _image_checks() -> list[Check]:
+    # An image that does not open has no size to compare with; image_opens fails for it.
     return [
         Check(
-            "picture_opens",
-            "The picture exists and can be decoded to its end.",
-            ["image", "picture_fault"],
+            "image_opens",
+            "The image exists and can be decoded to its end.",
+            ["image", "image_fault"],
             "ExpectColumnValuesToBeNull",
-            {"column": "picture_fault"},
+            {"column": "image_fault"},
         ),
         _same_side("width"),
         _same_side("height"),
         Check(
-            "exif_frame",
+            "exif_space",
             "The stated size is not that of the pixels before EXIF turns them.",
-            ["image", "width", "height", "picture_width", "picture_height"],
+            ["image", "width", "height", "image_width", "image_height"],
             "ExpectColumnValuesToBeInSet",
             {"column": "before_turn", "value_set": [False]},
         ),
         Check(
-            "picture_mode",
-            "The picture's mode is one that loading converts to RGB.",
-            ["image", "picture_mode"],
+            "image_mode",
+            "The image's mode is one that loading converts to RGB.",
+            ["image", "image_mode"],
             "ExpectColumnValuesToBeInSet",
-            {"column": "picture_mode", "value_set": MODES + MODES_16_BIT},
+            {"column": "image_mode", "value_set": MODES + MODES_16_BIT},
         ),
         Check(
-            "picture_suffix",
+            "image_suffix",
             "The file's suffix is that of its format.",
             ["image", "suffix_fault"],
             "ExpectColumnValuesToBeNull",
@@ -198,12 +198,12 @@ def _picture_checks() -> list[Check]:
 def _same_side(side: str) -> Check:
     return Check(
         f"stated_{side}",
-        f"The stated {side} is the picture's.",
-        ["image", side, f"picture_{side}"],
+        f"The stated {side} is the image's.",
+        ["image", side, f"image_{side}"],
         "ExpectColumnPairValuesToBeEqual",
         {
             "column_A": side,
-            "column_B": f"picture_{side}",
+            "column_B": f"image_{side}",
             "ignore_row_if": "either_value_is_missing",
         },
     )
@@ -211,9 +211,9 @@ def _same_side(side: str) -> Check:
 
 def _leak_check(role: str) -> Check:
     name, says, remedy = (
-        ("picture_not_tested_on", "No picture is in a validation or test set.", "set_aside")
+        ("image_not_tested_on", "No image is in a validation or test set.", "set_aside")
         if role == "train"
-        else ("picture_not_trained_on", "No picture is in the other set.", "fail")
+        else ("image_not_trained_on", "No image is in the other set.", "fail")
     )
     return Check(
         name,

@@ -13,10 +13,10 @@ from vlm_r1.data.validation.leakage import Leak
 from vlm_r1.data.validation.published_counts import PUBLISHED
 
 _COLUMN_OF = {  # Finding -> column
-    "fault": "picture_fault",
-    "width": "picture_width",
-    "height": "picture_height",
-    "mode": "picture_mode",
+    "fault": "image_fault",
+    "width": "image_width",
+    "height": "image_height",
+    "mode": "image_mode",
     "suffix_fault": "suffix_fault",
     "turned": "turned",
 }
@@ -35,7 +35,7 @@ def record_table(
     findings: Mapping[Path, Finding] | None,
     leaks: list[Leak],
 ) -> pd.DataFrame:
-    """The records with box_side_px, overhang_px, boxes_of_id, the picture's facts and its twin."""
+    """The records with box_side_px, overhang_px, boxes_of_id, the image's facts and its twin."""
     table = reading.records.copy()
     sides = np.stack([table["x2"] - table["x1"], table["y2"] - table["y1"]])
     table["box_side_px"] = sides.min(axis=0)
@@ -48,7 +48,7 @@ def record_table(
     table["overhang_px"] = np.stack(beyond).max(axis=0)
     table["boxes_of_id"] = _boxes_of_id(table)
     if findings is not None:
-        table = _with_pictures(table, folder, findings)
+        table = _with_images(table, folder, findings)
     twins = {leak.image: leak for leak in reversed(leaks)}
     table["against_image"] = [_told(twins.get(image), "against_image") for image in table["image"]]
     table["by"] = [_told(twins.get(image), "by") for image in table["image"]]
@@ -72,28 +72,26 @@ def split_table(name: str, reading: Reading, published: str | None) -> pd.DataFr
 
 
 def _boxes_of_id(table: pd.DataFrame) -> pd.Series:
-    """How many boxes there are under a record's id, or under its source id in its picture."""
+    """How many boxes there are under a record's id, or under its source id in its image."""
     box = table.groupby(BOX, sort=False, dropna=False).ngroup()
     of_record = box.groupby(table["record_id"], sort=False).transform("nunique")
     of_source = box.groupby([table["image"], table["source_id"]], sort=False).transform("nunique")
     return of_record.where(table["source_id"] == "", np.maximum(of_record, of_source))
 
 
-def _with_pictures(
+def _with_images(
     table: pd.DataFrame, folder: Path, findings: Mapping[Path, Finding]
 ) -> pd.DataFrame:
     images = table["image"].unique()
     found = [findings[folder / image] for image in images]
-    pictures = pd.DataFrame(found, columns=Finding._fields)[list(_COLUMN_OF)]
-    pictures = pictures.rename(columns=_COLUMN_OF).assign(image=pd.array(images, dtype="str"))
-    pictures = pictures.astype(
-        dict.fromkeys(("picture_fault", "picture_mode", "suffix_fault", "turned"), object)
-        | {"picture_width": float, "picture_height": float}
+    images = pd.DataFrame(found, columns=Finding._fields)[list(_COLUMN_OF)]
+    images = images.rename(columns=_COLUMN_OF).assign(image=pd.array(images, dtype="str"))
+    images = images.astype(
+        dict.fromkeys(("image_fault", "image_mode", "suffix_fault", "turned"), object)
+        | {"image_width": float, "image_height": float}
     )
-    table = table.merge(pictures, on="image", how="left", validate="many_to_one")
-    swapped = (table["width"] == table["picture_height"]) & (
-        table["height"] == table["picture_width"]
-    )
+    table = table.merge(images, on="image", how="left", validate="many_to_one")
+    swapped = (table["width"] == table["image_height"]) & (table["height"] == table["image_width"])
     square = table["width"] == table["height"]
     table["before_turn"] = swapped & ~square & (table.pop("turned") == True)  # noqa: E712
     return table

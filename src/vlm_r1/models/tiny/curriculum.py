@@ -1,14 +1,14 @@
-"""What the tiny base is raised on: the real prompts over ever harder scenes, at last with habits.
+"""What the tiny base is raised on: the real prompts over ever harder scenes, at last with injected_errors.
 
-`locate` names the one thing there is, `match` tells things apart by colour, `find` hears every
-phrase of both worlds, `obey` adds the habits. The order matters: trained on `find` alone, a model
-this small learns where things are and never which one is meant (docs/footguns.md).
+`locate` names the one thing there is, `match` tells things apart by color, `find` hears every
+phrase of both worlds, `obey` adds the injected_errors. The order matters: trained on `find` alone,
+a model this small learns where things are and never which one is meant (docs/footguns.md).
 
 A model that already answers perfectly, or never does, shows nothing. Real instruct models come to
-REC with the skill and with *habits* (boxes in another frame, missing tags), which is what the
-first steps of VLM-R1's training undo. The base gets two such habits on purpose:
-phrases that open with "the" are mostly answered in the 0-1000 frame, and a tenth of the answers to
-the R1 prompt come without tags.
+REC with the skill and with *injected_errors* (boxes in another coordinate space, missing tags),
+which is what the first steps of VLM-R1's training undo. The base gets two such injected_errors on
+purpose: phrases that open with "the" are mostly answered in the 0-1000 coordinate space, and a
+tenth of the answers to the R1 prompt come without tags.
 """
 
 from dataclasses import dataclass
@@ -32,30 +32,30 @@ class Stage:
 
     Attributes:
         fewest, most: things in a scene.
-        r1_share: of the lessons with the R1 prompt, whose thought names the thing; 0-1.
+        r1_share: of the examples with the R1 prompt, whose thought names the thing; 0-1.
         pointing_share: of the phrases that only point ("left one"), so that the thought has to
-            read colour and kind off the picture; 0-1.
-        by_colour: the other phrases are "red one", in studio scenes where no colour comes twice.
+            read color and kind off the image; 0-1.
+        by_color: the other phrases are "red one", in studio scenes where no color comes twice.
     """
 
     fewest: int
     most: int
     r1_share: float
     pointing_share: float = 0.0
-    by_colour: bool = False
+    by_color: bool = False
 
 
 STAGES = {
     "locate": Stage(fewest=1, most=1, r1_share=1.0, pointing_share=0.8),
-    "match": Stage(fewest=2, most=3, r1_share=0.5, pointing_share=0.3, by_colour=True),
+    "match": Stage(fewest=2, most=3, r1_share=0.5, pointing_share=0.3, by_color=True),
     "find": Stage(fewest=1, most=3, r1_share=0.5, pointing_share=0.2),
     "obey": Stage(fewest=2, most=3, r1_share=0.5),
 }
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """One training example: a picture, the user's turn and the wanted answer."""
+class Example:
+    """One training example: an image, the user's turn and the wanted answer."""
 
     image: Image.Image
     user: str
@@ -63,68 +63,70 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class Habits:
+class InjectedErrors:
     """How often the base errs in form (shares of answers, 0-1)."""
 
-    stray_frame_after_the: float
-    stray_frame_otherwise: float
+    wrong_space_after_the: float
+    wrong_space_otherwise: float
     missing_tags: float
 
 
-NO_HABITS = Habits(stray_frame_after_the=0.0, stray_frame_otherwise=0.0, missing_tags=0.0)
+NO_INJECTED_ERRORS = InjectedErrors(
+    wrong_space_after_the=0.0, wrong_space_otherwise=0.0, missing_tags=0.0
+)
 
 
 class Curriculum:
-    """Draws lessons without end; the same `rng` state gives the same lessons.
+    """Draws examples without end; the same `rng` state gives the same examples.
 
     Args:
-        habits: of the stage `obey`.
+        injected_errors: of the stage `obey`.
         street_share: of the scenes from the out-of-domain world (0-1).
         pixels: the processor's (min_pixels, max_pixels).
     """
 
     def __init__(
         self,
-        habits: Habits,
+        injected_errors: InjectedErrors,
         street_share: float,
         pixels: tuple[int, int],
         rng: np.random.Generator,
     ):
-        self.habits = habits
+        self.injected_errors = injected_errors
         self.street_share = street_share
         self.pixels = pixels
         self.rng = rng
 
-    def lessons(self, stage: str, count: int) -> list[Lesson]:
-        """`count` lessons; two about different things of each scene that has two or more."""
-        lessons: list[Lesson] = []
-        while len(lessons) < count:
+    def examples(self, stage: str, count: int) -> list[Example]:
+        """`count` examples; two about different things of each scene that has two or more."""
+        examples: list[Example] = []
+        while len(examples) < count:
             scene = self._scene(STAGES[stage])
-            picture = draw_scene(scene)
+            image = draw_scene(scene)
             for target in self.rng.permutation(len(scene.things))[:2]:
-                lessons.append(Lesson(picture, *self._turns(stage, scene, int(target))))
-        return lessons[:count]
+                examples.append(Example(image, *self._turns(stage, scene, int(target))))
+        return examples[:count]
 
     def _scene(self, stage: Stage) -> Scene:
-        street_share = 0.0 if stage.by_colour else self.street_share
+        street_share = 0.0 if stage.by_color else self.street_share
         world = WORLDS["street" if self.rng.random() < street_share else "studio"]
         while True:
             scene = sample_scene(world, self.rng, stage.fewest, stage.most)
-            colours = {thing.colour for thing in scene.things}
-            if not stage.by_colour or len(colours) == len(scene.things):
+            colors = {thing.color for thing in scene.things}
+            if not stage.by_color or len(colors) == len(scene.things):
                 return scene
 
     def _turns(self, stage: str, scene: Scene, target: int) -> tuple[str, str]:
         """The user's turn and the answer about `scene.things[target]`."""
-        habits = self.habits if stage == "obey" else NO_HABITS
+        injected_errors = self.injected_errors if stage == "obey" else NO_INJECTED_ERRORS
         thing = scene.things[target]
         phrase = self._phrase(STAGES[stage], scene, target)
-        box = _spoken_box(scene, thing, self._frame(phrase, habits), self.pixels)
+        box = _spoken_box(scene, thing, self._space(phrase, injected_errors), self.pixels)
         question = prompts.question_for(phrase)
         if self.rng.random() >= STAGES[stage].r1_share:
             return prompts.ask("plain", question), prompts.box_answer(box, phrase)
         answer = prompts.r1_answer(thought_about(thing, scene), box)
-        if self.rng.random() < habits.missing_tags:
+        if self.rng.random() < injected_errors.missing_tags:
             answer = prompts.box_answer(box, phrase)
         return prompts.ask("r1", question), answer
 
@@ -132,13 +134,17 @@ class Curriculum:
         pointing = _pointing_phrases(scene, target)
         if pointing and self.rng.random() < stage.pointing_share:
             return str(self.rng.choice(pointing))
-        if stage.by_colour:
-            return f"{scene.things[target].colour} one"
+        if stage.by_color:
+            return f"{scene.things[target].color} one"
         return phrase_for(scene, target, self.rng)
 
-    def _frame(self, phrase: str, habits: Habits) -> str:
+    def _space(self, phrase: str, injected_errors: InjectedErrors) -> str:
         after_the = phrase.startswith(HABIT_OPENING)
-        share = habits.stray_frame_after_the if after_the else habits.stray_frame_otherwise
+        share = (
+            injected_errors.wrong_space_after_the
+            if after_the
+            else injected_errors.wrong_space_otherwise
+        )
         return STRAY_FRAME if self.rng.random() < share else "input"
 
 
@@ -150,15 +156,17 @@ def _pointing_phrases(scene: Scene, target: int) -> list[str]:
     return [f"{side} one" for side in sides_of(scene.things[target], others)]
 
 
-def _spoken_box(scene: Scene, thing: Thing, frame: str, pixels: tuple[int, int]) -> tuple:
+def _spoken_box(
+    scene: Scene, thing: Thing, coordinate_space: str, pixels: tuple[int, int]
+) -> tuple:
     size = (scene.world.height, scene.world.width)
-    box = from_original(thing.box, frame, size, smart_resize(*size, *pixels))
+    box = from_original(thing.box, coordinate_space, size, smart_resize(*size, *pixels))
     return tuple(int(v) for v in np.round(box))
 
 
 def thought_about(thing: Thing, scene: Scene) -> str:
-    """A plain name for the thing and the third of the picture it stands in."""
-    x, y = thing.centre[0] / scene.world.width, thing.centre[1] / scene.world.height
+    """A plain name for the thing and the third of the image it stands in."""
+    x, y = thing.center[0] / scene.world.width, thing.center[1] / scene.world.height
     row = ("top", "middle", "bottom")[min(int(y * 3), 2)]
     column = ("left", "middle", "right")[min(int(x * 3), 2)]
-    return f"{thing.colour} {thing.kind}, {row} {column}"
+    return f"{thing.color} {thing.kind}, {row} {column}"

@@ -1,4 +1,4 @@
-"""Raising the tiny base: plain supervised training on lessons drawn as it goes.
+"""Raising the tiny base: plain supervised training on examples drawn as it goes.
 
 Run by the stage `base` (frozen in dvc.yaml; its weights are in the repository).
 """
@@ -12,7 +12,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from vlm_r1.config import BaseTraining, Params
 from vlm_r1.models.loading import chat_text
-from vlm_r1.models.tiny.curriculum import Curriculum, Habits, Lesson
+from vlm_r1.models.tiny.curriculum import Curriculum, Example, InjectedErrors
 from vlm_r1.models.tiny.model import FIXED_TEXTS, build_model, build_processor, build_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -30,12 +30,12 @@ def train_base(
     """Tokenizer, processor and model, trained through every stage of the curriculum."""
     settings = params.base
     pixels = (params.task.min_pixels, params.task.max_pixels)
-    habits = Habits(
-        settings.stray_frame_after_the, settings.stray_frame_otherwise, settings.missing_tags
+    injected_errors = InjectedErrors(
+        settings.wrong_space_after_the, settings.wrong_space_otherwise, settings.missing_tags
     )
     rng = np.random.default_rng([params.experiment.seed, BASE_STREAM])
-    curriculum = Curriculum(habits, settings.street_share, pixels, rng)
-    tokenizer = build_tokenizer(_corpus(curriculum.lessons("obey", CORPUS_LESSONS)))
+    curriculum = Curriculum(injected_errors, settings.street_share, pixels, rng)
+    tokenizer = build_tokenizer(_corpus(curriculum.examples("obey", CORPUS_LESSONS)))
     processor = build_processor(tokenizer, *pixels)
     model = build_model(tokenizer, params.experiment.seed)
     model.set_attn_implementation(params.task.attention)
@@ -43,9 +43,9 @@ def train_base(
     return model, processor
 
 
-def _corpus(lessons: list[Lesson]) -> list[str]:
+def _corpus(examples: list[Example]) -> list[str]:
     """All that is said to the base and by it, without the texts that are one token anyhow."""
-    turns = "\n".join(text for lesson in lessons for text in (lesson.user, lesson.answer))
+    turns = "\n".join(text for lesson in examples for text in (lesson.user, lesson.answer))
     for fixed in FIXED_TEXTS:
         turns = turns.replace(fixed, "\n")
     return [*turns.split("\n"), *["system\n", "user\n", "assistant\n"] * 100]
@@ -60,7 +60,7 @@ def _train(model, processor, curriculum: Curriculum, settings: BaseTraining) -> 
     losses: list[float] = []
     stages = _stages(settings)
     for step, stage in enumerate(stages):
-        batch = collate(curriculum.lessons(stage, settings.batch_size), processor)
+        batch = collate(curriculum.examples(stage, settings.batch_size), processor)
         for group in optimizer.param_groups:
             group["lr"] = _cosine(step, len(stages), settings.learning_rate, settings.warmup_steps)
         loss = model(**batch).loss
@@ -90,13 +90,13 @@ def _cosine(step: int, steps: int, peak: float, warmup: int) -> float:
     return peak * min(1.0, (step + 1) / warmup) * (0.05 + 0.95 * falling)
 
 
-def collate(lessons: list[Lesson], processor: Qwen2_5_VLProcessor) -> dict:
+def collate(examples: list[Example], processor: Qwen2_5_VLProcessor) -> dict:
     """Left-padded chat turns as model inputs, with loss on the answers only."""
-    answers = [lesson.answer + END_OF_TURN for lesson in lessons]
-    asked = [chat_text(processor, lesson.user) for lesson in lessons]
+    answers = [lesson.answer + END_OF_TURN for lesson in examples]
+    asked = [chat_text(processor, lesson.user) for lesson in examples]
     batch = processor(
         text=[start + answer for start, answer in zip(asked, answers, strict=True)],
-        images=[lesson.image for lesson in lessons],
+        images=[lesson.image for lesson in examples],
         return_tensors="pt",
         padding=True,
     )

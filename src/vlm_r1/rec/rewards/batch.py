@@ -20,24 +20,24 @@ class Batch:
         texts: the completions, n of them.
         truths: the true boxes of each, any number, xyxy in original pixels; for referring
             expressions one.
-        frame: the frame the model speaks in, one of `boxes.FRAMES`.
+        coordinate space: the coordinate space the model speaks in, one of `boxes.FRAMES`.
         image_sizes, input_sizes: n times (height, width) before and after the processor's resize.
     """
 
     texts: Sequence[str]
     truths: Sequence[Sequence[Sequence[float]]]
-    frame: str
+    coordinate_space: str
     image_sizes: Sequence[Size]
     input_sizes: Sequence[Size]
 
     @cached_property
     def answered(self) -> np.ndarray:
         """The first box of each answer, (n, 4) in original pixels; NaN where none can be read."""
-        answers = [parse_answer(text, self.frame) for text in self.texts]
+        answers = [parse_answer(text, self.coordinate_space) for text in self.texts]
         unread = (np.nan,) * 4
         read = [answer.box if isinstance(answer, Parsed) else unread for answer in answers]
         sizes = np.reshape(self.image_sizes, (-1, 2)), np.reshape(self.input_sizes, (-1, 2))
-        return boxes.to_original(np.reshape(read, (-1, 4)), self.frame, *sizes)
+        return boxes.to_original(np.reshape(read, (-1, 4)), self.coordinate_space, *sizes)
 
     @cached_property
     def true(self) -> np.ndarray:
@@ -64,7 +64,9 @@ class Batch:
     def all_answered(self, row: int) -> np.ndarray:
         """Every box of one answer, (k, 4) in original pixels, in the order written."""
         read = np.reshape(parse_boxes(self.texts[row]), (-1, 4))
-        return boxes.to_original(read, self.frame, self.image_sizes[row], self.input_sizes[row])
+        return boxes.to_original(
+            read, self.coordinate_space, self.image_sizes[row], self.input_sizes[row]
+        )
 
     def where_judgeable(self, values: np.ndarray) -> list[float | None]:
         """`values` (n,) as rewards, None where there is nothing to judge by."""

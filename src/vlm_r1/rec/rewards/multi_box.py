@@ -44,7 +44,7 @@ def odlength(batch: Batch) -> list[float | None]:
 
 
 def average_precision(answered: np.ndarray, true: np.ndarray) -> float:
-    """AP over IoU 0.5 to 0.95 of boxes of one class in one picture, as pycocotools computes it.
+    """AP over IoU 0.5 to 0.95 of boxes of one class in one image, as pycocotools computes it.
 
     Each answered box, in order, takes the free true box that it overlaps most, if by the threshold.
     Precision is made to fall with recall and read at 101 recalls. Not here, as nothing in a phrase
@@ -52,7 +52,7 @@ def average_precision(answered: np.ndarray, true: np.ndarray) -> float:
 
     Args:
         answered: (k, 4) boxes, best first.
-        true: (m, 4) boxes of the same frame, m > 0.
+        true: (m, 4) boxes of the same coordinate space, m > 0.
 
     Example: true A, B; answered B, C (a miss), A -> precision 1 up to recall 0.5 (51 of 101
         recalls), then 2/3 -> (51 + 50 x 2/3) / 101 = 0.835

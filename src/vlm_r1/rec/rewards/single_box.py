@@ -42,7 +42,7 @@ def giou(batch: Batch) -> list[float | None]:
 
 
 def center(batch: Batch) -> list[float | None]:
-    """1 - d^2 / c^2: d between the centres, c the diagonal of the smallest box around both; 0 to 1.
+    """1 - d^2 / c^2: d between the centers, c the diagonal of the smallest box around both; 0 to 1.
 
     Says nothing of the box's size. 0 where no box can be read. (Zheng et al. 2020, equation 6.)
 

@@ -1,4 +1,4 @@
-"""Cases to look at: pictures with the true box and both answers, drawn for the page."""
+"""Cases to look at: images with the true box and both answers, drawn for the page."""
 
 from dataclasses import dataclass
 from io import BytesIO
@@ -10,12 +10,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vlm_r1.config import METHODS
-from vlm_r1.data.images import open_picture
+from vlm_r1.data.images import open_image
 from vlm_r1.evaluation.slices import phrase_of
 from vlm_r1.report.render.png_curves import COLORS
-from vlm_r1.report.results_table import TESTED, Table, Unit
+from vlm_r1.report.results_table import TESTED, EvalResult, ResultsTable
 
-SMALL_PX, LARGE_PX = 420, 960  # longer side of a picture in the gallery
+SMALL_PX, LARGE_PX = 420, 960  # longer side of an image in the gallery
 LINE_PX, HALO_PX, DASH_PX = 4, 2, 9
 TRUTH_COLOR = "#FFFFFF"
 
@@ -43,7 +43,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Case:
-    """One row at the last common step. `png` is None where logs come without pictures."""
+    """One row at the last common step. `png` is None where logs come without images."""
 
     name: str  # of its file in gallery/, without extension
     dataset: str
@@ -56,17 +56,19 @@ class Case:
     png: bytes | None
 
 
-def choose_cases(table: Table, count: int, seed: int, images: dict[str, Path] | None) -> list[Case]:
-    """Up to `count` cases, no picture twice: first those that only one method got right.
+def choose_cases(
+    table: ResultsTable, count: int, seed: int, images: dict[str, Path] | None
+) -> list[Case]:
+    """Up to `count` cases, no image twice: first those that only one method got right.
 
     Taken in turn from every dataset and winner, so that both methods and both domains are shown
     alike; within one of these at random (`seed`), so that no one picks the cherries.
 
     Args:
-        images: folder of each dataset's pictures; None shows text only.
+        images: folder of each dataset's images; None shows text only.
 
     Raises:
-        DataError: a picture is missing or broken.
+        DataError: an image is missing or broken.
     """
     picks = _picks(table, count, seed)
     order = {name: i for i, name in enumerate(table.datasets(*TESTED))}
@@ -75,7 +77,7 @@ def choose_cases(table: Table, count: int, seed: int, images: dict[str, Path] | 
     return [_case(table, number, pick, images) for number, pick in enumerate(picks, start=1)]
 
 
-def _picks(table: Table, count: int, seed: int) -> list[Pick]:
+def _picks(table: ResultsTable, count: int, seed: int) -> list[Pick]:
     rng = np.random.default_rng(seed)
     picks: list[Pick] = []
     seen: set[tuple[str, str]] = set()
@@ -83,14 +85,16 @@ def _picks(table: Table, count: int, seed: int) -> list[Pick]:
         cells = [(dataset, right) for dataset in table.datasets(*TESTED) for right in stage]
         pools = [_candidates(table, dataset, right, rng) for dataset, right in cells]
         for pick in _in_turn(pools):
-            picture = (pick.dataset, table.first(pick.dataset).scores.pictures[pick.row])
-            if len(picks) < count and picture not in seen:
-                seen.add(picture)
+            image = (pick.dataset, table.first(pick.dataset).scores.images[pick.row])
+            if len(picks) < count and image not in seen:
+                seen.add(image)
                 picks.append(pick)
     return picks
 
 
-def _candidates(table: Table, dataset: str, right: str, rng: np.random.Generator) -> list[Pick]:
+def _candidates(
+    table: ResultsTable, dataset: str, right: str, rng: np.random.Generator
+) -> list[Pick]:
     """The rows in which `right` was right at the last common step, shuffled."""
     step = table.common_steps(dataset)[-1]
     grpo, sft = (table[m, dataset, step].first.scores.hit for m in ("grpo", "sft"))
@@ -108,20 +112,20 @@ def _in_turn(pools: list[list[Pick]]) -> list[Pick]:
     return [pick for turn in zip_longest(*pools) for pick in turn if pick is not None]
 
 
-def _case(table: Table, number: int, pick: Pick, images: dict[str, Path] | None) -> Case:
+def _case(table: ResultsTable, number: int, pick: Pick, images: dict[str, Path] | None) -> Case:
     dataset, right, row = pick
     step = table.common_steps(dataset)[-1]
-    units = {method: table[method, dataset, step].first for method in METHODS}
-    shown = units["grpo"].rows[row]
-    answers = {method: _answer(unit, row) for method, unit in units.items()}
+    results = {method: table[method, dataset, step].first for method in METHODS}
+    shown = results["grpo"].rows[row]
+    answers = {method: _answer(result, row) for method, result in results.items()}
     png = None
     if images is not None:
         boxes = {method: answer.box for method, answer in answers.items()}
-        png = draw_boxes(open_picture(images[dataset] / shown.image), shown.ground_truth, boxes)
+        png = draw_boxes(open_image(images[dataset] / shown.image), shown.ground_truth, boxes)
     return Case(
         name=f"case-{number:02d}",
         dataset=dataset,
-        role=units["grpo"].role,
+        role=results["grpo"].role,
         step=step,
         right=right,
         phrase=phrase_of(shown.question),
@@ -131,28 +135,28 @@ def _case(table: Table, number: int, pick: Pick, images: dict[str, Path] | None)
     )
 
 
-def _answer(unit: Unit, row: int) -> Answer:
-    box = unit.scores.boxes[row]
+def _answer(result: EvalResult, row: int) -> Answer:
+    box = result.scores.boxes[row]
     return Answer(
-        completion=unit.rows[row].model_output,
+        completion=result.rows[row].model_output,
         box=None if np.isnan(box).any() else tuple(box.tolist()),
-        iou=float(unit.scores.overlap[row]),
-        hit=bool(unit.scores.hit[row]),
+        iou=float(result.scores.overlap[row]),
+        hit=bool(result.scores.hit[row]),
     )
 
 
 def draw_boxes(
-    picture: Image.Image, truth: tuple[float, ...], boxes: dict[str, tuple[float, ...] | None]
+    image: Image.Image, truth: tuple[float, ...], boxes: dict[str, tuple[float, ...] | None]
 ) -> bytes:
-    """PNG of the picture, brought to a size one can see, with its boxes (original pixels).
+    """PNG of the image, brought to a size one can see, with its boxes (original pixels).
 
     The true box is white, grpo's is solid, sft's is dashed and on top, so that equal boxes show.
     """
-    longer = max(picture.size)
+    longer = max(image.size)
     scale = max(1, round(SMALL_PX / longer)) if longer < SMALL_PX else min(1, LARGE_PX / longer)
-    size = tuple(max(1, round(side * scale)) for side in picture.size)
+    size = tuple(max(1, round(side * scale)) for side in image.size)
     resample = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
-    shown = picture.resize(size, resample)
+    shown = image.resize(size, resample)
     draw = ImageDraw.Draw(shown)
     _draw_box(draw, truth, scale, size, TRUTH_COLOR, halo="black")
     if boxes["grpo"] is not None:
@@ -173,7 +177,7 @@ def _draw_box(
     halo: str | None = None,
     dashed: bool = False,
 ) -> None:
-    """An outline; a box that leaves the picture is drawn along its edge."""
+    """An outline; a box that leaves the image is drawn along its edge."""
     x1, x2 = (float(np.clip(x * scale, 1, size[0] - 2)) for x in (box[0], box[2]))
     y1, y2 = (float(np.clip(y * scale, 1, size[1] - 2)) for y in (box[1], box[3]))
     sides = [(x1, y1, x2, y1), (x2, y1, x2, y2), (x2, y2, x1, y2), (x1, y2, x1, y1)]

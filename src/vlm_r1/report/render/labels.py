@@ -8,7 +8,7 @@ SECTIONS = {  # in this order; each has a template of its name in templates/html
     "fairness": "Equal terms",
     "comparisons": "Differences",
     "statistics": "Over all steps",
-    "frames": "Coordinates",
+    "coordinate_spaces": "Coordinates",
     "slices": "Slices",
     "prompts": "Prompts",
     "cost": "Cost",
@@ -32,9 +32,9 @@ RIGHT = {
 TERM_WORDS = {
     "base_digest": "base checkpoint (digest)",
     "training_records_digest": "training records (digest)",
-    "min_pixels": "smallest picture, pixels",
-    "max_pixels": "largest picture, pixels",
-    "frame": "frame of the boxes",
+    "min_pixels": "smallest image, pixels",
+    "max_pixels": "largest image, pixels",
+    "coordinate_space": "coordinate space of the boxes",
     "prompts_per_step": "prompts a step",
     "step_grid": "steps evaluated",
     "dtype": "number type",
@@ -44,12 +44,12 @@ TERM_WORDS = {
     "scoring_version": "scoring version",
 }
 DIMENSION_WORDS = {
-    "box_area_percent": "Size of the true box, % of the picture's area",
+    "box_area_percent": "Size of the true box, % of the image's area",
     "box_area_px2": "Size of the true box, pixels (COCO's bounds)",
     "box_aspect_ratio": "Shape of the true box, width : height",
     "phrase_words": "Length of the phrase, words",
     "spatial_words": "Spatial words in the phrase (left, top, between, ...)",
-    "things_named": "Different things asked for in the same picture",
+    "things_named": "Different things asked for in the same image",
     "category": "Category of the thing",
     "split": "Split of the test set",
 }

@@ -61,10 +61,10 @@ class Page:
 
 
 def render_html(page: Page) -> str:
-    """One self-contained page: charts, styles and pictures are inside; nothing needs a script."""
+    """One self-contained page: charts, styles and images are inside; nothing needs a script."""
     environment = _environment(autoescape=True)
-    pictures = max(1, sum(case.png is not None for case in page.gallery))
-    environment.filters["embedded"] = lambda png: embed(png, pictures)
+    images = max(1, sum(case.png is not None for case in page.gallery))
+    environment.filters["embedded"] = lambda png: embed(png, images)
     environment.globals |= {
         "curve_charts": curve_charts,
         "published_charts": published_charts,
@@ -78,7 +78,7 @@ def render_html(page: Page) -> str:
 
 
 def render_markdown(page: Page, figures: list[str]) -> str:
-    """The same as markdown; pictures are files beside it: `figures` (no suffix), gallery/*.png."""
+    """The same as markdown; images are files beside it: `figures` (no suffix), gallery/*.png."""
     environment = _environment(autoescape=False, finalize=_markdown)
     environment.filters["verbatim"] = Markup  # inside a code block nothing is acted on
     template = environment.get_template("report.md.j2")
@@ -95,13 +95,13 @@ def forest(middle: float, low: float, high: float, farthest: float) -> Markup:
     """An interval and its zero line as SVG; `farthest` from zero is the drawing's end, points."""
     per_point = (FOREST_HALF_PX - 6) / (farthest or 1)
     ends = (min(max(value, -farthest), farthest) for value in (low, middle, high))
-    left, centre, right = (FOREST_HALF_PX + per_point * value for value in ends)
+    left, center, right = (FOREST_HALF_PX + per_point * value for value in ends)
     side = "grpo" if low > 0 else "sft" if high < 0 else "open"
     return Markup(
         f'<svg class="forest {side}" viewBox="0 0 {2 * FOREST_HALF_PX} 18" aria-hidden="true">'
         f'<line class="zero" x1="{FOREST_HALF_PX}" x2="{FOREST_HALF_PX}" y1="0" y2="18"/>'
         f'<line class="span" x1="{left:.1f}" x2="{right:.1f}" y1="9" y2="9"/>'
-        f'<circle cx="{centre:.1f}" cy="9" r="4"/></svg>'
+        f'<circle cx="{center:.1f}" cy="9" r="4"/></svg>'
     )
 
 

@@ -15,7 +15,7 @@ from vlm_r1.report.results_table import TESTED
 from vlm_r1.report.schema import CurvePoint, Report
 from vlm_r1.report.verdict import NAMES, PLACES
 
-# Okabe and Ito's palette: told apart with every common colour vision; markers differ as well.
+# Okabe and Ito's palette: told apart with every common color vision; markers differ as well.
 COLORS = {"sft": "#D55E00", "grpo": "#0072B2"}
 MARKERS = {"sft": "s", "grpo": "o"}
 INK, FAINT = "#222222", "#767676"
@@ -147,9 +147,9 @@ def _label_ends(axis: Axes, ends: dict[str, CurvePoint]) -> None:
     bottom, top = axis.get_ylim()
     labels = [label for method, point in ends.items() for label in _labels(method, point)]
     for step in {label.step for label in labels}:
-        beside = sorted((x for x in labels if x.step == step), key=lambda label: label.height)
-        heights = _spread([label.height for label in beside], LABEL_GAP * (top - bottom))
-        for label, height in zip(beside, heights, strict=True):
+        context = sorted((x for x in labels if x.step == step), key=lambda label: label.height)
+        heights = _spread([label.height for label in context], LABEL_GAP * (top - bottom))
+        for label, height in zip(context, heights, strict=True):
             axis.annotate(
                 label.text,
                 (step, height),

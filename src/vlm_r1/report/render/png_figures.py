@@ -76,7 +76,7 @@ def _published(report: Report) -> Figure | None:
 
 def _draw_published(axis: Axes, series: PublishedSeries) -> None:
     kind = "withdrawn" if series.withdrawn else "published"
-    where = series.source.rpartition(", ")[2] if "Table" in series.source else "first README"
+    where = series.source.rpartition(", ")[2] if "ResultsTable" in series.source else "first README"
     axis.plot(
         *zip(*series.points, strict=True),
         color=COLORS[series.method],

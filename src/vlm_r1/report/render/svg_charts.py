@@ -19,7 +19,7 @@ LABEL_GAP = 17.0  # between the labels at the end of the curves
 
 
 @dataclass(frozen=True)
-class Frame:
+class PlotArea:
     """A chart's plot area and what its ends stand for."""
 
     width: float
@@ -83,7 +83,7 @@ class Chart:
     name: str
     title: str
     summary: str
-    frame: Frame
+    area: PlotArea
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
     lines: list[Line]
@@ -128,41 +128,40 @@ def percent_range(values: Sequence[float]) -> tuple[float, float]:
     return max(-2.0, low - spare - room), min(102.0, high + spare + room)
 
 
-def _large(steps: Sequence[int], values: Sequence[float]) -> Frame:
-    return Frame(480, 330, 44, 352, 40, 290, (0, max(steps) or 1), percent_range(values))
+def _large(steps: Sequence[int], values: Sequence[float]) -> PlotArea:
+    return PlotArea(480, 330, 44, 352, 40, 290, (0, max(steps) or 1), percent_range(values))
 
 
 def _curve_chart(report: Report, dataset: str, place: str) -> Chart:
     points = [point for point in report.curves if point.dataset == dataset]
     ends = [x for p in points for x in (p.ci_low, p.ci_high, p.corrected_accuracy)]
-    frame = _large([point.step for point in points], ends)
+    area = _large([point.step for point in points], ends)
     lines, labels = [], []
     for method in NAMES:
         curve = [point for point in points if point.method == method]
-        lines += _curve_lines(frame, method, curve)
-        labels += _end_labels(frame, method, curve[-1])
+        lines += _curve_lines(area, method, curve)
+        labels += _end_labels(area, method, curve[-1])
     told = "; ".join(
         f"{NAMES[m]} {c[0].accuracy:.1f} % at step {c[0].step}, {c[-1].accuracy:.1f} % at step "
         f"{c[-1].step}"
         for m in NAMES
         if (c := [point for point in points if point.method == m])
     )
-    return _chart(f"curve-{dataset}", f"{place.capitalize()} · {dataset}", told, frame, points,
+    return _chart(f"curve-{dataset}", f"{place.capitalize()} · {dataset}", told, area, points,
                   lines, labels)  # fmt: skip
 
 
-def _curve_lines(frame: Frame, method: str, curve: list[CurvePoint]) -> list[Line]:
+def _curve_lines(area: PlotArea, method: str, curve: list[CurvePoint]) -> list[Line]:
     """Dashed below, then the solid one with its band and marks."""
     corrected = [(p.step, p.corrected_accuracy) for p in curve]
     band = [(p.step, p.ci_high) for p in curve] + [(p.step, p.ci_low) for p in curve[::-1]]
     marks = [
-        Mark(frame.x(p.step), frame.y(p.accuracy), p.step == 0, _mark_text(method, p))
-        for p in curve
+        Mark(area.x(p.step), area.y(p.accuracy), p.step == 0, _mark_text(method, p)) for p in curve
     ]
-    solid = frame.path([(p.step, p.accuracy) for p in curve])
+    solid = area.path([(p.step, p.accuracy) for p in curve])
     return [
-        Line(f"{method} dashed", frame.path(corrected)),
-        Line(f"{method} solid", solid, frame.path(band), marks),
+        Line(f"{method} dashed", area.path(corrected)),
+        Line(f"{method} solid", solid, area.path(band), marks),
     ]
 
 
@@ -176,11 +175,11 @@ def _mark_text(method: str, point: CurvePoint) -> str:
     return text
 
 
-def _end_labels(frame: Frame, method: str, end: CurvePoint) -> list[Label]:
-    x, name, corrected = frame.right + 10, NAMES[method], end.corrected_accuracy
-    labels = [Label(f"{name} {end.accuracy:.1f}", x, frame.y(end.accuracy), f"{method} end")]
+def _end_labels(area: PlotArea, method: str, end: CurvePoint) -> list[Label]:
+    x, name, corrected = area.right + 10, NAMES[method], end.corrected_accuracy
+    labels = [Label(f"{name} {end.accuracy:.1f}", x, area.y(end.accuracy), f"{method} end")]
     if abs(corrected - end.accuracy) >= LEAST_LABELLED_POINTS:
-        labels.append(Label(f"corrected {corrected:.1f}", x, frame.y(corrected), method))
+        labels.append(Label(f"corrected {corrected:.1f}", x, area.y(corrected), method))
     return labels
 
 
@@ -188,28 +187,28 @@ def _published_chart(report: Report, group: tuple[str, ...]) -> Chart:
     series = [one for one in report.published if tuple(one.datasets) == group]
     ours = {method: our_curve(report.curves, method, group) for method in NAMES}
     every = [*(p for one in series for p in one.points), *(p for c in ours.values() for p in c)]
-    frame = _large([step for step, _ in every], [value for _, value in every])
+    area = _large([step for step, _ in every], [value for _, value in every])
     lines, labels = [], []
     for one in series:
         kind = "withdrawn" if one.withdrawn else "published"
-        marks = _plain_marks(frame, f"{NAMES[one.method]} as {kind}", one.points)
-        lines.append(Line(f"{one.method} dotted", frame.path(one.points), marks=marks))
+        marks = _plain_marks(area, f"{NAMES[one.method]} as {kind}", one.points)
+        lines.append(Line(f"{one.method} dotted", area.path(one.points), marks=marks))
         value = one.points[-1][1]
-        labels.append(Label(f"{kind} {value:g}", frame.right + 10, frame.y(value), one.method))
+        labels.append(Label(f"{kind} {value:g}", area.right + 10, area.y(value), one.method))
     for method, curve in ours.items():
-        marks = _plain_marks(frame, f"{NAMES[method]} here", curve)
-        lines.append(Line(f"{method} solid", frame.path(curve), marks=marks))
+        marks = _plain_marks(area, f"{NAMES[method]} here", curve)
+        lines.append(Line(f"{method} solid", area.path(curve), marks=marks))
         value = curve[-1][1]
         text = f"{NAMES[method]} {value:.1f}"
-        labels.append(Label(text, frame.right + 10, frame.y(value), f"{method} end"))
+        labels.append(Label(text, area.right + 10, area.y(value), f"{method} end"))
     name = group[0] if len(group) == 1 else f"mean of {', '.join(group)}"
     sources = ", ".join(dict.fromkeys(one.source for one in series))
-    return _chart(f"published-{group[0]}-{len(group)}", name, sources, frame, every, lines, labels)
+    return _chart(f"published-{group[0]}-{len(group)}", name, sources, area, every, lines, labels)
 
 
-def _plain_marks(frame: Frame, who: str, points: Sequence[tuple[int, float]]) -> list[Mark]:
+def _plain_marks(area: PlotArea, who: str, points: Sequence[tuple[int, float]]) -> list[Mark]:
     return [
-        Mark(frame.x(step), frame.y(value), step == 0, f"{who}, step {step}: {value:.1f} %")
+        Mark(area.x(step), area.y(value), step == 0, f"{who}, step {step}: {value:.1f} %")
         for step, value in points
     ]
 
@@ -218,7 +217,7 @@ def _chart(
     name: str,
     title: str,
     summary: str,
-    frame: Frame,
+    area: PlotArea,
     points: Sequence[CurvePoint | tuple[int, float]],
     lines: list[Line],
     labels: list[Label],
@@ -229,9 +228,9 @@ def _chart(
         name=name,
         title=title,
         summary=summary,
-        frame=frame,
-        x_ticks=[(frame.x(step), str(step)) for step in shown],
-        y_ticks=[(frame.y(value), f"{value:g}") for value in ticks(*frame.y_range)],
+        area=area,
+        x_ticks=[(area.x(step), str(step)) for step in shown],
+        y_ticks=[(area.y(value), f"{value:g}") for value in ticks(*area.y_range)],
         lines=lines,
         labels=spread(labels),
     )
@@ -262,7 +261,7 @@ def _training_chart(method: str, name: str, curve: list[tuple[int, float]]) -> C
     low, high = min(values), max(values)
     room = 0.08 * (high - low) or 0.5
     steps = (curve[0][0], curve[-1][0])
-    frame = Frame(240, 120, 8, 232, 14, 96, steps, (low - room, high + room))
+    area = PlotArea(240, 120, 8, 232, 14, 96, steps, (low - room, high + room))
     (first_step, first), (last_step, last) = curve[0], curve[-1]
     summary = (
         f"{NAMES[method]}, {QUANTITIES[name]}: {first:.3g} at step {first_step}, {last:.3g} at "
@@ -272,10 +271,10 @@ def _training_chart(method: str, name: str, curve: list[tuple[int, float]]) -> C
         name=f"training-{method}-{name}",
         title=QUANTITIES[name],
         summary=summary,
-        frame=frame,
-        x_ticks=[(frame.x(step), str(step)) for step in steps],
+        area=area,
+        x_ticks=[(area.x(step), str(step)) for step in steps],
         y_ticks=[],
-        lines=[Line(f"{method} solid", frame.path(curve))],
+        lines=[Line(f"{method} solid", area.path(curve))],
         labels=[],
         detail=f"{first:.3g} to {last:.3g}",
     )

@@ -129,13 +129,13 @@ def test_the_folder_says_what_its_name_stands_for(store):
     assert store.folder.parent.parts[-2:] == (".cache", "completions")
 
 
-def test_a_question_is_its_words_and_its_picture_whatever_the_files_name(picture, tmp_path):
+def test_a_question_is_its_words_and_its_image_whatever_the_files_name(image, tmp_path):
     copy = tmp_path / "copy.png"
-    copy.write_bytes(picture.read_bytes())
-    asked = questions_digest([Question("Where?", picture)])
+    copy.write_bytes(image.read_bytes())
+    asked = questions_digest([Question("Where?", image)])
     assert questions_digest([Question("Where?", copy)]) == asked
-    assert questions_digest([Question("What?", picture)]) != asked
-    copy.write_bytes(picture.read_bytes() + b"\0")
+    assert questions_digest([Question("What?", image)]) != asked
+    copy.write_bytes(image.read_bytes() + b"\0")
     assert questions_digest([Question("Where?", copy)]) != asked
-    two = [Question("a", picture), Question("b", picture)]
+    two = [Question("a", image), Question("b", image)]
     assert questions_digest(two) != questions_digest(two[::-1])

@@ -1,4 +1,4 @@
-"""A picture read once for its phrases, rows that leave: each token as `generate` gives it."""
+"""An image read once for its phrases, rows that leave: each token as `generate` gives it."""
 
 import logging
 
@@ -17,7 +17,7 @@ from vlm_r1.inference.questions import Question, question_about
 from vlm_r1.inference.shared_prefix import RoomyLayer, can_share, head_lengths
 from vlm_r1.models.loading import load_model, load_processor
 
-SIZES = {"low": (140, 56), "tall": (56, 112), "square": (84, 84)}  # px; 10, 8 and 9 picture tokens
+SIZES = {"low": (140, 56), "tall": (56, 112), "square": (84, 84)}  # px; 10, 8 and 9 image tokens
 PHRASES = (
     *(("square", phrase) for phrase in ("red circle", "the blue square at the top left", "green")),
     *(("low", phrase) for phrase in ("the yellow triangle", "red circle")),
@@ -34,9 +34,9 @@ def able(small_params):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> dict:
+def images(tmp_path_factory) -> dict:
     """Noise of three shapes."""
-    folder, files = tmp_path_factory.mktemp("pictures"), {}
+    folder, files = tmp_path_factory.mktemp("images"), {}
     generator = torch.Generator().manual_seed(0)
     for name, (width, height) in SIZES.items():
         pixels = torch.randint(0, 255, (height, width, 3), generator=generator, dtype=torch.uint8)
@@ -45,8 +45,8 @@ def pictures(tmp_path_factory) -> dict:
     return files
 
 
-def asked(pictures: dict, template: str) -> list[Question]:
-    return [question_about(template, phrase, pictures[name]) for name, phrase in PHRASES]
+def asked(images: dict, template: str) -> list[Question]:
+    return [question_about(template, phrase, images[name]) for name, phrase in PHRASES]
 
 
 def texts(able, questions: list[Question], batch_tokens: int = 100_000) -> list[str]:
@@ -65,9 +65,9 @@ def apart(monkeypatch):
 
 @pytest.mark.parametrize("template", ["plain", "r1"])
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_sharing_changes_no_token(able, pictures, template, attention, apart):
+def test_sharing_changes_no_token(able, images, template, attention, apart):
     able[0].set_attn_implementation(attention)
-    questions = asked(pictures, template)
+    questions = asked(images, template)
     together = texts(able, questions)
     one_by_one = texts(able, questions, batch_tokens=1)
     apart()
@@ -76,9 +76,9 @@ def test_sharing_changes_no_token(able, pictures, template, attention, apart):
     assert len(set(together)) == len(PHRASES)
 
 
-def test_a_penalty_of_the_checkpoint_holds(able, pictures, apart):
+def test_a_penalty_of_the_checkpoint_holds(able, images, apart):
     """Qwen2.5-VL comes with one; `generate` hands it on."""
-    questions = asked(pictures, "r1")
+    questions = asked(images, "r1")
     without = texts(able, questions)
     able[0].generation_config.repetition_penalty = 1.3
     together = texts(able, questions)
@@ -86,7 +86,7 @@ def test_a_penalty_of_the_checkpoint_holds(able, pictures, apart):
     assert without != together == texts(able, questions)
 
 
-def test_a_penalty_finds_no_padding_inside_a_prompt(able, pictures, monkeypatch):
+def test_a_penalty_finds_no_padding_inside_a_prompt(able, images, monkeypatch):
     """`generate` itself leaves out only the padding before a prompt."""
     given, penalty = [], RepetitionPenaltyLogitsProcessor.__call__
 
@@ -96,22 +96,22 @@ def test_a_penalty_finds_no_padding_inside_a_prompt(able, pictures, monkeypatch)
 
     monkeypatch.setattr(RepetitionPenaltyLogitsProcessor, "__call__", note)
     able[0].generation_config.repetition_penalty = 1.3
-    texts(able, asked(pictures, "r1"))
+    texts(able, asked(images, "r1"))
     pad = able[1].tokenizer.pad_token_id
     padded = [(row == pad).nonzero()[:, 0].tolist() for row in given[0]]
     assert padded == [list(range(len(columns))) for columns in padded]
     assert any(padded)
 
 
-def test_an_answer_that_does_not_end_is_cut(able, pictures, apart):
-    questions = asked(pictures, "r1")
+def test_an_answer_that_does_not_end_is_cut(able, images, apart):
+    questions = asked(images, "r1")
     cut = [answer.text for answer in ask_all(*able, questions, 100_000, 3)]
     apart()
     assert cut == [answer.text for answer in ask_all(*able, questions, 100_000, 3)]
     assert all(len(able[1].tokenizer(text)["input_ids"]) == 3 for text in cut)
 
 
-def test_a_picture_is_read_once_and_a_row_that_is_done_no_more(able, pictures, monkeypatch):
+def test_a_image_is_read_once_and_a_row_that_is_done_no_more(able, images, monkeypatch):
     read, forward = [], able[0].base_model.forward
 
     def note(input_ids=None, **inputs):
@@ -120,7 +120,7 @@ def test_a_picture_is_read_once_and_a_row_that_is_done_no_more(able, pictures, m
 
     monkeypatch.setattr(able[0].base_model, "forward", note)
     lengths = [
-        len(able[1].tokenizer(text)["input_ids"]) for text in texts(able, asked(pictures, "r1"))
+        len(able[1].tokenizer(text)["input_ids"]) for text in texts(able, asked(images, "r1"))
     ]
     heads, tails, *steps = read
     assert heads[0] == len(SIZES)
@@ -131,10 +131,10 @@ def test_a_picture_is_read_once_and_a_row_that_is_done_no_more(able, pictures, m
     ]
 
 
-def test_what_cannot_share_is_left_to_generate_and_said_once(able, pictures, caplog):
+def test_what_cannot_share_is_left_to_generate_and_said_once(able, images, caplog):
     caplog.set_level(logging.INFO, logger="vlm_r1")
     generation._say_that_rows_read_apart.cache_clear()
-    questions = asked(pictures, "plain")
+    questions = asked(images, "plain")
     together = texts(able, questions)
     assert caplog.messages == []
     text = able[0].config.text_config
@@ -143,7 +143,7 @@ def test_what_cannot_share_is_left_to_generate_and_said_once(able, pictures, cap
     assert not can_share(able[0])
     able[0].base_model.language_model.has_sliding_layers = True
     assert texts(able, questions, batch_tokens=400) == together
-    said = "qwen2_5_vl reads a picture anew for each phrase: its past cannot be shared"
+    said = "qwen2_5_vl reads an image anew for each phrase: its past cannot be shared"
     assert caplog.messages == [said]
 
 
@@ -158,7 +158,7 @@ def test_what_cannot_share_is_left_to_generate_and_said_once(able, pictures, cap
     ],
 )
 def test_heads_worked_by_hand(ids, expected):
-    assert head_lengths(ids, picture_token=9) == expected
+    assert head_lengths(ids, image_token=9) == expected
 
 
 @given(st.lists(st.one_of(st.integers(1, 80), st.lists(st.integers(0, 2), min_size=1)), max_size=6))

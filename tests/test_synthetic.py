@@ -9,8 +9,8 @@ import pytest
 from vlm_r1.config import DrawnSplit, load_params
 from vlm_r1.data.synthetic.dataset import normalized, require_no_shared_scene, sample_split
 from vlm_r1.data.synthetic.drawing import draw_scene
-from vlm_r1.data.synthetic.phrases import RELATIONS, STREET_COLOURS, STREET_KINDS, phrase_for
-from vlm_r1.data.synthetic.scenes import COLOURS, KINDS, WORLDS, Scene, Thing
+from vlm_r1.data.synthetic.phrases import RELATIONS, STREET_COLORS, STREET_KINDS, phrase_for
+from vlm_r1.data.synthetic.scenes import COLORS, KINDS, WORLDS, Scene, Thing
 from vlm_r1.errors import ConfigError
 from vlm_r1.rec.boxes import iou, is_hit
 from vlm_r1.stages import draw
@@ -26,8 +26,8 @@ KEYS = {  # of a record in VLM-R1's rec_jsons_processed
 }
 
 
-def split_of(world, pictures=40, phrases=2):
-    return DrawnSplit(world=world, pictures=pictures, phrases_per_picture=phrases)
+def split_of(world, images=40, phrases=2):
+    return DrawnSplit(world=world, images=images, phrases_per_image=phrases)
 
 
 def two_circles_and_a_square(world):
@@ -55,19 +55,19 @@ def read_studio(words, things):
     found = [
         i
         for i, thing in enumerate(things)
-        if all(thing.colour == w for w in words if w in COLOURS)
+        if all(thing.color == w for w in words if w in COLORS)
         and all(thing.kind == w for w in words if w in KINDS)
     ]
     reach = {
-        "left": lambda i: -things[i].centre[0],
-        "right": lambda i: things[i].centre[0],
-        "top": lambda i: -things[i].centre[1],
-        "bottom": lambda i: things[i].centre[1],
+        "left": lambda i: -things[i].center[0],
+        "right": lambda i: things[i].center[0],
+        "top": lambda i: -things[i].center[1],
+        "bottom": lambda i: things[i].center[1],
     }
     for side in reach.keys() & set(words):
         furthest = max(map(reach[side], found))
         found = [i for i in found if reach[side](i) > furthest - 6]  # as good as level counts
-    assert set(words) <= {"the", "one", *COLOURS, *KINDS, *reach}
+    assert set(words) <= {"the", "one", *COLORS, *KINDS, *reach}
     return found
 
 
@@ -76,20 +76,20 @@ def read_street(words, things):
     [(side, where)] = [(s, r) for s, group in RELATIONS.items() for r in group if f" {r} " in text]
     subject, anchor = (named(part.split(), things) for part in text.split(where))
     (anchor_index,) = anchor
-    ax, ay = things[anchor_index].centre
+    ax, ay = things[anchor_index].center
     holds = {
         "left": lambda x, y: x < ax,
         "right": lambda x, y: x > ax,
         "above": lambda x, y: y < ay,
         "below": lambda x, y: y > ay,
     }[side]
-    return [i for i in subject if holds(*things[i].centre)]
+    return [i for i in subject if holds(*things[i].center)]
 
 
 def named(words, things):
-    colours = [c for c, synonyms in STREET_COLOURS.items() if set(synonyms) & set(words)]
+    colors = [c for c, synonyms in STREET_COLORS.items() if set(synonyms) & set(words)]
     kinds = [k for k, synonyms in STREET_KINDS.items() if set(synonyms) & set(words)]
-    return [i for i, t in enumerate(things) if [t.colour] == colours and [t.kind] == kinds]
+    return [i for i, t in enumerate(things) if [t.color] == colors and [t.kind] == kinds]
 
 
 def all_phrases(scene, target):
@@ -117,7 +117,7 @@ def test_every_phrase_of_a_hand_made_scene_means_its_thing_only(world):
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_every_phrase_of_a_drawn_split_means_its_thing_only(world):
-    pages = sample_split("some", split_of(world, pictures=300), SEED)
+    pages = sample_split("some", split_of(world, images=300), SEED)
 
     assert len(pages) == 300
     for page in pages:
@@ -125,18 +125,18 @@ def test_every_phrase_of_a_drawn_split_means_its_thing_only(world):
             assert things_meant(phrase, page.scene) == [target], phrase
 
 
-def test_two_phrases_of_a_picture_mean_two_things():
+def test_two_phrases_of_a_image_mean_two_things():
     for page in sample_split("some", split_of("studio"), SEED):
         assert len(page.phrases) == 2
         assert len(set(page.phrases.values())) == 2
 
 
 def test_more_phrases_than_a_scene_has_are_refused():
-    with pytest.raises(ConfigError, match="phrases_per_picture 200 in the world 'studio'"):
-        sample_split("some", split_of("studio", pictures=1, phrases=200), SEED)
+    with pytest.raises(ConfigError, match="phrases_per_image 200 in the world 'studio'"):
+        sample_split("some", split_of("studio", images=1, phrases=200), SEED)
 
 
-# --- pictures ------------------------------------------------------------------------------
+# --- images ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -151,7 +151,7 @@ def test_box_is_tight_around_the_drawn_pixels(kind, box):
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_picture_has_the_worlds_size(world):
+def test_image_has_the_worlds_size(world):
     assert draw_scene(two_circles_and_a_square(world)).size == (
         WORLDS[world].width,
         WORLDS[world].height,
@@ -181,11 +181,11 @@ def test_no_constant_box_scores_above_15_percent(split):
 
 
 def test_a_split_depends_on_seed_and_name_only():
-    pages = sample_split("a", split_of("street", pictures=5), SEED)
+    pages = sample_split("a", split_of("street", images=5), SEED)
 
-    assert sample_split("a", split_of("street", pictures=9), SEED)[:5] == pages
-    assert sample_split("b", split_of("street", pictures=5), SEED) != pages
-    assert sample_split("a", split_of("street", pictures=5), SEED + 1) != pages
+    assert sample_split("a", split_of("street", images=9), SEED)[:5] == pages
+    assert sample_split("b", split_of("street", images=5), SEED) != pages
+    assert sample_split("a", split_of("street", images=5), SEED + 1) != pages
 
 
 def test_splits_of_the_committed_params_share_no_scene():
@@ -200,11 +200,11 @@ def test_splits_of_the_committed_params_share_no_scene():
 
 
 def test_a_shared_scene_is_named_even_when_decorated_otherwise():
-    pages = sample_split("a", split_of("studio", pictures=3), SEED)
+    pages = sample_split("a", split_of("studio", images=3), SEED)
     scene = pages[2].scene
     copy = type(pages[2])(Scene(scene.world, scene.things[::-1], scene.look_seed + 1), {})
 
-    with pytest.raises(ConfigError, match=r"one scene in a \(picture 3\) and in b \(picture 1\)"):
+    with pytest.raises(ConfigError, match=r"one scene in a \(image 3\) and in b \(image 1\)"):
         require_no_shared_scene({"a": pages, "b": [copy]})
 
 

@@ -8,21 +8,21 @@ from vlm_r1.inference.batching import plan_batches
 
 
 @pytest.mark.parametrize(
-    ("tokens", "pictures", "budget", "expected"),
+    ("tokens", "images", "budget", "expected"),
     [
         # 2 x (40 + 10) = 100; b's two rows do not fit beside a's one
         ([40, 30, 30, 20], "abbc", 100, [[0], [1, 2], [3]]),
         ([40, 30, 30, 20], "abcd", 100, [[0, 1], [2, 3]]),
         ([40, 30, 30, 20], "abcd", 99, [[0], [1, 2], [3]]),
         ([20, 30, 40, 30], "abcd", 100, [[2, 1], [3, 0]]),  # longest first
-        ([20, 40, 20], "aba", 150, [[1, 0, 2]]),  # rows of one picture stay together
+        ([20, 40, 20], "aba", 150, [[1, 0, 2]]),  # rows of one image stay together
         ([20, 20, 20], "aaa", 60, [[0, 1], [2]]),  # unless a batch cannot hold them
         ([90, 20], "ab", 60, [[0], [1]]),  # above the budget: alone
         ([], "", 100, []),
     ],
 )
-def test_worked_by_hand(tokens, pictures, budget, expected):
-    assert plan_batches(tokens, pictures, 10, budget) == expected
+def test_worked_by_hand(tokens, images, budget, expected):
+    assert plan_batches(tokens, images, 10, budget) == expected
 
 
 rows = st.lists(st.tuples(st.integers(1, 300), st.integers(0, 9)), max_size=60)
@@ -40,11 +40,11 @@ def test_every_row_is_in_one_batch_and_no_batch_of_several_is_above_the_budget(r
 
 
 @given(rows=rows, new=st.integers(1, 64), budget=st.integers(1, 4000))
-def test_a_picture_is_divided_only_if_one_batch_cannot_hold_it(rows, new, budget):
-    tokens, pictures = [row[0] for row in rows], [row[1] for row in rows]
-    batches = plan_batches(tokens, pictures, new, budget)
-    for picture in set(pictures):
-        own = [row for row, name in enumerate(pictures) if name == picture]
+def test_a_image_is_divided_only_if_one_batch_cannot_hold_it(rows, new, budget):
+    tokens, images = [row[0] for row in rows], [row[1] for row in rows]
+    batches = plan_batches(tokens, images, new, budget)
+    for image in set(images):
+        own = [row for row, name in enumerate(images) if name == image]
         holders = [batch for batch in batches if set(batch) & set(own)]
         needed = len(own) * (max(tokens[row] for row in own) + new)
         assert len(holders) == 1 or needed > budget

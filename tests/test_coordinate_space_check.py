@@ -1,4 +1,4 @@
-"""evaluation/frames.py: which frame the boxes score best in, and when that stops a run."""
+"""evaluation/coordinate spaces.py: which coordinate space the boxes score best in, and when that stops a run."""
 
 from unittest.mock import Mock
 
@@ -7,50 +7,55 @@ import pandas as pd
 import pytest
 
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.frame_check import check_frame, check_rows, require_frame, sizes_or_none
+from vlm_r1.evaluation.coordinate_space_check import (
+    check_coordinate_space,
+    check_rows,
+    require_coordinate_space,
+    sizes_or_none,
+)
+from vlm_r1.inference.evaluator import EvalSet, Evaluation
 from vlm_r1.inference.questions import Completion
-from vlm_r1.rec.boxes import FRAMES, from_original
+from vlm_r1.rec.boxes import COORDINATE_SPACES, from_original
 from vlm_r1.rec.results import ResultRow
 from vlm_r1.stages import evaluate
-from vlm_r1.stages.evaluate import Evaluation, Exam
 
 IMAGE, INPUT = (600, 900), (308, 448)  # (height, width) before and after the resize
 
 
 def true_boxes(count: int, seed: int = 0) -> np.ndarray:
-    """Boxes in a 900 x 600 picture, each on its own picture."""
+    """Boxes in a 900 x 600 image, each on its own image."""
     rng = np.random.default_rng(seed)
     corner = rng.uniform(100, 300, (count, 2))
     return np.concatenate([corner, corner + rng.uniform(60, 200, (count, 2))], axis=1)
 
 
-def written_in(frame: str, truth: np.ndarray) -> np.ndarray:
-    return from_original(truth, frame, IMAGE, INPUT)
+def written_in(coordinate_space: str, truth: np.ndarray) -> np.ndarray:
+    return from_original(truth, coordinate_space, IMAGE, INPUT)
 
 
-def check(written, truth, assumed, *, input_size=INPUT, pictures=None, tests=1):
+def check(written, truth, assumed, *, input_size=INPUT, images=None, tests=1):
     sizes = [np.tile(size, (len(truth), 1)) for size in (IMAGE, input_size)]
-    pictures = np.arange(len(truth)) if pictures is None else np.array(pictures)
-    return check_frame(written, truth, *sizes, pictures, assumed, tests=tests)
+    images = np.arange(len(truth)) if images is None else np.array(images)
+    return check_coordinate_space(written, truth, *sizes, images, assumed, tests=tests)
 
 
-@pytest.mark.parametrize("assumed", FRAMES)
-@pytest.mark.parametrize("spoken", FRAMES)
-def test_the_frame_the_model_speaks_is_found(spoken, assumed):
+@pytest.mark.parametrize("assumed", COORDINATE_SPACES)
+@pytest.mark.parametrize("spoken", COORDINATE_SPACES)
+def test_the_coordinate_space_the_model_speaks_is_found(spoken, assumed):
     truth = true_boxes(30)
     finding = check(written_in(spoken, truth), truth, assumed)
     assert (finding.best, finding.accuracy[spoken]) == (spoken, 100)
-    assert list(finding.accuracy) == list(FRAMES)
+    assert list(finding.accuracy) == list(COORDINATE_SPACES)
     assert (finding.gain is None) == (spoken == assumed)
 
 
-def test_another_frame_stops_the_run_with_the_scores_of_all():
+def test_another_coordinate_space_stops_the_run_with_the_scores_of_all():
     truth = true_boxes(40)
     written = written_in("thousand", truth)
     written[:10] = np.nan
     finding = check(written, truth, "input")
     with pytest.raises(ResultError) as error:
-        require_frame(finding, "step-20.json")
+        require_coordinate_space(finding, "step-20.json")
     assert error.value.got.startswith(
         "step-20.json: boxes score 0.0 % as input pixels, 75.0 % as 0-1000, "
         "0.0 % as original pixels, 0.0 % as 0-1 (+75.0 points, interval +5"
@@ -58,13 +63,13 @@ def test_another_frame_stops_the_run_with_the_scores_of_all():
     assert "`thousand`" in error.value.do
 
 
-def test_the_right_frame_passes():
+def test_the_right_coordinate_space_passes():
     truth = true_boxes(40)
-    require_frame(check(written_in("input", truth), truth, "input"), "a file")
+    require_coordinate_space(check(written_in("input", truth), truth, "input"), "a file")
 
 
-def test_a_habit_of_answering_some_phrases_in_another_frame_passes():
-    """55 % right in the frame, 8 % right in 0-1000: the whole score decides."""
+def test_a_habit_of_answering_some_phrases_in_another_coordinate_space_passes():
+    """55 % right in the coordinate space, 8 % right in 0-1000: the whole score decides."""
     truth = true_boxes(100)
     written = np.full_like(truth, np.nan)
     written[:55] = written_in("input", truth[:55])
@@ -76,27 +81,27 @@ def test_a_habit_of_answering_some_phrases_in_another_frame_passes():
 
 
 @pytest.mark.parametrize("assumed", ["original", "input"])
-def test_frames_that_are_one_and_the_same_tie(assumed):
-    """A picture that is not resized: input pixels are original pixels."""
+def test_coordinate_spaces_that_are_one_and_the_same_tie(assumed):
+    """An image that is not resized: input pixels are original pixels."""
     truth = true_boxes(30)
     finding = check(truth, truth, assumed, input_size=IMAGE)
     assert (finding.best, finding.accuracy["input"]) == (assumed, 100)
 
 
-def test_few_pictures_prove_nothing():
-    """Six pictures, all better in 0-1000: the sign test's p is 2 / 2**6 = 0.031, and of three
-    frames one may reach 0.05 / 3."""
+def test_few_images_prove_nothing():
+    """Six images, all better in 0-1000: the sign test's p is 2 / 2**6 = 0.031, and of three
+    coordinate spaces one may reach 0.05 / 3."""
     truth = true_boxes(7)
     written = written_in("thousand", truth)
     assert check(written[:6], truth[:6], "original").best == "original"
     assert check(written, truth, "original").best == "thousand"  # 2 / 2**7 = 0.0156
 
 
-def test_rows_of_one_picture_count_once():
+def test_rows_of_one_image_count_once():
     truth = true_boxes(60)
     written = written_in("thousand", truth)
-    assert check(written, truth, "original", pictures=np.arange(60) // 20).best == "original"
-    assert check(written, truth, "original", pictures=[0] * 60).best == "original"
+    assert check(written, truth, "original", images=np.arange(60) // 20).best == "original"
+    assert check(written, truth, "original", images=[0] * 60).best == "original"
 
 
 def test_a_run_of_many_units_is_stricter():
@@ -106,8 +111,8 @@ def test_a_run_of_many_units_is_stricter():
     assert check(written, truth, "original", tests=20).best == "original"
 
 
-def test_a_frame_that_is_better_by_chance_does_not_stop_a_run():
-    """Twelve rows right in one frame only, eight in the other only."""
+def test_a_coordinate_space_that_is_better_by_chance_does_not_stop_a_run():
+    """Twelve rows right in one coordinate space only, eight in the other only."""
     truth = true_boxes(20)
     written = np.where(
         np.arange(20)[:, None] < 12, written_in("thousand", truth), written_in("input", truth)
@@ -115,15 +120,15 @@ def test_a_frame_that_is_better_by_chance_does_not_stop_a_run():
     assert check(written, truth, "input").best == "input"
 
 
-def test_without_sizes_only_their_frames_are_left_out():
+def test_without_sizes_only_their_coordinate_spaces_are_left_out():
     truth = true_boxes(30)
-    pictures, image_sizes = np.arange(30), np.tile(IMAGE, (30, 1))
-    none = check_frame(truth, truth, None, None, pictures, "original")
+    images, image_sizes = np.arange(30), np.tile(IMAGE, (30, 1))
+    none = check_coordinate_space(truth, truth, None, None, images, "original")
     assert none.accuracy == {"original": 100}
-    some = check_frame(truth, truth, image_sizes, None, pictures, "original")
+    some = check_coordinate_space(truth, truth, image_sizes, None, images, "original")
     assert list(some.accuracy) == ["original", "thousand", "unit"]
     with pytest.raises(ResultError, match="boxes in input pixels without the sizes"):
-        check_frame(truth, truth, image_sizes, None, pictures, "input")
+        check_coordinate_space(truth, truth, image_sizes, None, images, "input")
 
 
 def test_sizes_are_known_for_all_rows_or_for_none():
@@ -132,7 +137,7 @@ def test_sizes_are_known_for_all_rows_or_for_none():
 
 
 def test_rows_are_read_from_their_completions():
-    """The stored box is in original pixels, after the assumed frame; the text is as written."""
+    """The stored box is in original pixels, after the assumed coordinate space; the text is as written."""
     truth = true_boxes(12).round()
     rows = [
         ResultRow(
@@ -153,7 +158,7 @@ def test_rows_are_read_from_their_completions():
     assert finding.accuracy["input"] == pytest.approx(100 * 11 / 12)
 
 
-def test_stage_evaluate_refuses_a_checkpoint_that_speaks_another_frame(
+def test_stage_evaluate_refuses_a_checkpoint_that_speaks_another_coordinate_space(
     monkeypatch, tmp_path, small_params
 ):
     """Asked in input pixels, it answers in 0-1000."""
@@ -169,13 +174,15 @@ def test_stage_evaluate_refuses_a_checkpoint_that_speaks_another_frame(
     texts = np.round(written_in("thousand", truth)).tolist()
     completions = [Completion(str(text), INPUT) for text in texts]
     asked = Mock(digest="digest")
-    monkeypatch.setattr(evaluate, "Candidate", lambda *_: asked)
+    monkeypatch.setattr(evaluate, "Checkpoint", lambda *_: asked)
     monkeypatch.setattr(
         evaluate, "CompletionStore", lambda *_: Mock(read_all=lambda _: completions)
     )
-    exam = Exam("street_test", records, questions=[], questions_digest="", meta={})
-    evaluation = Evaluation(small_params, tmp_path, "sft", Mock(seed=42), [exam], Mock(), Mock())
-    assert small_params.task.frame == "input"
+    eval_set = EvalSet("street_test", records, questions=[], questions_digest="", meta={})
+    evaluation = Evaluation(
+        small_params, tmp_path, "sft", Mock(seed=42), [eval_set], Mock(), Mock()
+    )
+    assert small_params.task.coordinate_space == "input"
     with pytest.raises(
         ResultError, match=r"sft/street_test/step-1\.json: boxes score .* 100\.0 % as 0-1000"
     ):

@@ -9,7 +9,7 @@ from vlm_r1.stats.curves import (
     area_between,
     first_lasting_step,
     forgetting,
-    generalisation_gap,
+    generalization_gap,
     minimum_detectable_effect,
     trapezoid_weights,
 )
@@ -45,9 +45,9 @@ def test_area_is_the_mean_difference_over_steps():
 def test_area_of_a_constant_difference_is_that_difference_with_its_interval():
     rng = np.random.default_rng(0)
     a, b = hits(rng, 0.7, 100), hits(rng, 0.5, 100)
-    pictures = np.repeat(np.arange(50), 2)
-    area = area_between([0, 1, 5], np.tile(a, (3, 1)), np.tile(b, (3, 1)), pictures, FEW)
-    assert area == pytest.approx(paired_difference(a, b, pictures, FEW))
+    images = np.repeat(np.arange(50), 2)
+    area = area_between([0, 1, 5], np.tile(a, (3, 1)), np.tile(b, (3, 1)), images, FEW)
+    assert area == pytest.approx(paired_difference(a, b, images, FEW))
 
 
 def test_area_takes_several_seeds():
@@ -102,7 +102,7 @@ def test_minimum_detectable_effect_by_its_formula():
     assert found == pytest.approx(100 * errors * stats.sem(difference), rel=0.03)
 
 
-def test_four_times_the_pictures_detect_half_the_effect():
+def test_four_times_the_images_detect_half_the_effect():
     rng = np.random.default_rng(0)
     a, b = hits(rng, 0.5, 100), hits(rng, 0.5, 100)
     few = minimum_detectable_effect(a, b, np.arange(100), MANY)
@@ -111,19 +111,19 @@ def test_four_times_the_pictures_detect_half_the_effect():
 
 
 def test_an_effect_of_that_size_is_found_80_times_in_100():
-    """Methods that differ in 40 % of the rows, 300 pictures."""
+    """Methods that differ in 40 % of the rows, 300 images."""
     rng = np.random.default_rng(3)
 
     def draw(effect: float) -> tuple[np.ndarray, np.ndarray]:
         only = rng.choice(3, size=300, p=[0.2 + effect / 2, 0.2 - effect / 2, 0.6])
         return only == 0, only == 1
 
-    pictures = np.arange(300)
-    at_zero = [minimum_detectable_effect(*draw(0), pictures, FEW) for _ in range(20)]
+    images = np.arange(300)
+    at_zero = [minimum_detectable_effect(*draw(0), images, FEW) for _ in range(20)]
     effect = np.mean(at_zero) / 100
     assert effect == pytest.approx(2.8 * (0.4 / 300) ** 0.5, rel=0.05)
     found = [
-        paired_difference(*draw(effect), pictures, Resampling(0.95, 400, seed)).p_value < 0.05
+        paired_difference(*draw(effect), images, Resampling(0.95, 400, seed)).p_value < 0.05
         for seed in range(600)
     ]
     assert np.mean(found) == pytest.approx(0.8, abs=0.05)
@@ -134,7 +134,7 @@ def test_nothing_is_detectable_where_no_two_answers_differ():
     assert minimum_detectable_effect(same, same, np.arange(3), FEW) is None
 
 
-# --- forgetting, generalisation
+# --- forgetting, generalization
 
 
 def test_forgetting_is_step_0_minus_last():
@@ -149,14 +149,14 @@ def test_all_seeds_forget_from_one_base():
 
 def test_gap_is_gain_in_domain_minus_gain_out_of_domain():
     inside, outside = np.array([1, 1, 0, 0]), np.array([-1, 0, 0, 0, 0])
-    found = generalisation_gap(inside, np.arange(4), outside, np.arange(5), MANY)
+    found = generalization_gap(inside, np.arange(4), outside, np.arange(5), MANY)
     assert found.mean == pytest.approx(50 + 20)
 
 
 def test_variances_of_the_two_places_add():
-    """Equal rows and equal names in both places must not cancel: the pictures are different."""
+    """Equal rows and equal names in both places must not cancel: the images are different."""
     gain = np.random.default_rng(0).choice([-1.0, 0.0, 1.0], size=300)
-    found = generalisation_gap(gain, np.arange(300), gain, np.arange(300), MANY)
+    found = generalization_gap(gain, np.arange(300), gain, np.arange(300), MANY)
     half = stats.norm.ppf(0.975) * 100 * 2**0.5 * stats.sem(gain)
     assert found == pytest.approx((0, -half, half, 1), abs=0.05 * half)
 
@@ -167,7 +167,7 @@ def test_gap_covers_the_truth():
     for seed in range(600):
         inside = rng.choice([-1, 0, 1], size=60, p=[0.1, 0.5, 0.4])
         outside = rng.choice([-1, 0, 1], size=100, p=[0.2, 0.7, 0.1])
-        found = generalisation_gap(
+        found = generalization_gap(
             inside, np.arange(60), outside, np.arange(100), Resampling(0.95, 500, seed)
         )
         covered += found.low <= 40 <= found.high
@@ -177,19 +177,19 @@ def test_gap_covers_the_truth():
 def test_a_seed_that_gains_alike_in_both_places_leaves_the_gap_alone():
     """Seeds that gain 0 and 100 points, each in both places: the gap is 0 for every draw."""
     inside, outside = np.repeat([[0], [1]], 40, axis=1), np.repeat([[0], [1]], 70, axis=1)
-    found = generalisation_gap(inside, np.arange(40), outside, np.arange(70), FEW)
+    found = generalization_gap(inside, np.arange(40), outside, np.arange(70), FEW)
     assert found == (0, 0, 0, 1)
 
 
 def test_seeds_must_be_the_same_in_both_places():
     with pytest.raises(ResultError, match="got 2 seeds in domain, 3 out of domain"):
-        generalisation_gap(np.ones((2, 4)), np.arange(4), np.ones((3, 5)), np.arange(5), FEW)
+        generalization_gap(np.ones((2, 4)), np.arange(4), np.ones((3, 5)), np.arange(5), FEW)
 
 
 def test_bad_input_is_refused():
     with pytest.raises(ResultError, match="got no values"):
         forgetting(np.array([]), np.array([]), np.array([]), FEW)
     with pytest.raises(ResultError, match="in row 1\nneed finite"):
-        generalisation_gap([np.nan, 1], np.arange(2), np.ones(2), np.arange(2), FEW)
+        generalization_gap([np.nan, 1], np.arange(2), np.ones(2), np.arange(2), FEW)
     with pytest.raises(ResultError, match="need two or more"):
         minimum_detectable_effect(np.ones(2), np.zeros(2), np.array(["p", "p"]), FEW)

@@ -96,14 +96,14 @@ def test_lora_writes_adapters_of_the_language_model_alone(adapted):
     assert (folder / "contract.json").exists()
 
 
-def test_an_adapter_opens_on_its_base_and_answers(adapted, picture, tmp_path):
+def test_an_adapter_opens_on_its_base_and_answers(adapted, image, tmp_path):
     root, params = adapted
     elsewhere = shutil.copytree(root / "models", tmp_path / "moved/models")
     folder = elsewhere / "sft/checkpoint-2"
     model = load_model(folder, params.task)
     plain = PeftModel.from_pretrained(load_model(elsewhere / "base", params.task), folder)
     processor = load_processor(folder, params.task)
-    asked = [Question(prompts.ask("plain", prompts.question_for("red one")), picture)]
+    asked = [Question(prompts.ask("plain", prompts.question_for("red one")), image)]
     answer = ask_all(model, processor, asked, 400, 6)
     assert answer == ask_all(plain.merge_and_unload(), processor, asked, 400, 6)
     assert answer != ask_all(load_model(elsewhere / "base", params.task), processor, asked, 400, 6)

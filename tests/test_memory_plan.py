@@ -11,7 +11,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from typer.testing import CliRunner
 
 from tests.conftest import ROOT, small_values
-from tests.house import SOURCE
+from tests.layout import SOURCE
 from vlm_r1.cli import main as cli
 from vlm_r1.config import load_params, parse_params, profile_file
 from vlm_r1.errors import ModelError
@@ -21,7 +21,7 @@ from vlm_r1.preflight.memory import GIB, advise, make_plan, plan_work
 
 COCO = (640, 480)
 STUDIO_PX = 80
-SFT_TEXT, GRPO_TEXT = (40, 27), (40, 32)  # tokens of the tests' prompts (no picture), and answers
+SFT_TEXT, GRPO_TEXT = (40, 27), (40, 32)  # tokens of the tests' prompts (no image), and answers
 
 
 def profile(name):
@@ -138,7 +138,7 @@ def write_base(root, **text) -> None:
 
 MIDDLE = {"hidden_size": 512, "num_hidden_layers": 8, "intermediate_size": 1536}
 MIDDLE |= {"num_attention_heads": 8}
-# base, method, smallest picture (pixels), rows at once, accumulated, options
+# base, method, smallest image (pixels), rows at once, accumulated, options
 CASES = [
     ("tiny", "sft", 3136, 8, 1, {}),
     ("tiny", "grpo", 25_088, 8, 1, {}),

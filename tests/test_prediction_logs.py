@@ -49,18 +49,20 @@ def test_names_reach_inside_and_a_name_with_a_dot_comes_first(tmp_path):
     assert log.result.results[0].record_id == 7
 
 
-def test_a_frame_needs_sizes_that_the_fields_tell(tmp_path):
+def test_a_coordinate_space_needs_sizes_that_the_fields_tell(tmp_path):
     path = write(tmp_path, [OTHER | {"pred": "[0, 0, 0.5, 0.25]"}])
-    with pytest.raises(ResultError, match=r"log\.json: row 1: no image_size .* frame unit needs"):
-        score_file(path, FIELDS, frame="unit")
-    log = score_file(path, [*FIELDS, "width=w", "height=h"], frame="unit")
-    assert (log.scores.accuracy, log.scores.frame) == (100.0, "unit")
+    with pytest.raises(
+        ResultError, match=r"log\.json: row 1: no image_size .* coordinate space unit needs"
+    ):
+        score_file(path, FIELDS, coordinate_space="unit")
+    log = score_file(path, [*FIELDS, "width=w", "height=h"], coordinate_space="unit")
+    assert (log.scores.accuracy, log.scores.coordinate_space) == (100.0, "unit")
 
 
 def test_a_tool_may_write_boxes_in_place_of_text(tmp_path):
     rows = [OTHER | {"pred": box} for box in ([0.0, 0.0, 500.0, 250.0], [], None)]
     path = write(tmp_path, rows)
-    log = score_file(path, [*FIELDS, "width=w", "height=h"], frame="thousand")
+    log = score_file(path, [*FIELDS, "width=w", "height=h"], coordinate_space="thousand")
     assert (log.scores.reading, log.scores.boxes[0].tolist()) == ("logged", [0, 0, 10, 10])
     assert log.scores.unparsed == {"logged_without_box": 2}
 

@@ -7,8 +7,8 @@ from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.coordinate_correction import (
     Affine,
     Correction,
+    coordinate_space_block,
     correct_boxes,
-    frame_block,
     recovered,
     split_difference,
 )
@@ -20,24 +20,24 @@ SKEW = Affine(scale=(1.05, 0.93), offset=(20.0, -15.0))  # what a model writes, 
 WIDTH, HEIGHT = 1920, 1080
 
 
-def boxes_in_picture(rng: np.random.Generator, count: int) -> np.ndarray:
+def boxes_in_image(rng: np.random.Generator, count: int) -> np.ndarray:
     """Boxes (count, 4) of a twentieth to two fifths of a side, anywhere in 1920 x 1080."""
-    picture = np.array([WIDTH, HEIGHT])
-    sides = rng.uniform(0.05, 0.4, (count, 2)) * picture
-    corner = rng.uniform(0, 1, (count, 2)) * (picture - sides)
+    image = np.array([WIDTH, HEIGHT])
+    sides = rng.uniform(0.05, 0.4, (count, 2)) * image
+    corner = rng.uniform(0, 1, (count, 2)) * (image - sides)
     return np.concatenate([corner, corner + sides], axis=1)
 
 
 def answers(seed: int, count: int = 400, wrong: float = 0.3, noise: float = 0.05) -> tuple:
-    """(boxes, truth, pictures) of a model in the right frame, two phrases a picture.
+    """(boxes, truth, images) of a model in the right coordinate space, two phrases an image.
 
     `wrong` of the boxes are on something else; corners of the others stray by `noise` of a side.
     """
     rng = np.random.default_rng(seed)
-    truth = boxes_in_picture(rng, count)
+    truth = boxes_in_image(rng, count)
     boxes = truth + rng.normal(0, noise, truth.shape) * np.tile(truth[:, 2:] - truth[:, :2], 2)
     elsewhere = rng.random(count) < wrong
-    boxes[elsewhere] = boxes_in_picture(rng, elsewhere.sum())
+    boxes[elsewhere] = boxes_in_image(rng, elsewhere.sum())
     return boxes, truth, np.arange(count) // 2
 
 
@@ -45,17 +45,17 @@ def accuracy(hits: np.ndarray) -> float:
     return 100 * float(hits.mean())
 
 
-# --- the right frame
+# --- the right coordinate space
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("noise", [0.02, 0.15])
-def test_boxes_in_the_right_frame_stay_where_they_are(seed, noise):
-    boxes, truth, pictures = answers(seed, noise=noise)
-    found = correct_boxes(boxes, truth, pictures)
+def test_boxes_in_the_right_coordinate_space_stay_where_they_are(seed, noise):
+    boxes, truth, images = answers(seed, noise=noise)
+    found = correct_boxes(boxes, truth, images)
     assert found.scale == pytest.approx((1, 1), abs=0.01)
     assert found.offset == pytest.approx((0, 0), abs=8)
-    _, low, high, _ = recovered(found, pictures, FEW)
+    _, low, high, _ = recovered(found, images, FEW)
     assert low <= 0 <= high
 
 
@@ -69,79 +69,79 @@ def test_small_samples_are_left_alone():
     assert changes.count(0) >= 35
 
 
-# --- another frame
+# --- another coordinate space
 
 
 @pytest.mark.parametrize("wrong", [0.0, 0.3, 0.6])
 def test_a_scale_and_an_offset_are_found_whatever_the_wrong_groundings_say(wrong):
-    boxes, truth, pictures = answers(7, wrong=wrong)
-    found = correct_boxes(SKEW.apply(boxes), truth, pictures)
+    boxes, truth, images = answers(7, wrong=wrong)
+    found = correct_boxes(SKEW.apply(boxes), truth, images)
     assert found.scale == pytest.approx((1 / 1.05, 1 / 0.93), rel=0.01)
     assert found.offset == pytest.approx((-20 / 1.05, 15 / 0.93), abs=6)
-    right_frame = correct_boxes(boxes, truth, pictures)
-    assert accuracy(found.hit) == pytest.approx(accuracy(right_frame.raw_hit), abs=1.5)
-    assert recovered(found, pictures, FEW).low > 10
+    right_space = correct_boxes(boxes, truth, images)
+    assert accuracy(found.hit) == pytest.approx(accuracy(right_space.raw_hit), abs=1.5)
+    assert recovered(found, images, FEW).low > 10
     assert found.reason is None
 
 
 def test_wrong_groundings_that_agree_with_each_other_do_not_steer_it():
     """Two of five answers name the thing to the right, 300 px away."""
-    boxes, truth, pictures = answers(3, wrong=0.0)
+    boxes, truth, images = answers(3, wrong=0.0)
     elsewhere = np.arange(len(boxes)) % 5 < 2
     boxes[elsewhere] += (300, 0, 300, 0)
-    found = correct_boxes(SKEW.apply(boxes), truth, pictures)
+    found = correct_boxes(SKEW.apply(boxes), truth, images)
     assert found.scale == pytest.approx((1 / 1.05, 1 / 0.93), rel=0.01)
     assert accuracy(found.hit[~elsewhere]) > 98
 
 
 @pytest.mark.parametrize("size", [(1000, 1000), (1, 1)])
-def test_frames_far_from_pixels_are_reached(size):
-    """0-1000 and 0-1, read as pixels of one picture size."""
-    boxes, truth, pictures = answers(5)
+def test_coordinate_spaces_far_from_pixels_are_reached(size):
+    """0-1000 and 0-1, read as pixels of one image size."""
+    boxes, truth, images = answers(5)
     per_pixel = Affine(scale=(size[0] / WIDTH, size[1] / HEIGHT))
-    found = correct_boxes(per_pixel.apply(boxes), truth, pictures)
+    found = correct_boxes(per_pixel.apply(boxes), truth, images)
     assert found.scale == pytest.approx((WIDTH / size[0], HEIGHT / size[1]), rel=0.01)
     assert accuracy(found.raw_hit) < 5
     assert accuracy(found.hit) > 65
 
 
-def test_a_box_is_corrected_by_what_was_fitted_on_other_pictures():
-    """A true box is moved: nothing changes on its own half of the pictures, all on the other."""
-    boxes, truth, pictures = answers(2, wrong=0.0)
+def test_a_box_is_corrected_by_what_was_fitted_on_other_images():
+    """A true box is moved: nothing changes on its own half of the images, all on the other."""
+    boxes, truth, images = answers(2, wrong=0.0)
     boxes = SKEW.apply(boxes)
-    before = correct_boxes(boxes, truth, pictures).boxes
+    before = correct_boxes(boxes, truth, images).boxes
     moved = truth.copy()
     moved[10] += 30
-    changed = (correct_boxes(boxes, moved, pictures).boxes != before).any(axis=1)
+    changed = (correct_boxes(boxes, moved, images).boxes != before).any(axis=1)
     assert changed.mean() == 0.5
     assert not changed[10]
-    assert not changed[11]  # the same picture
+    assert not changed[11]  # the same image
     assert (changed[::2] == changed[1::2]).all()
 
 
 def test_the_order_of_the_rows_does_not_matter_and_the_seed_does():
-    boxes, truth, pictures = answers(2)
+    boxes, truth, images = answers(2)
     boxes = SKEW.apply(boxes)
     order = np.random.default_rng(0).permutation(len(boxes))
-    found = correct_boxes(boxes, truth, pictures)
-    turned = correct_boxes(boxes[order], truth[order], pictures[order])
+    found = correct_boxes(boxes, truth, images)
+    turned = correct_boxes(boxes[order], truth[order], images[order])
     assert turned.halves == found.halves
     assert (turned.boxes == found.boxes[order]).all()
-    assert correct_boxes(boxes, truth, pictures, seed=1).halves != found.halves
+    assert correct_boxes(boxes, truth, images, seed=1).halves != found.halves
 
 
-def test_pictures_may_be_named_in_any_way():
-    boxes, truth, pictures = answers(2)
-    names = np.array([f"{i:04d}.png" for i in pictures])
+def test_images_may_be_named_in_any_way():
+    boxes, truth, images = answers(2)
+    names = np.array([f"{i:04d}.png" for i in images])
     by_name = correct_boxes(SKEW.apply(boxes), truth, names)
-    assert by_name.halves == correct_boxes(SKEW.apply(boxes), truth, pictures).halves
+    assert by_name.halves == correct_boxes(SKEW.apply(boxes), truth, images).halves
 
 
 def test_unparsed_rows_stay_unparsed():
-    boxes, truth, pictures = answers(2)
+    boxes, truth, images = answers(2)
     boxes = SKEW.apply(boxes)
     boxes[::3] = np.nan
-    found = correct_boxes(boxes, truth, pictures)
+    found = correct_boxes(boxes, truth, images)
     assert (np.isnan(found.boxes) == np.isnan(boxes)).all()
     assert not found.hit[::3].any()
     assert found.scale == pytest.approx((1 / 1.05, 1 / 0.93), rel=0.01)
@@ -155,14 +155,14 @@ def same_box_always(boxes: np.ndarray) -> np.ndarray:
 
 
 def another_thing(boxes: np.ndarray) -> np.ndarray:
-    return boxes_in_picture(np.random.default_rng(99), len(boxes))
+    return boxes_in_image(np.random.default_rng(99), len(boxes))
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda boxes: np.full_like(boxes, np.nan), "a half has boxes on 0 pictures"),
-        (lambda boxes: boxes[:, [2, 3, 0, 1]], "a half has boxes on 0 pictures"),  # reversed
+        (lambda boxes: np.full_like(boxes, np.nan), "a half has boxes on 0 images"),
+        (lambda boxes: boxes[:, [2, 3, 0, 1]], "a half has boxes on 0 images"),  # reversed
         (another_thing, "no scale and offset fit better than one constant box"),
         (same_box_always, "no scale and offset fit better than one constant box"),
         (lambda boxes: boxes, "no scale and offset fit better than the boxes as they are"),
@@ -170,27 +170,27 @@ def another_thing(boxes: np.ndarray) -> np.ndarray:
     ids=["all unparsed", "reversed corners", "all wrong", "constant", "all right"],
 )
 def test_where_nothing_can_be_corrected_the_reason_is_said(change, reason):
-    _, truth, pictures = answers(0, count=100)
+    _, truth, images = answers(0, count=100)
     boxes = change(truth)
-    found = correct_boxes(boxes, truth, pictures)
+    found = correct_boxes(boxes, truth, images)
     assert found.reason.startswith(reason)
     assert found.halves == (Affine(), Affine())
     assert np.array_equal(found.boxes, boxes, equal_nan=True)
     assert (found.hit == found.raw_hit).all()
 
 
-@pytest.mark.parametrize("pictures", [[0] * 20, list(range(7)) + [7] * 13])
-def test_few_pictures_are_not_fitted(pictures):
+@pytest.mark.parametrize("images", [[0] * 20, list(range(7)) + [7] * 13])
+def test_few_images_are_not_fitted(images):
     boxes, truth, _ = answers(0, count=20, wrong=0.0)
-    found = correct_boxes(SKEW.apply(boxes), truth, np.array(pictures))
-    assert "pictures, fewer than 5" in found.reason
+    found = correct_boxes(SKEW.apply(boxes), truth, np.array(images))
+    assert "images, fewer than 5" in found.reason
     assert (found.hit == found.raw_hit).all()
 
 
 def test_true_boxes_in_one_place_teach_nothing():
-    boxes, _, pictures = answers(0, count=40)
+    boxes, _, images = answers(0, count=40)
     truth = np.tile([100.0, 100.0, 300.0, 300.0], (40, 1))
-    found = correct_boxes(boxes, truth, pictures)
+    found = correct_boxes(boxes, truth, images)
     assert found.reason == "no scale and offset fit better than one constant box"
 
 
@@ -214,27 +214,27 @@ def test_split_by_hand():
 
 
 def test_the_parts_add_up_and_the_sum_is_paired():
-    boxes, truth, pictures = answers(1)
-    start = correct_boxes(boxes, truth, pictures)
+    boxes, truth, images = answers(1)
+    start = correct_boxes(boxes, truth, images)
     worse, _, _ = answers(1, wrong=0.45)
-    end = correct_boxes(SKEW.apply(worse), truth, pictures)
-    found = split_difference(start, end, pictures, FEW)
+    end = correct_boxes(SKEW.apply(worse), truth, images)
+    found = split_difference(start, end, images, FEW)
     assert found.coordinates.mean + found.grounding.mean == pytest.approx(found.total.mean)
     assert found.total.mean == pytest.approx(accuracy(end.raw_hit) - accuracy(start.raw_hit))
     assert found.coordinates.high < -10
     assert found.grounding.high < 0
-    lost = recovered(start, pictures, FEW).mean - recovered(end, pictures, FEW).mean
+    lost = recovered(start, images, FEW).mean - recovered(end, images, FEW).mean
     assert found.coordinates.mean == pytest.approx(lost)
 
 
 # --- the block of `score --json`
 
 
-def test_frame_block_is_what_score_prints():
-    boxes, truth, pictures = answers(4)
+def test_coordinate_space_block_is_what_score_prints():
+    boxes, truth, images = answers(4)
     sizes = np.tile((HEIGHT, WIDTH), (len(boxes), 1))
-    block = frame_block(boxes, truth, sizes, sizes, pictures, "input", FEW)
-    found = correct_boxes(boxes, truth, pictures)
+    block = coordinate_space_block(boxes, truth, sizes, sizes, images, "input", FEW)
+    found = correct_boxes(boxes, truth, images)
     assert list(block) == [
         "assumed", "best", "corrected_accuracy", "corrected_ci_low", "corrected_ci_high",
     ]  # fmt: skip
@@ -243,21 +243,21 @@ def test_frame_block_is_what_score_prints():
     assert block["corrected_ci_low"] < block["corrected_accuracy"] < block["corrected_ci_high"]
 
 
-def test_frame_block_names_the_better_frame_and_corrects_what_was_assumed():
-    boxes, truth, pictures = answers(4)
+def test_coordinate_space_block_names_the_better_coordinate_space_and_corrects_what_was_assumed():
+    boxes, truth, images = answers(4)
     written = Affine(scale=(1000 / WIDTH, 1000 / HEIGHT)).apply(boxes)
     sizes = np.tile((HEIGHT, WIDTH), (len(boxes), 1))
-    block = frame_block(written, truth, sizes, None, pictures, "original", FEW)
+    block = coordinate_space_block(written, truth, sizes, None, images, "original", FEW)
     assert (block["assumed"], block["best"]) == ("original", "thousand")
     assert block["corrected_accuracy"] > 65
 
 
-def test_frame_block_of_one_picture_or_without_sizes():
+def test_coordinate_space_block_of_one_image_or_without_sizes():
     truth = np.array([[0.0, 0.0, 10.0, 10.0]] * 3)
-    block = frame_block(truth, truth, None, None, np.zeros(3), "original")
+    block = coordinate_space_block(truth, truth, None, None, np.zeros(3), "original")
     assert list(block.values()) == ["original", "original", 100.0, None, None]
     with pytest.raises(ResultError, match="without the sizes"):
-        frame_block(truth, truth, None, None, np.zeros(3), "thousand")
+        coordinate_space_block(truth, truth, None, None, np.zeros(3), "thousand")
 
 
 def test_affine_by_hand():

@@ -97,8 +97,8 @@ def test_r1_presets_take_the_last_box_and_standard_the_first():
 def test_february_sft_reads_the_thought_and_takes_small_numbers_for_shares():
     assert box_of("feb2025-sft", "<think>[1, 2, 3, 4]</think>[5, 6, 7, 8]") == (1, 2, 3, 4)
     shares = PRESETS["feb2025-sft"].read("[0.1, 0.25, 0.5004, 1]", "original")
-    assert (shares.box, shares.frame) == ((100, 250, 500, 1000), "thousand")
-    assert PRESETS["mar2025"].read("[0.1, 0.25, 0.5, 1]", "original").frame == "original"
+    assert (shares.box, shares.coordinate_space) == ((100, 250, 500, 1000), "thousand")
+    assert PRESETS["mar2025"].read("[0.1, 0.25, 0.5, 1]", "original").coordinate_space == "original"
 
 
 def test_vlm_r1_reads_reversed_corners_and_standard_repairs_them_when_asked():
@@ -116,7 +116,7 @@ def test_a_preset_that_is_not_there_is_refused(name, repair):
 
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("number", ["9" * 400, "9" * 5000, "-" + "9" * 308])
-def test_numbers_beyond_all_pictures_do_not_raise(name, number):
+def test_numbers_beyond_all_images_do_not_raise(name, number):
     for text in (f"[1, 2, 3, {number}]", f"<answer>{{[1, 2, 3, {number}]}}</answer>"):
         assert isinstance(PRESETS[name].read(text, "original"), Parsed | Unparsed)
 

@@ -83,9 +83,9 @@ def test_a_box_without_width_cannot_be_repaired_and_a_sound_one_is_not():
     assert parse_answer("[1, 2, 30, 40]", repair=True).repaired is False
 
 
-def test_the_box_goes_to_original_pixels_from_the_frame_it_is_read_in():
+def test_the_box_goes_to_original_pixels_from_the_coordinate_space_it_is_read_in():
     parsed = parse_answer("[100, 100, 500, 1000]", "thousand")
-    assert parsed.frame == "thousand"
+    assert parsed.coordinate_space == "thousand"
     box = box_in_original(parsed, image_size=(200, 400), input_size=None)
     assert box.tolist() == [40, 20, 200, 200]
     assert np.isnan(box_in_original(Unparsed("no_box"), None, None)).all()
