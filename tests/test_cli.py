@@ -171,7 +171,7 @@ def test_predict_draws_the_box(image, tmp_path, monkeypatch):
     monkeypatch.setattr(prediction, "ask_all", lambda *_, **__: said)
     out = tmp_path / "found.png"
     params = load_params(ROOT / "params.yaml")
-    answer = prediction.predict_box(params, tmp_path, "m", image, "red one", None, out)
+    answer = prediction.predict_box(params, "m", image, "red one", None, out)
     assert answer["box"] == [45.0, 30.0, 75.0, 45.0]
     with Image.open(out) as drawn:
         assert drawn.getpixel((45, 30)) == prediction.BOX_RGB

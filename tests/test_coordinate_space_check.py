@@ -13,11 +13,11 @@ from vlm_r1.evaluation.coordinate_space_check import (
     require_coordinate_space,
     sizes_or_none,
 )
+from vlm_r1.inference import evaluator
 from vlm_r1.inference.evaluator import EvalSet, Evaluation
 from vlm_r1.inference.questions import Completion
 from vlm_r1.rec.boxes import COORDINATE_SPACES, from_original
 from vlm_r1.rec.results import ResultRow
-from vlm_r1.stages import evaluate
 
 IMAGE, INPUT = (600, 900), (308, 448)  # (height, width) before and after the resize
 
@@ -174,9 +174,9 @@ def test_stage_evaluate_refuses_a_checkpoint_that_speaks_another_coordinate_spac
     texts = np.round(written_in("thousand", truth)).tolist()
     completions = [Completion(str(text), INPUT) for text in texts]
     asked = Mock(digest="digest")
-    monkeypatch.setattr(evaluate, "Checkpoint", lambda *_: asked)
+    monkeypatch.setattr(evaluator, "Checkpoint", lambda *_: asked)
     monkeypatch.setattr(
-        evaluate, "CompletionStore", lambda *_: Mock(read_all=lambda _: completions)
+        evaluator, "CompletionStore", lambda *_: Mock(read_all=lambda _: completions)
     )
     eval_set = EvalSet("street_test", records, questions=[], questions_digest="", meta={})
     evaluation = Evaluation(

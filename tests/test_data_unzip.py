@@ -16,7 +16,7 @@ from tests.archive_server import zip_of
 from vlm_r1.data.download import unzip as archives
 from vlm_r1.data.download.unzip import MANIFEST, Bounds, read_manifest, unpack
 from vlm_r1.errors import DataError
-from vlm_r1.folders import part_of
+from vlm_r1.files import part_of
 
 LINK, DEVICE, PIPE = stat.S_IFLNK | 0o777, stat.S_IFCHR | 0o666, stat.S_IFIFO | 0o666
 

@@ -126,7 +126,7 @@ def test_vllm_that_would_spoil_the_images_placeholders(tmp_path, monkeypatch):
 
 def test_a_coordinate_space_that_the_family_was_not_taught(task):
     with pytest.raises(
-        ConfigError, match=r"coordinate space input with Qwen3-VL(.|\n)*coordinate_space: thousand"
+        ConfigError, match=r"coordinate_space input with Qwen3-VL(.|\n)*coordinate_space: thousand"
     ):
         guard.check_coordinate_space(task, FAMILIES["qwen3_vl"])
 

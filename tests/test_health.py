@@ -9,7 +9,7 @@ from tests.conftest import small_values, untracked_training
 from vlm_r1.config import parse_params
 from vlm_r1.config.training import Health
 from vlm_r1.errors import HealthError
-from vlm_r1.folders import part_of
+from vlm_r1.files import part_of
 from vlm_r1.rec.rewards import REWARDS
 from vlm_r1.training.health import CHECKS, HealthMonitor
 from vlm_r1.training.resume import read_log

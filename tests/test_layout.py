@@ -11,9 +11,9 @@ import pytest
 
 from tests.layout import ROOT, SOURCE, imports_of, modules
 
-GROUND = {
-    f"vlm_r1.{name}" for name in ("errors", "environment", "paths", "folders", "processes")
-} | {"vlm_r1.source_code"}
+GROUND = {f"vlm_r1.{name}" for name in ("errors", "environment", "paths", "files", "processes")} | {
+    "vlm_r1.source_code"
+}
 # Rooms that load no torch, transformers, TRL, Prefect or MLflow: text, numpy, pandas.
 LIGHT_ROOMS = ("rec", "stats", "evaluation", "config", "report")
 HEAVY = {"torch", "transformers", "trl", "prefect", "mlflow"}

@@ -101,7 +101,7 @@ def test_schema_is_frozen():
     assert (list(schema["properties"]), fields) == (
         [
             "schema_version", "verdict", "contract", "datasets", "curves", "comparisons",
-            "statistics", "selection", "coordinate_spaces", "fairness", "slices", "prompts", "published",
+            "statistics", "selection", "decomposition", "fairness", "slices", "prompts", "published",
             "training", "cost", "cost_per_point", "reproduce", "lineage", "unfair",
         ],
         {

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from tests.conftest import ROOT, small_values, untracked_training
 from vlm_r1.config import Params, parse_params
 from vlm_r1.errors import ModelError
-from vlm_r1.folders import part_of
+from vlm_r1.files import part_of
 from vlm_r1.training import resume
 from vlm_r1.training.arguments import grpo_arguments, sft_arguments
 

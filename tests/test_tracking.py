@@ -159,7 +159,7 @@ def test_samples_are_a_table_with_images(client, params):
     run = child_of(client, params, "grpo")
     table = client.load_table(run.info.experiment_id, "samples.json", [run.info.run_id])
     assert list(table["step"]) == [1, 1]
-    assert [image["type"] for image in table["image"]] == ["image", "image"]
+    assert [image["type"] for image in table["drawn_image"]] == ["image", "image"]
     assert list(table["box"]) == [[0.0, 0.0, 28.0, 28.0], None]
 
 

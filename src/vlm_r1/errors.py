@@ -1,5 +1,10 @@
 """One way to say no: got X, need Y, because Z, do W."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 class InputError(ValueError):
     """Something a person gave us cannot be used; the message says what would be.
@@ -50,3 +55,21 @@ class ResultError(InputError):
 
 class ContractError(InputError):
     """Two results that may not be compared."""
+
+
+def describe_fault(error: "ValidationError") -> str:
+    """The first fault of a pydantic error in one line: where, what, the value found; how many more.
+
+    Example: results.3.correct: Input should be 0 or 1 (found 2) (and 4 more faults)
+    """
+    faults = error.errors(include_url=False)
+    first = faults[0]
+    where = ".".join(str(part) for part in first["loc"]) or "file"
+    found = "" if first["type"] == "missing" else f" (found {_brief(first['input'])})"
+    more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
+    return f"{where}: {first['msg']}{found}{more}"
+
+
+def _brief(value: object, limit: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."

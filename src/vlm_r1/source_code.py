@@ -20,7 +20,7 @@ NO_RESULT = {  # module or package -> why its edits make nothing stale
     "vlm_r1.config": "names the schema's parts",
     "vlm_r1.environment": "thread counts and telemetry",
     "vlm_r1.errors": "an error writes no result",
-    "vlm_r1.folders": "writes files whole or not at all",
+    "vlm_r1.files": "writes files whole or not at all",
     "vlm_r1.launch": "starts processes; their number is in params.yaml",
     "vlm_r1.paths": "file names; dvc.yaml has them as outs",
     "vlm_r1.preflight": "refuses a run or lets it pass",

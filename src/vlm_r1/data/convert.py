@@ -12,7 +12,7 @@ from vlm_r1.data.readers.base import Source, require_all_read
 from vlm_r1.data.records import write_records
 from vlm_r1.data.synthetic.dataset import normalized
 from vlm_r1.data.validation.leakage import COCO
-from vlm_r1.folders import write_whole
+from vlm_r1.files import write_text
 from vlm_r1.rec.prompts import question_for
 
 
@@ -46,7 +46,7 @@ def write_as(target: str, path: Path, records: pd.DataFrame) -> None:
         return
     lines = [json.dumps(row, ensure_ascii=False) for row in vlm_r1_rows(records)]
     text = "\n".join(lines) if path.suffix == ".jsonl" else "[\n" + ",\n".join(lines) + "\n]"
-    write_whole(path, text)
+    write_text(path, text)
 
 
 def vlm_r1_rows(records: pd.DataFrame) -> Iterator[dict[str, Any]]:

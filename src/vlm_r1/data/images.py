@@ -5,12 +5,12 @@ the frame of what `open_image` returns: upright (see `data.orientation`).
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from vlm_r1.errors import DataError
 
@@ -18,6 +18,7 @@ BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombErr
 MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # 179 million: from there on Pillow refuses too
 MAX_ASPECT_RATIO = 200  # Qwen2-VL's processor raises above it (transformers, smart_resize)
 ORIENTATION = 0x0112  # EXIF tag
+Color = str | tuple[int, int, int]  # a name, or RGB
 QUARTER_TURNS = (5, 6, 7, 8)  # orientations that swap width and height
 
 
@@ -111,3 +112,22 @@ def _unusable(got: str) -> DataError:
         because="a model that is shown nothing would be scored as if it had been wrong",
         do="restore the file, or correct the dataset's `images` folder in params.yaml",
     )
+
+
+def draw_boxes(
+    image: Image.Image, boxes: Iterable[tuple[Sequence[float] | None, Color]], width_px: int
+) -> None:
+    """Draw boxes onto `image`, in order; None is skipped.
+
+    Args:
+        boxes: (box, color), xyxy in pixels of `image`. A model may answer reversed or far-off
+            corners, which Pillow refuses: they are put in order and clipped to the image.
+    """
+    canvas = ImageDraw.Draw(image)
+    for box, color in boxes:
+        if box is None:
+            continue
+        corners = np.clip(np.reshape(box, (2, 2)), 0, image.size)
+        canvas.rectangle(
+            (*corners.min(axis=0), *corners.max(axis=0)), outline=color, width=width_px
+        )

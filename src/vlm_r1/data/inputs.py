@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from vlm_r1.config import Params
 from vlm_r1.data.records import records_digest
 from vlm_r1.data.versions import images_version
-from vlm_r1.folders import whole_folder
+from vlm_r1.files import whole_folder
 from vlm_r1.paths import INPUTS, inputs_file
 
 READERS = {"training": ("train",), "evaluation": ("validation", "id", "ood")}  # -> roles

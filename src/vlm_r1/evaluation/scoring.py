@@ -171,7 +171,7 @@ def _other_readings(
     for coordinate_space in sorted(
         coordinate_spaces, key=lambda name: name != scores.coordinate_space
     ):
-        cause = "parser" if coordinate_space == scores.coordinate_space else "coordinate_space"
+        cause = "parser" if coordinate_space == scores.coordinate_space else "coordinate space"
         for preset in (*PRESETS.values(), REPAIRING):
             tried = _parsed(result, preset, coordinate_space)
             if tried.parse_rate > 0:

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from vlm_r1.config import METHODS, Params
-from vlm_r1.data.images import open_image
+from vlm_r1.data.images import draw_boxes, open_image
 from vlm_r1.inference.generate import ask_all
 from vlm_r1.inference.questions import Completion, question_about
 from vlm_r1.models.loading import load_model, load_processor
@@ -69,6 +69,6 @@ def _answer(completion: Completion, coordinate_space: str, image_size: tuple[int
 
 def _draw(image: Image.Image, box: list[float], out: Path) -> None:
     thickness = max(1, round(max(image.size) / 200))
-    ImageDraw.Draw(image).rectangle(tuple(box), outline=BOX_RGB, width=thickness)
+    draw_boxes(image, [(box, BOX_RGB)], width_px=thickness)
     out.parent.mkdir(parents=True, exist_ok=True)
     image.save(out)

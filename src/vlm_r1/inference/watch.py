@@ -11,7 +11,7 @@ from vlm_r1 import paths
 from vlm_r1.config import Params
 from vlm_r1.errors import ModelError
 from vlm_r1.experiment import base_path, require_terms
-from vlm_r1.folders import part_of
+from vlm_r1.files import part_of
 from vlm_r1.inference.evaluator import Evaluation, begin
 from vlm_r1.models.loading import require_whole_checkpoint
 

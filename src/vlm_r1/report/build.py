@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vlm_r1.config import METHODS
 from vlm_r1.errors import ResultError
-from vlm_r1.folders import whole_folder
+from vlm_r1.files import whole_folder
 from vlm_r1.report.analysis import (
     LastStep,
     at_last_step,
@@ -120,7 +120,7 @@ def _measure(
         comparisons=comparisons,
         statistics=statistics,
         selection=selection_lines(table),
-        coordinate_spaces=decomposition_lines(last_steps),
+        decomposition=decomposition_lines(last_steps),
         fairness=checklist(table.results),
         slices=slice_block(table, resampling),
         prompts=context.prompts,
@@ -177,8 +177,8 @@ def _file_notes(table: ResultsTable) -> list[str]:
         result.source: result.coordinate_space_check(tests=len(table.results))
         for result in table.results
     }
-    coordinate_spaces = {source: f.sentence for source, f in found.items() if f.best != f.assumed}
-    return [f"{source}: {note}" for source, note in (*files.items(), *coordinate_spaces.items())]
+    spaces = {source: f.sentence for source, f in found.items() if f.best != f.assumed}
+    return [f"{source}: {note}" for source, note in (*files.items(), *spaces.items())]
 
 
 def _require_both_methods(table: ResultsTable) -> None:

@@ -318,7 +318,7 @@ class Report(Part):
     comparisons: list[Comparison]
     statistics: Statistics
     selection: list[SelectionLine]  # empty where there are no validation results
-    coordinate_spaces: list[DecompositionLine]
+    decomposition: list[DecompositionLine]
     fairness: list[FairnessTerm]
     slices: Slices
     prompts: list[PromptLine]  # empty where `report.prompt_matrix` is off

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vlm_r1.config import Params
-from vlm_r1.folders import whole_folder
+from vlm_r1.files import whole_folder
 from vlm_r1.models.tiny.train import train_base
 
 

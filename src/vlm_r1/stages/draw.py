@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vlm_r1.config import Params
 from vlm_r1.data.synthetic.dataset import require_no_shared_scene, sample_split, write_split
-from vlm_r1.folders import whole_folder
+from vlm_r1.files import whole_folder
 from vlm_r1.paths import DRAWN
 
 log = logging.getLogger(__name__)

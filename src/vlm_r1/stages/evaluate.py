@@ -11,7 +11,7 @@ from pathlib import Path
 from vlm_r1 import paths, tracking
 from vlm_r1.config import Params
 from vlm_r1.experiment import checkpoint_path
-from vlm_r1.folders import whole_folder
+from vlm_r1.files import whole_folder
 from vlm_r1.inference.evaluator import begin
 from vlm_r1.models.loading import require_whole_checkpoint
 from vlm_r1.rec.results import write_results

@@ -16,7 +16,7 @@ from vlm_r1.data.records import write_records
 from vlm_r1.data.validation.outcome import DatasetUnderValidation, Verdict, validate, write_files
 from vlm_r1.data.validation.published_counts import PUBLISHED
 from vlm_r1.errors import ConfigError, DataError
-from vlm_r1.folders import whole_folder
+from vlm_r1.files import whole_folder
 from vlm_r1.paths import IMAGES, PREPARED
 
 log = logging.getLogger(__name__)

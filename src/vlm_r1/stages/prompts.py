@@ -8,7 +8,7 @@ from pathlib import Path
 from vlm_r1 import paths
 from vlm_r1.config import Params
 from vlm_r1.evaluation.prompt_matrix_file import PromptMatrix
-from vlm_r1.folders import whole_folder
+from vlm_r1.files import whole_folder
 
 
 def run(params: Params, root: Path) -> None:

@@ -7,7 +7,7 @@ from vlm_r1 import paths, tracking
 from vlm_r1.config import Params
 from vlm_r1.data.records import read_records
 from vlm_r1.experiment import base_path, contract_of
-from vlm_r1.folders import part_of, put_in_place
+from vlm_r1.files import part_of, put_in_place
 from vlm_r1.launch import require_world
 from vlm_r1.training.run import TrainingJob, train
 

@@ -4,12 +4,11 @@ import json
 import logging
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from vlm_r1 import paths
-from vlm_r1.data.images import open_image
+from vlm_r1.data.images import draw_boxes, open_image
 from vlm_r1.tracking.runs import RunContext
 
 SAMPLES_PER_STEP = 16  # rows shown; the files keep all (2 records, 8 completions each)
@@ -43,20 +42,14 @@ def log_samples(context: RunContext, run_id: str) -> None:
             mlflow.Image(draw_sample(path, row["true_box"], row["box"]))
             for path, row in zip(images, rows, strict=True)
         ]
-        table.insert(1, "image", drawn)
+        table.insert(1, "drawn_image", drawn)
     context.client.log_table(run_id, table, "samples.json")
 
 
 def draw_sample(path: Path, true_box_px: list[float], box_px: list[float] | None) -> Image.Image:
     """The image, small, with its true box (green) and the answered one (red; xyxy), if any."""
     image = open_image(path)
-    width_px = max(1, max(image.size) // 100)
-    canvas = ImageDraw.Draw(image)
-    for box, color in ((true_box_px, TRUE_COLOR), (box_px, ANSWER_COLOR)):
-        if box is not None:
-            # A model may answer reversed or far-off corners, which PIL refuses.
-            corners = np.clip(np.reshape(box, (2, 2)), 0, image.size)
-            drawn = *corners.min(axis=0), *corners.max(axis=0)
-            canvas.rectangle(drawn, outline=color, width=width_px)
+    boxes = ((true_box_px, TRUE_COLOR), (box_px, ANSWER_COLOR))
+    draw_boxes(image, boxes, width_px=max(1, max(image.size) // 100))
     image.thumbnail((IMAGE_PX, IMAGE_PX))
     return image

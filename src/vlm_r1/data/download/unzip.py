@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import tqdm
 
 from vlm_r1.errors import DataError
-from vlm_r1.folders import whole_folder
+from vlm_r1.files import whole_folder
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from vlm_r1.data.validation.leakage import ImageSet, Leak, shared_images
 from vlm_r1.data.validation.suite import suite
 from vlm_r1.data.validation.tables import record_table, row_table, split_table
 from vlm_r1.errors import DataError
-from vlm_r1.folders import write_whole
+from vlm_r1.files import write_text
 
 LEAKS_ON_PAGE = 50
 
@@ -209,7 +209,7 @@ def write_files(folder: Path, verdict: Verdict) -> None:
     quarantine = folder / "quarantine.jsonl"
     quarantine.unlink(missing_ok=True)
     if lines:
-        write_whole(quarantine, "\n".join(lines))
+        write_text(quarantine, "\n".join(lines))
 
 
 def write_verdict(folder: Path, name: str, found: dict[str, Any], says: Mapping[str, str]) -> None:
@@ -220,8 +220,8 @@ def write_verdict(folder: Path, name: str, found: dict[str, Any], says: Mapping[
         says: expectation -> the sentence that holds when it is met.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "validation.json", json.dumps(found, indent=1, ensure_ascii=False))
-    write_whole(folder / "validation.html", render_page(name, found, says))
+    write_text(folder / "validation.json", json.dumps(found, indent=1, ensure_ascii=False))
+    write_text(folder / "validation.html", render_page(name, found, says))
 
 
 def render_page(name: str, found: dict[str, Any], says: Mapping[str, str]) -> str:

@@ -82,10 +82,10 @@ def _boxes_of_id(table: pd.DataFrame) -> pd.Series:
 def _with_images(
     table: pd.DataFrame, folder: Path, findings: Mapping[Path, Finding]
 ) -> pd.DataFrame:
-    images = table["image"].unique()
-    found = [findings[folder / image] for image in images]
+    names = table["image"].unique()
+    found = [findings[folder / name] for name in names]
     images = pd.DataFrame(found, columns=Finding._fields)[list(_COLUMN_OF)]
-    images = images.rename(columns=_COLUMN_OF).assign(image=pd.array(images, dtype="str"))
+    images = images.rename(columns=_COLUMN_OF).assign(image=pd.array(names, dtype="str"))
     images = images.astype(
         dict.fromkeys(("image_fault", "image_mode", "suffix_fault", "turned"), object)
         | {"image_width": float, "image_height": float}

@@ -8,7 +8,7 @@ SECTIONS = {  # in this order; each has a template of its name in templates/html
     "fairness": "Equal terms",
     "comparisons": "Differences",
     "statistics": "Over all steps",
-    "coordinate_spaces": "Coordinates",
+    "decomposition": "Coordinates",
     "slices": "Slices",
     "prompts": "Prompts",
     "cost": "Cost",
