@@ -18,6 +18,12 @@ settings.load_profile("house")
 ROOT = Path(__file__).parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-snapshots", action="store_true", help="write tests/snapshots anew, then compare"
+    )
+
+
 def small_values() -> dict:
     """The committed parameters, cut down to what a test can wait for."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))

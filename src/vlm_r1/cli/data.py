@@ -43,7 +43,7 @@ def fetch(
         int, typer.Option(min=0, help="How often to try again after a temporary fault.")
     ] = 0,
     timeout_s: Annotated[
-        float, typer.Option(min=0.1, help="Seconds without an answer before it is a fault.")
+        float, typer.Option(min=0.1, max=86_400, help="Seconds without an answer that are a fault.")
     ] = 30.0,
     unpacked: Annotated[
         bool, typer.Option("--unpack", help="Also unpack each archive as data/unpacked/NAME.")

@@ -172,7 +172,21 @@ def prefetch(
 
     Example: vlm-r1 prefetch grpo --watch --device cuda:1
     """
+    settings = load_settings(params, profile)
+    if device is not None:
+        _require_device(device)
     from vlm_r1.inference import watch as watching
 
     patience_s = patience_s if watch else 0
-    watching.run(load_settings(params, profile), Path.cwd(), method, device, patience_s, seed=seed)
+    watching.run(settings, Path.cwd(), method, device, patience_s, seed=seed)
+
+
+def _require_device(name: str) -> None:
+    """Refuse a device that torch does not know or that this machine lacks."""
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch has no CUDA
+        reason = str(error).splitlines()[0]
+        raise typer.BadParameter(f"{name!r}: {reason}", param_hint="--device") from None

@@ -45,14 +45,14 @@ class ImageSize:
 TYPICAL_IMAGE = ImageSize(640, 480)  # COCO's most frequent size
 
 
-def parse_image_size(text: str) -> ImageSize:
-    """Read "640x480".
+def parse_image_size(text: str | ImageSize) -> ImageSize:
+    """Read "640x480"; Typer also passes the option's default through here.
 
     Raises:
         typer.BadParameter: not two positive integers joined by an x.
     """
     try:
-        width, height = map(int, text.lower().split("x"))
+        width, height = map(int, str(text).lower().split("x"))
     except ValueError:
         width = height = 0
     if width < 1 or height < 1:

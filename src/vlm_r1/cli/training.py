@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -49,23 +49,23 @@ def launch(
 
     file = params_file(params, profile)
     settings = load_params(file)
+    of_seed = settings.with_seed(seed)  # refuses an unknown seed before any process is started
     plan = launching.training_plan(settings, method, file, node_rank, seed)
     if not dry_run:
         raise typer.Exit(launching.run_plan(plan))
-    shown = _dry_run(settings, method, seed, plan)
+    shown = _dry_run(of_seed, method, settings.run_name(method, seed), plan)
     typer.echo(json.dumps(shown) if as_json else launching.plan_text(shown))
 
 
-def _dry_run(settings: Params, method: MethodName, seed: int | None, plan: LaunchPlan) -> dict:
+def _dry_run(settings: Params, method: MethodName, run: str, plan: LaunchPlan) -> dict[str, Any]:
     from vlm_r1.config.deepspeed import deepspeed_config
     from vlm_r1.training.arguments import resolved_arguments
 
-    output = run_dir(settings.run_name(method, seed))
     return {
         "command": plan.command,
         "environment": plan.environment,
         "deepspeed": deepspeed_config(settings.train.deepspeed),
-        "trainer_arguments": resolved_arguments(settings.with_seed(seed), method, output),
+        "trainer_arguments": resolved_arguments(settings, method, run_dir(run)),
     }
 
 
