@@ -83,10 +83,10 @@ def build_report(
         DataError: an image of the gallery is missing or broken.
     """
     unfair = check_fairness(results, allow_unfair)
-    table = ResultsTable(results)
+    table = ResultsTable(results, resampling)
     _require_both_methods(table)
-    last_steps = [at_last_step(table, name, resampling) for name in table.datasets(*TESTED)]
-    report, judgement = _measure(table, context, last_steps, resampling, unfair)
+    last_steps = [at_last_step(table, name) for name in table.datasets(*TESTED)]
+    report, judgement = _measure(table, context, last_steps, unfair)
     page = Page(
         report=report,
         judgement=judgement,
@@ -105,24 +105,23 @@ def _measure(
     table: ResultsTable,
     context: ReportContext,
     last_steps: list[LastStep],
-    resampling: Resampling,
     unfair: list[str],
 ) -> tuple[Report, Judgement]:
     """Every number of the report, and its verdict in words."""
-    comparisons = compare(table, resampling)
-    statistics = curve_statistics(table, comparisons, resampling)
-    judgement = _judge(table, last_steps, statistics, resampling, unfair)
+    comparisons = compare(table)
+    statistics = curve_statistics(table, comparisons)
+    judgement = _judge(table, last_steps, statistics, unfair)
     report = Report(
         verdict=judgement.verdict,
         contract=table.results[0].contract,
         datasets=dataset_lines(table, context.validated),
-        curves=curve_points(table, resampling),
+        curves=curve_points(table),
         comparisons=comparisons,
         statistics=statistics,
         selection=selection_lines(table),
         decomposition=decomposition_lines(last_steps),
         fairness=checklist(table.results),
-        slices=slice_block(table, resampling),
+        slices=slice_block(table),
         prompts=context.prompts,
         published=published_series(table.datasets(*TESTED)),
         training=context.training,
@@ -139,14 +138,13 @@ def _judge(
     table: ResultsTable,
     last_steps: list[LastStep],
     statistics: Statistics,
-    resampling: Resampling,
     unfair: list[str],
 ) -> Judgement:
     ood = _first(last_steps, "ood")
     return judge(
         ood=ood,
         in_domain=_first(last_steps, "id"),
-        confidence=resampling.confidence,
+        confidence=table.resampling.confidence,
         unfair=unfair,
         verified=table.results[0].contract.get("verified", True),
         tests=next(one.steps for one in statistics.datasets if one.dataset == ood.dataset),
