@@ -19,9 +19,9 @@ from tests.report_files import (
     write_experiment,
 )
 from tests.test_report_from_logs import NAME, write_log
-from vlm_r1 import config, paths
+from vlm_r1 import paths
 from vlm_r1.cli import main as cli
-from vlm_r1.config import METHODS
+from vlm_r1.config import METHODS, standalone
 from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.prompt_matrix_file import PromptCell, PromptMatrix, read_matrix
 from vlm_r1.evaluation.slices import DIMENSIONS
@@ -78,7 +78,7 @@ def of_logs(tmp_path_factory) -> Path:
     for dataset in ("refcoco_val", "refgta_subsample"):
         for name, hits in (("baseline", 5), ("sft_100", 3), ("r1_100", 8)):
             write_log(root / "logs", NAME.format(dataset, name), hits=hits)
-    settings = config.ReportSettings(resamples=200, gallery=2)
+    settings = standalone.REPORT.model_copy(update={"resamples": 200, "gallery": 2})
     report_from_logs(root / "logs", root / "out", settings=settings, seed=1)
     return root
 

@@ -9,7 +9,7 @@ from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from tests.conftest import small_values
+from tests.conftest import LORA, small_values
 from tests.test_training import job_of, weights
 from vlm_r1.config import parse_params
 from vlm_r1.errors import ConfigError
@@ -73,7 +73,7 @@ def adapted(small_root, tmp_path_factory):
     shutil.copytree(small_root / "models/base", root / "models/base")
     (root / "data").symlink_to(small_root / "data")
     params = params_with(
-        lora={"r": 4, "alpha": 8, "dropout": 0.0},
+        lora=LORA | {"r": 4, "alpha": 8, "dropout": 0.0},
         freeze_vision=True,
         gradient_checkpointing=True,
     )
@@ -113,7 +113,7 @@ def test_an_adapter_opens_on_its_base_and_answers(adapted, image, tmp_path):
 
 def test_grpo_trains_adapters_against_their_own_base(small_root, tmp_path, monkeypatch):
     monkeypatch.setitem(REWARDS, "iou", lambda batch: [float(len(t) % 3) for t in batch.texts])
-    params = params_with("grpo", lora={"r": 4, "alpha": 8, "dropout": 0.0})
+    params = params_with("grpo", lora=LORA | {"r": 4, "alpha": 8, "dropout": 0.0})
     train(job_of("grpo", params, small_root, tmp_path))
     rows = [json.loads(x) for x in (tmp_path / "training_log.jsonl").read_text().splitlines()]
     assert next(row["kl"] for row in rows if "kl" in row) == pytest.approx(0, abs=1e-6)
@@ -122,12 +122,12 @@ def test_grpo_trains_adapters_against_their_own_base(small_root, tmp_path, monke
 
 def test_a_target_that_is_not_in_the_language_model_is_refused(small_root, small_params):
     model = load_model(small_root / "models/base", small_params.task)
-    lora = params_with(lora={"targets": ["q_proj", "qkv"]}).train.lora  # qkv is the tower's
+    lora = params_with(lora=LORA | {"targets": ["q_proj", "qkv"]}).train.lora  # qkv is the tower's
     with pytest.raises(ConfigError, match=r"targets \['qkv'\](.|\n)*need some of down_proj"):
         lora_config(model, QWEN2_5_VL, lora)
 
 
-@pytest.mark.parametrize(("options", "dtype"), [({}, "F32"), ({"lora": {"r": 2}}, "F32")])
+@pytest.mark.parametrize(("options", "dtype"), [({}, "F32"), ({"lora": LORA | {"r": 2}}, "F32")])
 def test_half_precision_keeps_what_is_trained_in_32_bits(small_root, tmp_path, options, dtype):
     values = small_values()
     values["task"]["dtype"] = "bfloat16"

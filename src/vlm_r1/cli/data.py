@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from vlm_r1.cli.options import AsJson
-from vlm_r1.config import Format, Validation, load_params
+from vlm_r1.config import Format, load_params, standalone
 
 data_app = typer.Typer()
 
@@ -117,7 +117,7 @@ def validate(
         raise typer.BadParameter(
             "need the folder of the images, or --metadata-only", param_hint="--image-root"
         )
-    bounds = Validation() if params is None else load_params(params).validation
+    bounds = standalone.VALIDATION if params is None else load_params(params).validation
     told = check_file(
         records,
         source_format,

@@ -8,8 +8,7 @@ from pydantic import ValidationError
 
 from vlm_r1 import paths
 from vlm_r1.config import METHODS, Params
-from vlm_r1.errors import ResultError
-from vlm_r1.rec.results import first_fault
+from vlm_r1.errors import ResultError, describe_fault
 from vlm_r1.report.build import ReportContext, build_report
 from vlm_r1.report.lineage import read_lineage, validated_lines
 from vlm_r1.report.prompt_table import prompt_lines
@@ -71,7 +70,7 @@ def _read_cost(root: Path, method: str) -> Cost:
     except FileNotFoundError:
         fault = "no such file"
     except ValidationError as error:
-        fault = first_fault(error)
+        fault = describe_fault(error)
     raise ResultError(
         got=f"{file}: {fault}",
         need="the cost that training wrote beside its checkpoints",

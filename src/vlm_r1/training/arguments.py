@@ -13,6 +13,8 @@ from vlm_r1.config.training import Launch, Optimizer
 from vlm_r1.errors import ConfigError
 from vlm_r1.preflight.checks import require_rollouts
 
+ONE_CPU_PROCESS = {"device": "cpu", "processes_per_node": 1, "nodes": 1, "endpoint": None}
+
 
 def sft_arguments(params: Params, output: Path, processes: int = 1) -> SFTConfig:
     """TRL's SFT arguments: `prompts_per_step` rows an optimizer step, in the given order."""
@@ -114,7 +116,7 @@ def resolved_arguments(params: Params, method: str, output: Path) -> dict[str, A
     whole = optimizer.model_copy(update={"micro_batch": optimizer.micro_batch * launch.processes})
     here = params.model_copy(
         update={
-            "launch": Launch(device="cpu"),
+            "launch": launch.model_copy(update=ONE_CPU_PROCESS),
             "train": params.train.model_copy(update={"deepspeed": None}),
             method: whole,
         }
