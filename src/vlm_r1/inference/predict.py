@@ -38,7 +38,7 @@ def predict_box(
         DataError: the image is missing or broken.
         ModelError: the checkpoint cannot be used.
     """
-    image = open_image(image)
+    opened = open_image(image)
     question = question_about(template or _own_template(params, checkpoint), phrase, image)
     completion = ask_all(
         load_model(checkpoint, params.task),
@@ -47,9 +47,9 @@ def predict_box(
         batch_tokens=params.evaluate.batch_tokens,
         max_new_tokens=params.evaluate.max_new_tokens,
     )[0]
-    answer = _answer(completion, params.task.coordinate_space, (image.height, image.width))
+    answer = _answer(completion, params.task.coordinate_space, (opened.height, opened.width))
     if out is not None and answer["box"] is not None:
-        _draw(image, answer["box"], out)
+        _draw(opened, answer["box"], out)
     return answer
 
 

@@ -1,4 +1,4 @@
-"""`vlm-r1 evaluate`: answers checkpoints ahead of the stage, also while training still writes them.
+"""`vlm-r1 prefetch`: answers checkpoints ahead of the stage, also while training still writes them.
 
 It only fills the cache of completions; the stage `evaluate` finds them there and writes results.
 """
