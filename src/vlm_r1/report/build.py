@@ -1,4 +1,7 @@
-"""Units in, a folder of report files out: json, md, html, figures, DVC views, gallery/."""
+"""Builds the report: evaluation results in, a folder of files out.
+
+report.json, report.html, report.md, figures, the tables that DVC shows, and gallery/.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,9 +23,9 @@ from vlm_r1.report.curve_statistics import curve_statistics, selection_lines
 from vlm_r1.report.fairness import checklist
 from vlm_r1.report.published_curves import published_series
 from vlm_r1.report.render.dvc_views import write_views
+from vlm_r1.report.render.figures import draw_figures
 from vlm_r1.report.render.gallery import choose_cases
-from vlm_r1.report.render.page import Page, render_html, render_markdown
-from vlm_r1.report.render.png_figures import draw_figures
+from vlm_r1.report.render.page import ReportPage, render_html, render_markdown
 from vlm_r1.report.results_table import TESTED, EvalResult, ResultsTable, check_fairness
 from vlm_r1.report.schema import (
     Command,
@@ -87,7 +90,7 @@ def build_report(
     _require_both_methods(table)
     last_steps = [at_last_step(table, name, resampling) for name in table.datasets(*TESTED)]
     report, judgement = _measure(table, context, last_steps, resampling, unfair)
-    page = Page(
+    page = ReportPage(
         report=report,
         judgement=judgement,
         last_steps=last_steps,
@@ -158,11 +161,11 @@ def _first(last_steps: list[LastStep], role: str) -> LastStep | None:
     return next((last for last in last_steps if last.role == role), None)
 
 
-def _write(page: Page, folder: Path) -> None:
-    figures = draw_figures(page.report, folder)
+def _write(page: ReportPage, folder: Path) -> None:
+    draw_figures(page.report, folder)
     write_views(page.report, folder)
     (folder / "report.json").write_text(page.report.to_json(), encoding="utf-8")
-    (folder / "report.md").write_text(render_markdown(page, figures), encoding="utf-8")
+    (folder / "report.md").write_text(render_markdown(page), encoding="utf-8")
     (folder / "report.html").write_text(render_html(page), encoding="utf-8")
     (folder / "gallery").mkdir()
     for case in page.gallery:
