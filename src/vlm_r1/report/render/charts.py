@@ -47,13 +47,10 @@ class Chart:
         return sorted({step for curve in self.curves for step, _ in curve.points})
 
 
-def curve_charts(report: Report, role: str | None = None) -> list[Chart]:
-    """Accuracy against step, one chart per test dataset (only those of `role`, if given)."""
-    return [
-        _curve_chart(report, dataset.name, PLACES[dataset.role])
-        for dataset in report.datasets
-        if dataset.role in PLACES and role in (None, dataset.role)
-    ]
+def curve_charts(report: Report) -> list[Chart]:
+    """Accuracy against step, one chart per test dataset, in domain first."""
+    tested = [dataset for dataset in report.datasets if dataset.role in PLACES]
+    return [_curve_chart(report, dataset.name, PLACES[dataset.role]) for dataset in tested]
 
 
 def published_charts(report: Report) -> list[Chart]:

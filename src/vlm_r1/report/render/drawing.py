@@ -39,7 +39,7 @@ WIDTHS = {"solid": 2.4, "dashed": 1.6, "dotted": 1.6}
 DASHES = {"solid": "-", "dashed": (0, (4.0, 2.5)), "dotted": (0, (1.0, 2.5))}
 MOST_STEPS_SHOWN = 6
 LABEL_GAP = 17.0  # between the labels at the ends of the curves
-TITLE_HEIGHT, MARGIN_HEIGHT = 26.0, 30.0  # room in files; the page has its titles in HTML
+TITLE_HEIGHT, MARGIN = 26.0, 30.0  # room in files; the page has its titles in HTML
 
 
 class Size(NamedTuple):
@@ -88,7 +88,7 @@ def save_figure(
         unfair: terms that differ, "name: values"; a figure with any is stamped.
         caption: a line below all charts.
     """
-    figure = _figure(rows, bool(unfair), TITLE_HEIGHT, MARGIN_HEIGHT)
+    figure = _figure(rows, bool(unfair), TITLE_HEIGHT, MARGIN)
     height = 72 * figure.get_figheight()
     fields = ", ".join(line.partition(":")[0] for line in unfair)
     alarm = f"UNFAIR COMPARISON: {fields} differ" if unfair else ""
@@ -150,22 +150,26 @@ def _page_style(style: str, font: float) -> str:
 def _figure(
     rows: list[list[Chart]], unfair: bool, title_height: float = 0, margin: float = 0
 ) -> Figure:
-    """Charts of one size in rows, each below its title, between margins above and below."""
+    """Charts of one size in rows, each below its title, with a margin on the left and below.
+
+    The margin above is for the stamp of an unfair comparison.
+    """
     size = size_of(rows[0][0])
-    width = size.width * max(map(len, rows))
-    above = margin if unfair else 0
+    width = margin / 2 + size.width * max(map(len, rows))
+    above = margin if unfair else margin / 3
     height = above + (size.height + title_height) * len(rows) + margin
     figure = Figure(figsize=(width / 72, height / 72), dpi=72)
     plot = (size.right - size.left) / width, (size.bottom - size.top) / height
     for i, row in enumerate(rows):
         top = above + (size.height + title_height) * i + title_height
         for j, chart in enumerate(row):
-            left, bottom = size.width * j + size.left, height - top - size.bottom
+            left = margin / 2 + size.width * j + size.left
+            bottom = height - top - size.bottom
             axis = figure.add_axes((left / width, bottom / height, *plot))
             _draw_chart(axis, chart, unfair)
             if title_height:
                 detail = f" ({chart.detail})" if chart.detail else ""
-                _write(axis, chart.title + detail, size, (8, -4), color=INK, weight="bold")
+                _write(axis, chart.title + detail, size, (0, -4), color=INK, weight="bold")
     return figure
 
 
@@ -208,7 +212,7 @@ def _draw_ticks(axis: Axes, size: Size, steps: list[int]) -> None:
     if size == SMALL:
         shown = [steps[0], steps[-1]]
     axis.set_xticks(shown, ["0 (base)" if step == 0 else str(step) for step in shown])
-    axis.yaxis.set_major_locator(MaxNLocator(5 if size == LARGE else 2, steps=[1, 2, 5, 10]))
+    axis.yaxis.set_major_locator(MaxNLocator(7 if size == LARGE else 2, steps=[1, 2, 5, 10]))
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
     axis.tick_params(labelcolor=FAINT, labelsize=size.font, bottom=False, left=False)
     axis.spines[["top", "right", "left"]].set_visible(False)

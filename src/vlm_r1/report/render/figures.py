@@ -5,7 +5,6 @@ from pathlib import Path
 
 from vlm_r1.report.render.charts import Chart, curve_charts, published_charts, training_charts
 from vlm_r1.report.render.drawing import save_figure
-from vlm_r1.report.results_table import TESTED
 from vlm_r1.report.schema import Report
 from vlm_r1.report.verdict import NAMES
 
@@ -14,14 +13,14 @@ SOLID_AND_DASHED = "Solid: boxes as answered, with intervals. Dashed: coordinate
 
 def draw_figures(report: Report, folder: Path) -> None:
     """Write the figures into `folder`; one that would have no charts is left out."""
-    curves = [curve_charts(report, role) for role in TESTED]  # in domain above
+    curves = _rows(curve_charts(report), 2)  # in domain first
     published = _rows(published_charts(report), 2)
     training = [
         replace(chart, title=f"{NAMES[log.method]} · {chart.title}")
         for log in report.training
         for chart in training_charts(log)
     ]
-    _save("curves", [row for row in curves if row], SOLID_AND_DASHED, report, folder)
+    _save("curves", curves, SOLID_AND_DASHED, report, folder)
     _save("published", published, "Solid: this report. Dotted: as published.", report, folder)
     _save("training", _rows(training, 3), "", report, folder)
 
