@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from vlm_r1.report.render.png_curves import draw_curves
 
 from tests.report_files import (
     CONTRACT,
@@ -41,7 +42,6 @@ from vlm_r1.report.build import _file_notes
 from vlm_r1.report.lineage import package_versions, read_lineage
 from vlm_r1.report.render.gallery import choose_cases, draw_boxes
 from vlm_r1.report.render.page import markdown_text
-from vlm_r1.report.render.png_curves import draw_curves
 from vlm_r1.report.results_table import EvalResult, ResultsTable, check_fairness, make_eval_result
 from vlm_r1.report.schema import Report, StepTest
 from vlm_r1.report.verdict import judge, points

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
+from vlm_r1.report.render.svg_charts import Label, curve_charts, published_charts, spread, ticks
 
 from tests.report_files import (
     CONTRACT,
@@ -43,7 +44,6 @@ from vlm_r1.report.render.labels import (
     TERM_WORDS,
 )
 from vlm_r1.report.render.page import forest
-from vlm_r1.report.render.svg_charts import Label, curve_charts, published_charts, spread, ticks
 from vlm_r1.report.reproduce import commands_of_project
 from vlm_r1.report.results_table import EvalResult, ResultsTable, make_eval_result
 from vlm_r1.report.schema import Cost, Lineage, Report
