@@ -33,7 +33,7 @@ UNITS = 3 * 3  # steps 0, 1, 2; three datasets
 @pytest.fixture(autouse=True)
 def untracked(monkeypatch):
     """No MLflow: these tests look at files only."""
-    monkeypatch.setattr("vlm_r1.tracking.track_evaluation", lambda *_: None)
+    monkeypatch.setattr("vlm_r1.tracking.after_evaluation", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def undisturbed(trained, small_params, tmp_path_factory) -> dict[str, bytes]:
     """The results of one evaluation in one process that nothing interrupts."""
     root = shutil.copytree(trained, tmp_path_factory.mktemp("undisturbed") / "project")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vlm_r1.tracking.track_evaluation", lambda *_: None)
+        patch.setattr("vlm_r1.tracking.after_evaluation", lambda *_: None)
         evaluate.run(small_params, root, "sft")
     assert len(results(root)) == UNITS
     return results(root)

@@ -170,9 +170,9 @@ def predict(
 
     checkpoint: str | Path = model
     if model.startswith("models:/"):
-        from vlm_r1.tracking import registry
+        from vlm_r1 import tracking
 
-        checkpoint = registry.resolve(Path.cwd(), model)
+        checkpoint = tracking.resolve(Path.cwd(), model)
     answer = predict_box(load_params(params), checkpoint, image, phrase, template, out)
     typer.echo(json.dumps(answer))
 

@@ -52,9 +52,19 @@ def stage_base(params: ParamsFile = PARAMS) -> None:
     base.run(load_params(params), Path.cwd())
 
 
-@stage_app.command("train")
-def stage_train(method: MethodName, seed: TrainingSeed = None, params: ParamsFile = PARAMS) -> None:
-    """Train one method from the base, on as many processes as `launch` asks for."""
+@stage_app.command("sft")
+def stage_sft(seed: TrainingSeed = None, params: ParamsFile = PARAMS) -> None:
+    """Train the base by SFT, on as many processes as `launch` asks for."""
+    _train("sft", seed, params)
+
+
+@stage_app.command("grpo")
+def stage_grpo(seed: TrainingSeed = None, params: ParamsFile = PARAMS) -> None:
+    """Train the base by GRPO, on as many processes as `launch` asks for."""
+    _train("grpo", seed, params)
+
+
+def _train(method: MethodName, seed: int | None, params: Path) -> None:
     from vlm_r1 import launch as launching
 
     settings = load_params(params)
@@ -63,9 +73,14 @@ def stage_train(method: MethodName, seed: TrainingSeed = None, params: ParamsFil
         raise typer.Exit(launching.run_plan(plan))
     if launching.is_worker():
         end_with_parent()
-    from vlm_r1.stages import train
+    if method == "sft":
+        from vlm_r1.stages import sft
 
-    train.run(settings, Path.cwd(), method, seed)
+        sft.run(settings, Path.cwd(), seed)
+    else:
+        from vlm_r1.stages import grpo
+
+        grpo.run(settings, Path.cwd(), seed)
 
 
 @stage_app.command("evaluate")
@@ -102,15 +117,9 @@ def stage_report(
     ] = False,
 ) -> None:
     """Compare the methods and write reports/generalization."""
-    from vlm_r1 import tracking
-    from vlm_r1.experiment import contract_of
-    from vlm_r1.stages import report as report_stage
+    from vlm_r1.stages import report
 
-    settings, root = load_params(params), Path.cwd()
-    contract = contract_of(settings, root)
-    run_id = tracking.best_effort(tracking.pipeline_run_id, root, settings, contract)
-    folder = report_stage.run(settings, root, allow_unfair, run_id)
-    tracking.best_effort(tracking.track_report, root, settings, contract, folder)
+    report.run_tracked(load_params(params), Path.cwd(), allow_unfair)
 
 
 @stage_app.command("register")

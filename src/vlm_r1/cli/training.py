@@ -46,7 +46,7 @@ def launch(
     if not dry_run:
         raise typer.Exit(launching.run_plan(plan))
     from vlm_r1.config.deepspeed import deepspeed_config
-    from vlm_r1.training.arguments import resolved_arguments
+    from vlm_r1.training.dry_run import resolved_arguments
 
     shown = {
         "command": plan.command,
