@@ -1,4 +1,4 @@
-"""Stage `register`: choose checkpoints on validation and register them -> reports/selection.json."""
+"""Stage `register`: choose checkpoints on validation, register them -> reports/selection.json."""
 
 from pathlib import Path
 
