@@ -10,12 +10,13 @@ import yaml
 from hypothesis import settings
 
 from vlm_r1 import environment
-from vlm_r1.config import Params, parse_params
+from vlm_r1.config import Params, parse_params, standalone
 
 environment.set_defaults()
 settings.register_profile("house", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("house")
 ROOT = Path(__file__).parents[1]
+LORA = standalone.LORA.model_dump()  # a whole `train.lora`
 
 
 def small_values() -> dict:

@@ -28,7 +28,9 @@ def profile(name):
 
 
 def params_with(**launch):
-    return parse_params({**small_values(), "launch": launch}, "test")
+    values = small_values()
+    values["launch"] |= launch
+    return parse_params(values, "test")
 
 
 def test_one_process_needs_no_torchrun():
@@ -148,7 +150,7 @@ LAUNCHER = """
 import sys
 from vlm_r1.config import Launch
 from vlm_r1.launch import launch_plan, run_plan
-launch = Launch(device="cpu", processes_per_node=2)
+launch = Launch(device="cpu", processes_per_node=2, nodes=1, endpoint=None, id="test")
 sys.exit(run_plan(launch_plan(launch, sys.argv[1:])))
 """
 

@@ -31,7 +31,7 @@ FLOORS = (
     ("vlm_r1.cli",),
 )
 ONLY_IMPORTERS = {
-    "mlflow": ("vlm_r1.tracking", "vlm_r1.tracking.registry"),
+    "mlflow": ("vlm_r1.tracking",),
     "trl": ("vlm_r1.training",),
     "deepspeed": ("vlm_r1.training",),
     "peft": ("vlm_r1.training", "vlm_r1.models", "vlm_r1.preflight"),

@@ -52,7 +52,7 @@ def trained(small_root, tmp_path_factory):
 def values_for(processes: int, deepspeed: str | None) -> dict:
     """Equal steps: 2 prompts, for GRPO 4 completions each, shared out evenly."""
     values = small_values()
-    values["launch"] = {"device": "cpu", "processes_per_node": processes}
+    values["launch"] |= {"device": "cpu", "processes_per_node": processes}
     values["train"]["deepspeed"] = deepspeed
     values["sft"] |= {"micro_batch": 2 // processes, "learning_rate": LEARNING_RATE}
     values["grpo"] |= {"micro_batch": 8 // processes, "learning_rate": LEARNING_RATE}

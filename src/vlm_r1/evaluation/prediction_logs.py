@@ -12,10 +12,10 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from vlm_r1.errors import ConfigError, ResultError
+from vlm_r1.errors import ConfigError, ResultError, describe_fault
 from vlm_r1.evaluation.scores import Scores
 from vlm_r1.evaluation.scoring import score_results
-from vlm_r1.rec.results import ResultFile, first_fault, read_text, unusable_file
+from vlm_r1.rec.results import ResultFile, read_text, unusable_file
 from vlm_r1.rec.vlm_r1_parsers import STANDARD, preset_named
 
 FIELDS = {
@@ -118,7 +118,7 @@ def read_log(path: Path, fields: dict[str, str] | None = None) -> ResultFile:
     try:
         return ResultFile.model_validate({"accuracy": stated, "results": rows, "meta": meta})
     except ValidationError as error:
-        raise unusable_file(path, first_fault(error)) from None
+        raise unusable_file(path, describe_fault(error, rows="results")) from None
 
 
 def _content(path: Path) -> dict | list:

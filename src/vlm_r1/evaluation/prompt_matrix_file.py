@@ -5,8 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vlm_r1.errors import ResultError
-from vlm_r1.rec.results import first_fault
+from vlm_r1.errors import ResultError, describe_fault
 
 FILE = "matrix.json"
 
@@ -47,7 +46,7 @@ def read_matrix(folder: Path) -> PromptMatrix:
     except FileNotFoundError:
         fault = "no such file"
     except ValidationError as error:
-        fault = first_fault(error)
+        fault = describe_fault(error)
     raise ResultError(
         got=f"{path}: {fault}",
         need='{"cells": [...]} as the stage `prompts` writes it, also when it is turned off',

@@ -5,10 +5,11 @@ from typing import Any
 
 from vlm_r1.config import Method, Params
 from vlm_r1.config.deepspeed import deepspeed_config
-from vlm_r1.config.training import Launch
 from vlm_r1.training.arguments import device_arguments
 from vlm_r1.training.grpo import grpo_arguments
 from vlm_r1.training.sft import sft_arguments
+
+ONE_CPU_PROCESS = {"device": "cpu", "processes_per_node": 1, "nodes": 1, "endpoint": None}
 
 
 def resolved_arguments(params: Params, method: Method, output: Path) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def resolved_arguments(params: Params, method: Method, output: Path) -> dict[str
     all_rows = {"micro_batch": optimizer.micro_batch * launch.processes}
     on_one_cpu = params.model_copy(
         update={
-            "launch": Launch(device="cpu"),
+            "launch": launch.model_copy(update=ONE_CPU_PROCESS),
             "train": params.train.model_copy(update={"deepspeed": None}),
             method: optimizer.model_copy(update=all_rows),
         }
