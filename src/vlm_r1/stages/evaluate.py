@@ -40,7 +40,7 @@ def run(params: Params, root: Path, method: Method, seed: int | None = None) -> 
     with whole_folder(root / paths.RESULTS / evaluator.run) if writes else nullcontext() as output:
         for step, checkpoint in checkpoints.items():
             for eval_set, result in evaluator.evaluate_checkpoint(step, checkpoint):
-                if writes:
+                if output is not None:
                     write_results(output / eval_set.name / f"step-{step}.json", result)
     if writes:
         tracking.after_evaluation(root, params, method, seed)

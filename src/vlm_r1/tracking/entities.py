@@ -42,8 +42,8 @@ def log_params(client: "MlflowClient", run_id: str, values: dict[str, Any]) -> N
     """Log nested values as parameters with dotted names."""
     from mlflow.entities import Param
 
-    flat = pd.json_normalize(values, sep=".").iloc[0].to_dict()
-    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in flat.items()])
+    row = pd.json_normalize(values, sep=".").iloc[0]
+    client.log_batch(run_id, params=[Param(str(key), str(value)) for key, value in row.items()])
 
 
 def dataset_input(name: str, digest: str, context: str) -> "DatasetInput":

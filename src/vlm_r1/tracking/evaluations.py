@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vlm_r1 import paths
 from vlm_r1.config import Method, Params
@@ -49,7 +49,7 @@ def track_evaluation(
 
 def _recorded_training(context: RunContext, results: Results) -> tuple[str, Models]:
     """The child run whose models were evaluated; it is recorded from its files if missing."""
-    digests = {result.meta["step"]: result.meta["checkpoint_digest"] for _, result in results}
+    digests = {_meta(result)["step"]: _meta(result)["checkpoint_digest"] for _, result in results}
     recorded = context.find_recorded(digests)
     if recorded is None:
         track_training(context.root, context.params, context.contract, context.method)
@@ -67,25 +67,31 @@ def _log_new_scores(context: RunContext, run_id: str, results: Results, models: 
         if not _is_logged(metric, models)
     ]
     if new:
-        digest_of = {dataset: result.meta["records_digest"] for dataset, result in results}
+        digest_of = {dataset: _meta(result)["records_digest"] for dataset, result in results}
         inputs = [dataset_input(name, digest, "evaluation") for name, digest in digest_of.items()]
         context.client.log_inputs(run_id, inputs)
         context.client.log_batch(run_id, metrics=new)
 
 
 def _score_metrics(dataset: str, result: ResultFile, models: Models) -> Iterable["Metric"]:
-    scores, step = score_results(result), result.meta["step"]
+    scores, meta = score_results(result), _meta(result)
     return metrics_of(
         {
             f"accuracy/{dataset}": round(scores.accuracy, 6),  # MLflow shows every digit
             f"mean_iou/{dataset}": round(scores.mean_iou, 6),
             f"parse_rate/{dataset}": round(scores.parse_rate, 6),
         },
-        step,
-        model_id=models[step].model_id,
+        meta["step"],
+        model_id=models[meta["step"]].model_id,
         dataset_name=dataset,
-        dataset_digest=result.meta["records_digest"][:DIGEST_CHARACTERS],
+        dataset_digest=meta["records_digest"][:DIGEST_CHARACTERS],
     )
+
+
+def _meta(result: ResultFile) -> dict[str, Any]:
+    """The block that the stage `evaluate` always writes; logs of other tools have none."""
+    assert result.meta is not None
+    return result.meta
 
 
 def _is_logged(metric: "Metric", models: Models) -> bool:

@@ -95,27 +95,28 @@ def live_run(
     if begun is None:
         yield LiveRun()
         return
-    context, live = begun
+    context, run_id, live = begun
     try:
         yield live
     except BaseException:
         live.end()
-        best_effort(_terminate, context, live, "FAILED")
+        best_effort(_terminate, context, run_id, "FAILED")
         raise
-    best_effort(_terminate, context, live, "FINISHED" if live.end() else "KILLED")
+    best_effort(_terminate, context, run_id, "FINISHED" if live.end() else "KILLED")
 
 
 def _begin(
     root: Path, params: Params, contract: TrainingContract, method: Method
-) -> tuple[RunContext, LiveRun]:
+) -> tuple[RunContext, str, LiveRun]:
     context = run_context(root, params, contract, method)
     parent_id = pipeline_run_id(root, params, contract)
     context.client.update_run(parent_id, status="RUNNING")
-    return context, LiveRun(context.client, create_child(context, parent_id))
+    run_id = create_child(context, parent_id)
+    return context, run_id, LiveRun(context.client, run_id)
 
 
-def _terminate(context: RunContext, live: LiveRun, status: str) -> None:
-    context.client.set_terminated(live.run_id, status)
+def _terminate(context: RunContext, run_id: str, status: str) -> None:
+    context.client.set_terminated(run_id, status)
     if status == "FAILED":
         parent_id = pipeline_run_id(context.root, context.params, context.contract)
         context.client.set_terminated(parent_id, status)

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from trl import GRPOConfig, SFTConfig
+from transformers import TrainingArguments
+from trl import GRPOConfig
 
 from vlm_r1.config import Params
 from vlm_r1.config.deepspeed import deepspeed_config
 from vlm_r1.config.training import Launch, Optimizer
 from vlm_r1.errors import ConfigError
-
-Arguments = SFTConfig | GRPOConfig
 
 
 def shared_arguments(params: Params, optimizer: Optimizer, output: Path) -> dict[str, Any]:
@@ -80,7 +79,7 @@ def accumulation_steps(rows_per_step: int, micro_batch: int, processes: int, met
     return steps
 
 
-def prompts_read(arguments: Arguments) -> int:
+def prompts_read(arguments: TrainingArguments) -> int:
     """Prompts that a whole training reads.
 
     SFT reads prompts_per_step a step. GRPO reads whole rollouts and trains `num_iterations` times
@@ -90,11 +89,26 @@ def prompts_read(arguments: Arguments) -> int:
     if not isinstance(arguments, GRPOConfig):
         rows = arguments.per_device_train_batch_size * arguments.world_size
         return micro_batches * rows
-    rollouts = math.ceil(micro_batches / _rollout_micro_batches(arguments))
-    return rollouts * arguments.generation_batch_size // arguments.num_generations
+    rollouts = math.ceil(micro_batches / rollout_micro_batches(arguments))
+    assert arguments.generation_batch_size is not None  # TRL computes it
+    return rollouts * arguments.generation_batch_size // completions_per_prompt(arguments)
 
 
-def rollout_steps(arguments: Arguments) -> int:
+def completions_per_prompt(arguments: TrainingArguments) -> int:
+    """The size of a group of completions; 1 for SFT."""
+    if not isinstance(arguments, GRPOConfig):
+        return 1
+    assert arguments.num_generations is not None  # params require it
+    return arguments.num_generations
+
+
+def rollout_micro_batches(arguments: GRPOConfig) -> int:
+    """Micro-batches trained on one rollout."""
+    assert arguments.steps_per_generation is not None  # TRL computes it
+    return arguments.steps_per_generation * arguments.num_iterations
+
+
+def rollout_steps(arguments: TrainingArguments) -> int:
     """Every how many optimizer steps a rollout and a step begin together; 1 for SFT.
 
     Training can resume only there: TRL does not save the completions of a rollout, so resuming
@@ -102,10 +116,5 @@ def rollout_steps(arguments: Arguments) -> int:
     """
     if not isinstance(arguments, GRPOConfig):
         return 1
-    micro_batches = _rollout_micro_batches(arguments)
+    micro_batches = rollout_micro_batches(arguments)
     return micro_batches // math.gcd(micro_batches, arguments.gradient_accumulation_steps)
-
-
-def _rollout_micro_batches(arguments: GRPOConfig) -> int:
-    """Micro-batches trained on one rollout."""
-    return arguments.steps_per_generation * arguments.num_iterations

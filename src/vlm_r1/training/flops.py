@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from torch import nn
+from transformers import TrainingArguments
 from trl import GRPOConfig
 
-from vlm_r1.training.arguments import Arguments
+from vlm_r1.training.arguments import rollout_micro_batches
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ def size_of(model: nn.Module) -> Size:
     return Size(sum(n for n, _ in counts), sum(n for n, trained in counts if trained))
 
 
-def estimate_flops(size: Size, tokens: int, arguments: Arguments) -> float:
+def estimate_flops(size: Size, tokens: int, arguments: TrainingArguments) -> float:
     """FLOPs of a training on `tokens` tokens (prompts with images, and answers).
 
     Per token a parameter costs 2 operations forward, and backward 2 more for activations and 2 for
@@ -47,5 +48,5 @@ def estimate_flops(size: Size, tokens: int, arguments: Arguments) -> float:
 
 def _needs_old_policy(arguments: GRPOConfig) -> bool:
     """True if TRL computes the log-probabilities of the generating policy in a pass of its own."""
-    rollout = arguments.steps_per_generation * arguments.num_iterations
+    rollout = rollout_micro_batches(arguments)
     return arguments.use_vllm or arguments.gradient_accumulation_steps % rollout != 0

@@ -167,4 +167,5 @@ def _has_state(checkpoint: Path) -> bool:
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
     """Nested values with dotted keys."""
-    return pd.json_normalize(values, sep=".").iloc[0].to_dict()
+    row = pd.json_normalize(values, sep=".").iloc[0]
+    return {str(key): value for key, value in row.items()}

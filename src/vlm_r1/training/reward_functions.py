@@ -65,7 +65,9 @@ class RewardFunctions:
         Raises:
             ConfigError: one returns another length or type than it should.
         """
-        sent = {column: [value] for column, value in row.items() if column != "prompt"}
+        sent: dict[str, Any] = {
+            column: [value] for column, value in row.items() if column != "prompt"
+        }
         sent |= {"prompts": [row["prompt"]], "completion_ids": [[]]}
         sent |= {"completions": [[{"role": "assistant", "content": ""}]]}
         sent |= {"trainer_state": TrainerState(), "log_extra": _ignore, "log_metric": _ignore}
@@ -100,8 +102,8 @@ class RewardFunctions:
         """
         step, batch, last = sent["trainer_state"].global_step, self._batch(sent), self._scored
         if last is None or (last.step, last.batch) != (step, batch) or name in last.values:
-            self._scored = _ScoredBatch(step, batch)
-        return self._scored
+            last = self._scored = _ScoredBatch(step, batch)
+        return last
 
     def _values(self, name: str, batch: Batch, sent: dict[str, Any]) -> list[float | None]:
         if name in self._custom:

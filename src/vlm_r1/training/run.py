@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, Trainer
-from trl import GRPOConfig
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    ProcessorMixin,
+    Trainer,
+    TrainingArguments,
+)
 
 from vlm_r1.config import Params, Task
 from vlm_r1.config.training import Launch, Train
@@ -21,7 +26,12 @@ from vlm_r1.models.trainable import freeze, lora_config
 from vlm_r1.preflight import checks, probes
 from vlm_r1.rec import prompts
 from vlm_r1.training import resume
-from vlm_r1.training.arguments import Arguments, is_cpu, prompts_read, rollout_steps
+from vlm_r1.training.arguments import (
+    completions_per_prompt,
+    is_cpu,
+    prompts_read,
+    rollout_steps,
+)
 from vlm_r1.training.callbacks import Listener, LogFile, Stopwatch, WriteContract
 from vlm_r1.training.configuration import configuration_of
 from vlm_r1.training.dataset import training_order
@@ -43,7 +53,7 @@ class Prepared:
     model: PreTrainedModel
     processor: ProcessorMixin
     family: Family
-    arguments: Arguments
+    arguments: TrainingArguments
     records: pd.DataFrame
 
     def trainer_options(self) -> dict[str, Any]:
@@ -68,7 +78,7 @@ class TrainerFactory:
         own_files: name -> user-written code that shapes the result, as a custom reward's file.
     """
 
-    make_arguments: Callable[[Params, Path, int], Arguments]
+    make_arguments: Callable[[Params, Path, int], TrainingArguments]
     make_trainer: Callable[[Prepared], Trainer]
     own_files: dict[str, Path] = field(default_factory=dict)
 
@@ -155,7 +165,7 @@ def _add_callbacks(
 def _train_from_newest_checkpoint(folder: Path, trainer: Trainer) -> None:
     checkpoint = resume.newest_checkpoint(folder, rollout_steps(trainer.args))
     with resume.hold(folder) if trainer.is_world_process_zero() else nullcontext():
-        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
 
 def _first_sample(job: TrainingJob) -> probes.Sample:
@@ -177,16 +187,16 @@ def _weights_task(task: Task, train: Train) -> Task:
 
 def _write_cost(job: TrainingJob, trainer: Trainer, seconds: float) -> None:
     """Write cost.json: seconds, prompts, completions, TRL's token count, FLOPs."""
+    assert trainer.model is not None
     arguments = trainer.args
     prompts_asked = prompts_read(arguments)
-    per_prompt = arguments.num_generations if isinstance(arguments, GRPOConfig) else 1
     lines = resume.read_log(job.work_folder / resume.LOG)
     tokens = max(int(line["num_tokens"]) for line in lines if "num_tokens" in line)
     cost = {
         "method": job.method,
         "seconds": round(seconds, 1),
         "prompts": prompts_asked,
-        "completions": prompts_asked * per_prompt,
+        "completions": prompts_asked * completions_per_prompt(arguments),
         "tokens": tokens,
         "flops": estimate_flops(size_of(trainer.model), tokens, arguments),
     }

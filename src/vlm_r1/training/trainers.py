@@ -3,14 +3,14 @@
 from typing import Any
 
 from peft import PeftModel
-from transformers import PreTrainedModel, TrainerState
+from transformers import PreTrainedModel, Trainer, TrainerState
 from trl import GRPOTrainer, SFTTrainer
 
 from vlm_r1.config import Task
 from vlm_r1.models.loading import load_model
 
 
-class _ResumableTrainer:
+class _ResumableTrainer(Trainer):
     """Resumes from a checkpoint of any model that `from_pretrained` can open.
 
     Args:
@@ -34,6 +34,7 @@ class _ResumableTrainer:
         if isinstance(self.model, PeftModel):  # adapters keep their names
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
+            assert self.model is not None
             saved = load_model(resume_from_checkpoint, self._task)
             self.model.load_state_dict(saved.state_dict())
 
@@ -48,7 +49,9 @@ class ResumableSFTTrainer(_ResumableTrainer, SFTTrainer):
         # False from Qwen2.5-VL's class, whose own loss cannot do that; TRL's loss can.
         self.model_accepts_loss_kwargs = True
 
-    def train(self, resume_from_checkpoint: str | None = None) -> Any:
+    def train(  # type: ignore[override]  # only what run.py passes
+        self, resume_from_checkpoint: str | None = None
+    ) -> Any:
         """Train, from a checkpoint if one is given; continues its token count, which TRL resets."""
         if resume_from_checkpoint is not None:
             state = TrainerState.load_from_json(f"{resume_from_checkpoint}/trainer_state.json")

@@ -54,7 +54,7 @@ class Batch:
     @cached_property
     def judgeable(self) -> np.ndarray:
         """(n,) True where there is exactly one true box, and it has an area."""
-        return np.nan_to_num(boxes.area(self.true_box)) > 0
+        return np.asarray(np.nan_to_num(boxes.area(self.true_box)) > 0)
 
     @property
     def parse_rate(self) -> float:
@@ -64,12 +64,10 @@ class Batch:
     def all_answered(self, row: int) -> np.ndarray:
         """All boxes of one answer, (k, 4) xyxy in original pixels, in the order written."""
         read = np.reshape(parse_boxes(self.texts[row]), (-1, 4))
-        return boxes.to_original(
-            read, self.coordinate_space, self.image_sizes[row], self.input_sizes[row]
-        )
+        sizes = np.asarray(self.image_sizes[row]), np.asarray(self.input_sizes[row])
+        return boxes.to_original(read, self.coordinate_space, *sizes)
 
     def where_judgeable(self, values: np.ndarray) -> list[float | None]:
         """`values` (n,) as rewards: None where not `judgeable`."""
-        if self.judgeable.all():
-            return values.tolist()
-        return [v if ok else None for v, ok in zip(values.tolist(), self.judgeable, strict=True)]
+        pairs = zip(values.tolist(), self.judgeable, strict=True)
+        return [value if judgeable else None for value, judgeable in pairs]

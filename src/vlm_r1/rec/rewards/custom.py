@@ -44,7 +44,7 @@ def load_function(name: str, root: Path) -> Function:
         module = _load_file(root / where) if in_file else importlib.import_module(where)
     except Exception as error:  # a user's module can raise anything on import
         raise _unusable(name, f"{type(error).__name__}: {error}") from error
-    function = getattr(module, attribute, None)
+    function: Function | None = getattr(module, attribute, None)
     if not callable(function):
         raise _unusable(name, f"no function {attribute!r} in it")
     if inspect.iscoroutinefunction(function):
@@ -75,11 +75,13 @@ def require_rewards(name: str, returned: object, completions: int) -> list[float
 def source_file(name: str, root: Path) -> Path:
     """The file of the function `name`, which must have been loaded."""
     where = name.rpartition(":")[0]
-    return root / where if where.endswith(".py") else Path(sys.modules[where].__file__)
+    return root / where if where.endswith(".py") else Path(inspect.getfile(sys.modules[where]))
 
 
 def _load_file(file: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"vlm_r1_reward_{file.stem}", file)
+    assert spec is not None  # a name that ends in .py has a loader
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)

@@ -64,7 +64,7 @@ def _around(batch: Batch) -> np.ndarray:
 
 
 def _centers(box: np.ndarray) -> np.ndarray:
-    return (box[:, :2] + box[:, 2:]) / 2
+    return np.asarray(box[:, :2] + box[:, 2:]) / 2
 
 
 def _intersection(batch: Batch) -> np.ndarray:

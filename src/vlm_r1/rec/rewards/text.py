@@ -1,7 +1,7 @@
 """Rewards for the form of a completion: format, length, repetition."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -63,5 +63,5 @@ def _runs(text: str) -> list[tuple[str, ...]]:
     return list(zip(*(words[start:] for start in range(RUN_WORDS)), strict=False))
 
 
-def _repeated(parts: Sequence[tuple]) -> float:
+def _repeated(parts: Sequence[Hashable]) -> float:
     return 1 - len(set(parts)) / len(parts) if parts else 0.0
