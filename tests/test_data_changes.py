@@ -17,7 +17,7 @@ from tests.archive_server import serve, zip_of
 from tests.conftest import small_values
 from tests.layout import ROOT, SOURCE
 from tests.test_dvc_pipeline import dvc
-from vlm_r1.data.download.catalog import Source
+from vlm_r1.data.download.catalog import Archive
 from vlm_r1.data.download.fetch import fetch
 from vlm_r1.data.versions import read_versions
 
@@ -80,7 +80,7 @@ def project(server, tmp_path) -> Path:
     shutil.copy(ROOT / ".dvc/config", root / ".dvc/config")
     for name in ("photos_a", "photos_b"):
         facts = {"path": f"{name}.zip", "license": "", "note": ""}
-        fetch(Source(name=name, base=server.address, **facts), root)
+        fetch(Archive(name=name, base=server.address, **facts), root)
     assert len(repro(root)) == 2 + 4 + 9
     return root
 

@@ -57,17 +57,26 @@ class ContractError(InputError):
     """Two results that may not be compared."""
 
 
-def describe_fault(error: "ValidationError") -> str:
+def one_line(error: BaseException) -> str:
+    """The message of an error without its line breaks."""
+    return " ".join(str(error).split())
+
+
+def describe_fault(error: "ValidationError", whole: str = "file") -> str:
     """The first fault of a pydantic error in one line: where, what, the value found; how many more.
 
     Example: results.3.correct: Input should be 0 or 1 (found 2) (and 4 more faults)
+
+    Args:
+        whole: stands for the key if the fault is in the value as a whole; "": nothing does.
     """
     faults = error.errors(include_url=False)
     first = faults[0]
-    where = ".".join(str(part) for part in first["loc"]) or "file"
+    where = ".".join(str(part) for part in first["loc"]) or whole
+    prefix = f"{where}: " if where else ""
     found = "" if first["type"] == "missing" else f" (found {_brief(first['input'])})"
     more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
-    return f"{where}: {first['msg']}{found}{more}"
+    return f"{prefix}{first['msg']}{found}{more}"
 
 
 def _brief(value: object, limit: int = 60) -> str:
