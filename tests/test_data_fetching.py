@@ -1,4 +1,4 @@
-"""Fetching: whole, verified and tracked, or not at all; resumed after any fault or kill."""
+"""Fetching: complete, verified and tracked, or not at all; resumed after any fault or kill."""
 
 import hashlib
 import json
@@ -47,7 +47,7 @@ def some_archive(server, **facts) -> Archive:
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """A folder without DVC: nothing is tracked, so that a test takes no second."""
+    """A folder without DVC: nothing is tracked, which keeps the tests fast."""
     return tmp_path
 
 
@@ -71,13 +71,13 @@ def part_of(root: Path) -> Path:
 # --- a download ------------------------------------------------------------------------------
 
 
-def test_a_fetched_file_is_whole_and_leaves_nothing_beside_it(server, archive, root):
+def test_a_fetched_file_is_complete_and_leaves_no_temporary_files(server, archive, root):
     target = fetching.fetch(archive, root)
     assert target.read_bytes() == CONTENT
     assert [path.name for path in target.parent.iterdir()] == ["some.zip"]
 
 
-def test_what_is_here_already_is_not_downloaded_again(server, archive, root):
+def test_an_existing_file_is_not_downloaded_again(server, archive, root):
     fetching.fetch(archive, root)
     fetching.fetch(archive, root)
     assert server.gets == [None]
@@ -92,10 +92,10 @@ def test_a_mirror_replaces_the_server_and_keeps_the_path(server, root):
     server.files["copy/deep/some.zip"] = CONTENT
     archive = some_archive(server, base="http://127.0.0.1:1/gone", path="deep/some.zip")
     fetching.fetch(archive, root, mirror=f"{server.address}/copy/")
-    assert server.asked[0][1] == "/copy/deep/some.zip"
+    assert server.requests[0][1] == "/copy/deep/some.zip"
 
 
-def test_a_cut_connection_is_told_and_the_next_call_goes_on(server, archive, root):
+def test_a_dropped_connection_is_reported_and_the_next_call_resumes(server, archive, root):
     server.faults = [Fault(cut_after=100_000)]
     with pytest.raises(
         TemporaryFetchError, match=r"some\.zip: RemoteProtocolError.*\n.*\n.*\ndo: run"
@@ -107,7 +107,7 @@ def test_a_cut_connection_is_told_and_the_next_call_goes_on(server, archive, roo
     assert (root / "data/raw/some.zip").read_bytes() == CONTENT
 
 
-def test_a_resumed_download_is_resumed_through_a_redirect_too(server, root):
+def test_a_download_resumes_through_a_redirect_too(server, root):
     archive = some_archive(server, base=f"{server.address}/moved")
     server.faults = [Fault(cut_after=1000)]
     with pytest.raises(TemporaryFetchError):
@@ -117,7 +117,7 @@ def test_a_resumed_download_is_resumed_through_a_redirect_too(server, root):
 
 
 @pytest.mark.parametrize("how", ["changed", "no ranges"])
-def test_a_part_of_another_file_is_never_gone_on_with(server, archive, root, how):
+def test_a_part_of_another_file_is_never_continued(server, archive, root, how):
     server.faults = [Fault(cut_after=1000)]
     with pytest.raises(TemporaryFetchError):
         fetching.fetch(archive, root)
@@ -130,7 +130,7 @@ def test_a_part_of_another_file_is_never_gone_on_with(server, archive, root, how
     assert (root / "data/raw/some.zip").read_bytes() == server.files["some.zip"]
 
 
-def test_without_an_etag_a_download_starts_anew(server, archive, root):
+def test_without_an_etag_a_download_starts_over(server, archive, root):
     server.etags = False
     server.faults = [Fault(cut_after=1000)]
     with pytest.raises(TemporaryFetchError):
@@ -139,7 +139,7 @@ def test_without_an_etag_a_download_starts_anew(server, archive, root):
     assert server.gets == [None, None]
 
 
-def test_a_part_that_is_whole_already_only_needs_its_name(server, archive, root):
+def test_a_complete_part_is_only_renamed(server, archive, root):
     """As after a kill between the last byte and the renaming."""
     server.faults = [Fault(cut_after=1000)]
     with pytest.raises(TemporaryFetchError):
@@ -164,7 +164,7 @@ def _made(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("fault", "kind", "says"),
+    ("fault", "kind", "message"),
     [
         (Fault(status=404), FetchError, r"HTTP 404 Not Found"),
         (Fault(status=403), FetchError, r"HTTP 403"),
@@ -180,31 +180,31 @@ def _made(folder: Path) -> Path:
         (Fault(claim=len(CONTENT) - 1), FetchError, r"no zip archive"),
     ],
 )
-def test_a_fault_is_told_with_the_address_and_whether_a_later_try_may_help(
-    server, archive, root, fault, kind, says
+def test_a_fault_names_the_address_and_whether_it_is_temporary(
+    server, archive, root, fault, kind, message
 ):
     server.faults = [fault]
     started_s = time.monotonic()
-    with pytest.raises(FetchError, match=rf"/some\.zip: .*{says}") as raised:
+    with pytest.raises(FetchError, match=rf"/some\.zip: .*{message}") as raised:
         fetching.fetch(archive, root, timeout_s=0.3)
     assert type(raised.value) is kind
     assert time.monotonic() - started_s < 10
     assert not (root / "data/raw/some.zip").exists()
 
 
-def test_a_server_that_is_not_there_is_a_temporary_fault(root):
+def test_an_unreachable_server_is_a_temporary_fault(root):
     with serve() as gone:
         pass
     with pytest.raises(TemporaryFetchError, match="ConnectError"):
         fetching.fetch(some_archive(gone), root)
 
 
-def test_an_address_that_is_none_is_refused(server, root):
+def test_an_unsupported_address_is_refused(server, root):
     with pytest.raises(FetchError, match="ftp"):
         fetching.fetch(some_archive(server, base="ftp://example.org"), root)
 
 
-def test_another_length_than_declared_is_refused_before_it_is_received(server, root):
+def test_a_size_other_than_declared_is_refused_before_the_body_is_received(server, root):
     with pytest.raises(FetchError, match=rf"{len(CONTENT):,} bytes\nneed 7 bytes"):
         fetching.fetch(some_archive(server, size_bytes=7), root)
     assert part_of(root).stat().st_size == 0
@@ -217,21 +217,21 @@ def test_a_wrong_checksum_leaves_nothing_and_names_both(server, root):
     assert list((root / "data/raw").iterdir()) == []
 
 
-def test_a_file_here_with_a_wrong_checksum_is_told_and_kept(server, root):
+def test_an_existing_file_with_a_wrong_checksum_is_reported_and_kept(server, root):
     (_made(root / "data/raw") / "some.zip").write_bytes(b"mine")
     with pytest.raises(FetchError, match=r"data/raw/some\.zip: SHA-256 .*\nneed SHA-256"):
         fetching.fetch(some_archive(server, sha256=SHA256), root)
     assert (root / "data/raw/some.zip").read_bytes() == b"mine"
 
 
-def test_a_page_in_place_of_an_archive_is_not_trusted(server, archive, root):
+def test_a_web_page_in_place_of_an_archive_is_refused(server, archive, root):
     server.files["some.zip"] = b"<html>please log in</html>"
     with pytest.raises(FetchError, match="an answer that is no zip archive"):
         fetching.fetch(archive, root)
     assert list((root / "data/raw").iterdir()) == []
 
 
-def test_a_disk_without_room_is_told_before_a_byte_is_received(server, archive, root, monkeypatch):
+def test_a_full_disk_is_reported_before_a_byte_is_received(server, archive, root, monkeypatch):
     free = shutil.disk_usage(root)._replace(free=len(CONTENT) - 1)
     monkeypatch.setattr(downloading.shutil, "disk_usage", lambda _: free)
     with pytest.raises(
@@ -241,8 +241,8 @@ def test_a_disk_without_room_is_told_before_a_byte_is_received(server, archive, 
     assert part_of(root).stat().st_size == 0
 
 
-def test_a_disk_that_fills_up_keeps_what_it_has_and_goes_on_later(server, archive, root):
-    """The kernel's own limit on the size of a file stands for the full disk."""
+def test_a_download_resumes_after_the_disk_was_full(server, archive, root):
+    """A limit on the size of files simulates the full disk."""
     program = f"""
 import errno, os, resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -273,20 +273,20 @@ def test_retries_back_off_and_every_one_is_logged(server, archive, root, caplog,
     with caplog.at_level(logging.WARNING, logger="vlm_r1"):
         fetching.fetch_with_retries(archive, root, None, retries=3)
     assert waited == [2.0, 4.0]
-    told = [record.getMessage() for record in caplog.records]
-    assert "HTTP 500" in told[0]
-    assert told[0].endswith("try 2 of 4 in 2 s")
+    messages = [record.getMessage() for record in caplog.records]
+    assert "HTTP 500" in messages[0]
+    assert messages[0].endswith("try 2 of 4 in 2 s")
     assert server.gets == [None, None, "bytes=50000-"]
 
 
-def test_without_retries_nothing_is_tried_twice(server, archive, root):
+def test_without_retries_there_is_one_try(server, archive, root):
     server.faults = [Fault(status=500)]
     with pytest.raises(TemporaryFetchError):
         fetching.fetch_with_retries(archive, root, None, retries=0)
     assert len(server.gets) == 1
 
 
-def test_a_fault_that_stays_is_not_retried(server, archive, root):
+def test_a_permanent_fault_is_not_retried(server, archive, root):
     server.faults = [Fault(status=404)]
     with pytest.raises(FetchError, match="404"):
         fetching.fetch_with_retries(archive, root, None, retries=5)
@@ -301,8 +301,8 @@ def command(root: Path, server, *options: str) -> subprocess.Popen:
     return subprocess.Popen(line, cwd=root, env=environment, **pipes)
 
 
-def test_a_killed_command_goes_on_where_it_was(server, root):
-    """Killed for good in the middle of the body; the rest alone is asked for."""
+def test_a_killed_command_resumes(server, root):
+    """Killed in the middle of the body; the second call requests only the rest."""
     server.files["lisa_test.zip"] = CONTENT
     server.faults = [Fault(stall_after=200_000)]
     part = files.part_of(_made(root / "data/raw") / "lisa_test.zip")
@@ -314,20 +314,20 @@ def test_a_killed_command_goes_on_where_it_was(server, root):
     have = part.stat().st_size
     assert 0 < have <= 200_000
     with command(root, server) as second:
-        _, told = second.communicate(timeout=60)
+        _, errors = second.communicate(timeout=60)
     assert server.gets == [None, f"bytes={have}-"]
-    # the whole file came, and is not the one that the registry declares
+    # the file is complete, but not the one that the catalog declares
     assert second.returncode == 1
-    assert f"SHA-256 {SHA256}\nneed SHA-256 16567839" in told
+    assert f"SHA-256 {SHA256}\nneed SHA-256 16567839" in errors
 
 
-def test_the_command_tells_a_temporary_fault_by_its_exit_code(server, root):
+def test_a_temporary_fault_has_its_own_exit_code(server, root):
     server.faults = [Fault(status=503)]
     server.files["lisa_test.zip"] = CONTENT
     with command(root, server) as process:
-        _, told = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 75
-    assert told.splitlines()[0].endswith("/lisa_test.zip: HTTP 503 Service Unavailable")
+    assert errors.splitlines()[0].endswith("/lisa_test.zip: HTTP 503 Service Unavailable")
 
 
 # --- tracked by DVC --------------------------------------------------------------------------
@@ -352,12 +352,12 @@ def test_a_fetched_archive_is_an_import_that_dvc_updates_pushes_and_pulls(server
     server.files["some.zip"] = zip_of({"a.bin": b"newer"})
     dvc(project, "update", "data/raw/some.zip.dvc")
     assert target.read_bytes() == server.files["some.zip"]
-    assert read_import(target).sha256 is None, "the old SHA-256 is not that of the new file"
+    assert read_import(target).sha256 is None, "the old SHA-256 does not belong to the new file"
     fetching.fetch(archive, project)
     assert read_import(target).sha256 == hashlib.sha256(target.read_bytes()).hexdigest()
 
 
-def test_what_came_first_is_trusted_and_another_file_later_is_not(server, archive, project):
+def test_the_first_file_is_trusted_and_a_different_one_later_is_not(server, archive, project):
     target = fetching.fetch(archive, project)
     target.unlink()  # as in a clone: the .dvc file is there, the archive is not
     server.files["some.zip"] = zip_of({"a.bin": b"other"})
@@ -371,7 +371,7 @@ def test_what_came_first_is_trusted_and_another_file_later_is_not(server, archiv
 
 
 def test_a_kill_before_the_record_costs_no_second_download(server, archive, project, monkeypatch):
-    """Also without an ETag, where there is no address to update from."""
+    """Also without an ETag, where DVC cannot update the file."""
     server.etags = False
     (_made(project / "data/raw") / "some.zip").write_bytes(CONTENT)
     half = {"frozen": True, "deps": [{"path": "http://x"}], "outs": [{"path": "some.zip"}]}
@@ -383,10 +383,10 @@ def test_a_kill_before_the_record_costs_no_second_download(server, archive, proj
     assert "deps" not in yaml.safe_load(dvc_file(target).read_text())
 
 
-# --- the registry ----------------------------------------------------------------------------
+# --- the catalog -----------------------------------------------------------------------------
 
 
-def test_the_registry_names_every_archive_once_with_its_license():
+def test_the_catalog_names_every_archive_once_with_its_license():
     names = [archive.name for archive in ARCHIVES]
     expected = {"train2014", "rec_jsons_processed", "refgta", "lisa_test", "mllm_rec_json"}
     assert expected < set(names)
