@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 
 from vlm_r1.evaluation.pairing import Pairing, pair_rows
-from vlm_r1.evaluation.prediction_logs import Log
+from vlm_r1.evaluation.prediction_logs import PredictionLog
 from vlm_r1.evaluation.scores import Scores
 from vlm_r1.rec.contract import differences, require_equal
 from vlm_r1.rec.prompts import expression_in
 from vlm_r1.stats.intervals import (
     McNemarResult,
     Resampling,
-    discordance,
+    mcnemar_test,
     paired_difference,
 )
 
@@ -51,7 +51,7 @@ class LogComparison:
     high: float | None
     accuracy_a: float
     accuracy_b: float
-    discordance: McNemarResult
+    mcnemar: McNemarResult
     flips: list[Flip]
     unfair: list[str]
     notes: list[str]
@@ -67,9 +67,9 @@ class LogComparison:
             "difference": self.difference,
             "ci_low": self.low,
             "ci_high": self.high,
-            "mcnemar_p": self.discordance.p_value,
-            "only_a": self.discordance.only_a,
-            "only_b": self.discordance.only_b,
+            "mcnemar_p": self.mcnemar.p_value,
+            "only_a": self.mcnemar.only_a,
+            "only_b": self.mcnemar.only_b,
         }
         more = {
             "flips": [vars(flip) for flip in self.flips[:flips]] if flips is not None else [],
@@ -81,8 +81,8 @@ class LogComparison:
 
 
 def compare_logs(
-    a: Log,
-    b: Log,
+    a: PredictionLog,
+    b: PredictionLog,
     common: bool = False,
     allow_unfair: bool = False,
     resampling: Resampling | None = None,
@@ -114,7 +114,7 @@ def compare_logs(
         high=high,
         accuracy_a=of_a.accuracy,
         accuracy_b=of_b.accuracy,
-        discordance=discordance(of_a.hit, of_b.hit),
+        mcnemar=mcnemar_test(of_a.hit, of_b.hit),
         flips=[*_flips(of_a, of_b, "b"), *_flips(of_a, of_b, "a")],
         unfair=unfair,
         notes=_notes(a, b),
@@ -133,8 +133,8 @@ def comparison_text(found: LogComparison, a: str, b: str, flips: int = FLIPS_SHO
         f"{found.images} images, paired by {found.pairing.by}",
         f"  A {found.accuracy_a:.2f} %  {a}",
         f"  B {found.accuracy_b:.2f} %  {b}",
-        f"  only A right {found.discordance.only_a}, only B right {found.discordance.only_b}, "
-        f"McNemar p {found.discordance.p_value:.2g}",
+        f"  only A right {found.mcnemar.only_a}, only B right {found.mcnemar.only_b}, "
+        f"McNemar p {found.mcnemar.p_value:.2g}",
     ]
     if found.pairing.only_a or found.pairing.only_b:
         lines.append(
@@ -152,7 +152,7 @@ def comparison_text(found: LogComparison, a: str, b: str, flips: int = FLIPS_SHO
     return "\n".join(lines)
 
 
-def _unfair_terms(a: Log, b: Log, allow_unfair: bool) -> list[str]:
+def _unfair_terms(a: PredictionLog, b: PredictionLog, allow_unfair: bool) -> list[str]:
     """The terms in which the contracts of two of our files differ; logs of others have none."""
     if a.result.meta is None or b.result.meta is None:
         return []
@@ -162,7 +162,7 @@ def _unfair_terms(a: Log, b: Log, allow_unfair: bool) -> list[str]:
     return differences(*contracts)
 
 
-def _notes(a: Log, b: Log) -> list[str]:
+def _notes(a: PredictionLog, b: PredictionLog) -> list[str]:
     notes = [f"{log.name}: {log.scores.note}" for log in (a, b) if log.scores.note]
     if a.scores.reading != b.scores.reading:
         notes.append(

@@ -64,7 +64,7 @@ class Correction:
 
 
 @dataclass(frozen=True)
-class Split:
+class Decomposition:
     """A difference in accuracy = box coordinates + grounding, percent points; they add up."""
 
     total: Difference
@@ -108,21 +108,23 @@ def correct_boxes(
     )
 
 
-def recovered(correction: Correction, images: np.ndarray, resampling: Resampling) -> Difference:
+def accuracy_recovered(
+    correction: Correction, images: np.ndarray, resampling: Resampling
+) -> Difference:
     """Points of accuracy that the correction recovers, paired over images, fits held fixed."""
     return paired_difference(correction.hit, correction.raw_hit, images, resampling)
 
 
-def split_difference(
+def decompose_difference(
     start: Correction, end: Correction, images: np.ndarray, resampling: Resampling
-) -> Split:
+) -> Decomposition:
     """Raw accuracy of `end` minus `start`, on the same rows, split in two.
 
     Grounding is the difference in corrected accuracy. Coordinates is the rest: accuracy that is
     lost (or won) because the correction has more (or less) to recover.
     """
     lost = [1.0 * unit.raw_hit - unit.hit for unit in (end, start)]
-    return Split(
+    return Decomposition(
         total=paired_difference(end.raw_hit, start.raw_hit, images, resampling),
         coordinates=paired_difference(*lost, images, resampling),
         grounding=paired_difference(end.hit, start.hit, images, resampling),

@@ -15,7 +15,7 @@ ROUNDING = 0.001  # of a side's full measure: logged coordinates are cut to whol
 LARGEST_SIDE_PX = 20_000
 
 
-class Trial(NamedTuple):
+class OtherReading(NamedTuple):
     """Another way to score the same rows, and the accuracy (percent) that it gives.
 
     `reading` and `cause` are in words: how the rows are read, and what then is the cause.
@@ -32,7 +32,9 @@ def same_accuracy(a: float, b: float) -> bool:
     return abs(a - b) <= STATED_TOLERANCE
 
 
-def why_not_stated(stated: float, found: float, trials: Iterable[Trial], untried: list[str]) -> str:
+def why_not_stated(
+    stated: float, found: float, trials: Iterable[OtherReading], untried: list[str]
+) -> str:
     """One sentence: what the file states, what its rows score, and what gives the stated number.
 
     Args:

@@ -37,7 +37,7 @@ _ABSENT = object()
 
 
 @dataclass(frozen=True)
-class Log:
+class PredictionLog:
     """A log, its scores (rows in the same order) and its name."""
 
     name: str
@@ -51,7 +51,7 @@ def score_file(
     preset: str | None = None,
     coordinate_space: str | None = None,
     repair: bool = False,
-) -> Log:
+) -> PredictionLog:
     """Read and score a prediction log of any tool.
 
     Args:
@@ -71,7 +71,7 @@ def score_file(
         scores = score_results(result, chosen, coordinate_space)
     except ResultError as error:
         raise ResultError(f"{path}: {error.got}", error.need, error.because, error.do) from None
-    return Log(str(path), result, scores)
+    return PredictionLog(str(path), result, scores)
 
 
 def parse_fields(given: list[str]) -> dict[str, str]:

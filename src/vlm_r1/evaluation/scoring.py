@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.diagnosis import Trial, extraction_in_words, why_not_stated
+from vlm_r1.evaluation.diagnosis import OtherReading, extraction_in_words, why_not_stated
 from vlm_r1.evaluation.scores import Scores
 from vlm_r1.rec.boxes import COORDINATE_SPACES, iou, is_hit, to_original
 from vlm_r1.rec.parsing import Parsed, Unparsed
@@ -166,7 +166,7 @@ def _noted(scores: Scores, result: ResultFile) -> Scores:
 
 def _other_readings(
     result: ResultFile, scores: Scores, coordinate_spaces: list[str]
-) -> Iterator[Trial]:
+) -> Iterator[OtherReading]:
     """Every other way to score the rows that reads any, those in the assumed coordinate space first."""
     for coordinate_space in sorted(
         coordinate_spaces, key=lambda name: name != scores.coordinate_space
@@ -175,12 +175,12 @@ def _other_readings(
         for preset in (*PRESETS.values(), REPAIRING):
             tried = _parsed(result, preset, coordinate_space)
             if tried.parse_rate > 0:
-                yield Trial(f"preset {preset.name}", coordinate_space, tried.accuracy, cause)
+                yield OtherReading(f"preset {preset.name}", coordinate_space, tried.accuracy, cause)
     if any(map(_has_logged_box, result.results)):
         logged = _logged(result, "original")
         boxes = extraction_in_words(scores.boxes, logged.boxes, scores.truth)
         reading = "the log's own boxes" + (f" ({boxes})" if boxes else "")
-        yield Trial(reading, "original", logged.accuracy, "extraction")
+        yield OtherReading(reading, "original", logged.accuracy, "extraction")
 
 
 def _space(result: ResultFile, coordinate_space: str | None) -> str:

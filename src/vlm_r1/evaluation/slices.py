@@ -65,7 +65,7 @@ def slice_rows(rows: Sequence[ResultRow], dataset: str) -> Slicing:
     return Slicing(slices, left_out)
 
 
-def phrase_of(question: str) -> str:
+def expression_of(question: str) -> str:
     """The phrase inside VLM-R1's question sentence; the whole question if it is another."""
     expression = expression_in(question)
     return question if expression is None else expression
@@ -100,12 +100,12 @@ def _box_aspect_ratio(rows: Sequence[ResultRow], dataset: str) -> Names:
 
 
 def _phrase_words(rows: Sequence[ResultRow], dataset: str) -> Names:
-    words = [len(phrase_of(row.question).split()) for row in rows]
+    words = [len(expression_of(row.question).split()) for row in rows]
     return _binned(words, [3, 5, 9], ["1 or 2", "3 or 4", "5 to 8", "9 and more"])
 
 
 def _spatial_words(rows: Sequence[ResultRow], dataset: str) -> Names:
-    found = [has_spatial_word(phrase_of(row.question)) for row in rows]
+    found = [has_spatial_word(expression_of(row.question)) for row in rows]
     return [("without", "with")[has] for has in found], ["without", "with"]
 
 

@@ -35,7 +35,7 @@ from vlm_r1.report.schema import (
     TrainingLog,
 )
 from vlm_r1.report.slice_table import slice_block
-from vlm_r1.report.verdict import Judgement, judge
+from vlm_r1.report.verdict import VerdictText, write_verdict
 from vlm_r1.stats.intervals import Resampling
 
 
@@ -86,10 +86,10 @@ def build_report(
     table = ResultsTable(results, resampling)
     _require_both_methods(table)
     last_steps = [at_last_step(table, name) for name in table.datasets(*TESTED)]
-    report, judgement = _measure(table, context, last_steps, unfair)
+    report, verdict_text = _measure(table, context, last_steps, unfair)
     page = Page(
         report=report,
-        judgement=judgement,
+        verdict_text=verdict_text,
         last_steps=last_steps,
         gallery=choose_cases(table, gallery, resampling.seed, context.images),
         notes=[*context.notes, *_file_notes(table)],
@@ -106,13 +106,13 @@ def _measure(
     context: ReportContext,
     last_steps: list[LastStep],
     unfair: list[str],
-) -> tuple[Report, Judgement]:
+) -> tuple[Report, VerdictText]:
     """Every number of the report, and its verdict in words."""
     comparisons = compare(table)
     statistics = curve_statistics(table, comparisons)
-    judgement = _judge(table, last_steps, statistics, unfair)
+    verdict_text = _judge(table, last_steps, statistics, unfair)
     report = Report(
-        verdict=judgement.verdict,
+        verdict=verdict_text.verdict,
         contract=table.results[0].contract,
         datasets=dataset_lines(table, context.validated),
         curves=curve_points(table),
@@ -131,7 +131,7 @@ def _measure(
         lineage=context.lineage,
         unfair=unfair,
     )
-    return report, judgement
+    return report, verdict_text
 
 
 def _judge(
@@ -139,9 +139,9 @@ def _judge(
     last_steps: list[LastStep],
     statistics: Statistics,
     unfair: list[str],
-) -> Judgement:
+) -> VerdictText:
     ood = _first(last_steps, "ood")
-    return judge(
+    return write_verdict(
         ood=ood,
         in_domain=_first(last_steps, "id"),
         confidence=table.resampling.confidence,

@@ -24,7 +24,7 @@ __all__ = [
     "Interval",
     "McNemarResult",
     "Resampling",
-    "discordance",
+    "mcnemar_test",
     "holm",
     "interval",
     "paired_difference",
@@ -96,7 +96,7 @@ def paired_difference(
     return Difference.of(resample_difference(a, b, images, resampling), resampling.confidence)
 
 
-def discordance(a: np.ndarray, b: np.ndarray) -> McNemarResult:
+def mcnemar_test(a: np.ndarray, b: np.ndarray) -> McNemarResult:
     """McNemar's exact test of hits `a` against hits `b`, bool (n,) in the same row order.
 
     Rows are taken as independent. Source: McNemar (1947), Psychometrika 12.

@@ -62,7 +62,9 @@ def grpo_rows(
 def _shared_columns(records: pd.DataFrame, images: Path, params: Params, template: str) -> dict:
     questions = [prompts.question_for(phrase) for phrase in records["expression"]]
     return {
-        "prompt": [[{"role": "user", "content": prompts.ask(template, q)}] for q in questions],
+        "prompt": [
+            [{"role": "user", "content": prompts.fill_template(template, q)}] for q in questions
+        ],
         "image": [str(images / name) for name in records["image"]],
     }
 

@@ -154,7 +154,7 @@ def _build_trainer(
 def _sample(job: TrainingJob) -> Sample:
     """The first record as the method asks it."""
     first, template = job.records.iloc[0], getattr(job.params.task.prompts, job.method)
-    text = prompts.ask(template, prompts.question_for(first["expression"]))
+    text = prompts.fill_template(template, prompts.question_for(first["expression"]))
     return Sample(open_image(job.images / first["image"]), text)
 
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from vlm_r1.config import METHODS
 from vlm_r1.data.images import open_image
-from vlm_r1.evaluation.slices import phrase_of
+from vlm_r1.evaluation.slices import expression_of
 from vlm_r1.report.render.png_curves import COLORS
 from vlm_r1.report.results_table import TESTED, EvalResult, ResultsTable
 
@@ -128,7 +128,7 @@ def _case(table: ResultsTable, number: int, pick: Pick, images: dict[str, Path] 
         role=results["grpo"].role,
         step=step,
         right=right,
-        phrase=phrase_of(shown.question),
+        phrase=expression_of(shown.question),
         truth=shown.ground_truth,
         answers=answers,
         png=png,

@@ -25,7 +25,7 @@ from vlm_r1.report.render.labels import (
 from vlm_r1.report.render.svg_charts import curve_charts, published_charts, training_charts
 from vlm_r1.report.schema import Comparison, PromptLine, Report, SliceLine
 from vlm_r1.report.training import QUANTITIES
-from vlm_r1.report.verdict import NAMES, Judgement, p_text, points
+from vlm_r1.report.verdict import NAMES, VerdictText, p_text, points
 from vlm_r1.stats.intervals import Resampling
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -40,7 +40,7 @@ class Page:
     """All that the two pages show."""
 
     report: Report
-    judgement: Judgement
+    verdict_text: VerdictText
     last_steps: list[LastStep]
     gallery: list[Case]
     notes: list[str]  # what a reader must know about the files
