@@ -109,7 +109,7 @@ def test_both_methods_train_another_family(
 def test_another_family_answers_in_batches_as_it_answers_alone(qwen3, thousand, image):
     model, processor = load_model(qwen3, thousand.task), load_processor(qwen3, thousand.task)
     asked = [
-        Question(prompts.ask("plain", prompts.question_for(phrase)), image)
+        Question(prompts.fill_template("plain", prompts.question_for(phrase)), image)
         for phrase in ("red one", "the small blue circle on the left")
     ]
     together = generate_completions(model, processor, asked, batch_tokens=1000, max_new_tokens=6)

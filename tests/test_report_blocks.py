@@ -29,7 +29,7 @@ from vlm_r1.evaluation.slices import DIMENSIONS
 from vlm_r1.rec.contract import Contract
 from vlm_r1.rec.prompts import TEMPLATES
 from vlm_r1.rec.results import ResultFile, write_results
-from vlm_r1.report.analysis import LastStep, Move
+from vlm_r1.report.analysis import LastStep, MethodGain
 from vlm_r1.report.costs import LOSS, NO_GAIN, NO_START, cost_per_point
 from vlm_r1.report.fairness import checklist
 from vlm_r1.report.from_logs import report_from_logs
@@ -170,8 +170,8 @@ def test_terms_that_have_words_exist():
 def ood_step(low: float, high: float, start: bool = True) -> LastStep:
     gain = Difference((low + high) / 2, low, high, 0.5)
     last = LastStep.__new__(LastStep)
-    moves = [Move("grpo", "gta", "ood", 100, 60, 70, gain)] if start else []
-    for name, value in (("dataset", "gta"), ("step", 100), ("moves", moves)):
+    gains = [MethodGain("grpo", "gta", "ood", 100, 60, 70, gain)] if start else []
+    for name, value in (("dataset", "gta"), ("step", 100), ("gains", gains)):
         object.__setattr__(last, name, value)
     return last
 

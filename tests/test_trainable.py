@@ -102,7 +102,7 @@ def test_an_adapter_opens_on_its_base_and_answers(adapted, image, tmp_path):
     model = load_model(folder, params.task)
     plain = PeftModel.from_pretrained(load_model(elsewhere / "base", params.task), folder)
     processor = load_processor(folder, params.task)
-    asked = [Question(prompts.ask("plain", prompts.question_for("red one")), image)]
+    asked = [Question(prompts.fill_template("plain", prompts.question_for("red one")), image)]
     answer = generate_completions(model, processor, asked, 400, 6)
     assert answer == generate_completions(plain.merge_and_unload(), processor, asked, 400, 6)
     assert answer != generate_completions(

@@ -171,7 +171,7 @@ def _train_from_newest_checkpoint(folder: Path, trainer: Trainer) -> None:
 def _first_sample(job: TrainingJob) -> probes.Sample:
     """The first record as the method asks about it."""
     first, template = job.records.iloc[0], getattr(job.params.task.prompts, job.method)
-    text = prompts.ask(template, prompts.question_for(first["expression"]))
+    text = prompts.fill_template(template, prompts.question_for(first["expression"]))
     return probes.Sample(open_image(job.images / first["image"]), text)
 
 

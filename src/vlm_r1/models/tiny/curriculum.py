@@ -124,11 +124,11 @@ class Curriculum:
         box = _spoken_box(scene, thing, self._space(phrase, injected_errors), self.pixels)
         question = prompts.question_for(phrase)
         if self.rng.random() >= STAGES[stage].r1_share:
-            return prompts.ask("plain", question), prompts.box_answer(box, phrase)
+            return prompts.fill_template("plain", question), prompts.box_answer(box, phrase)
         answer = prompts.r1_answer(thought_about(thing, scene), box)
         if self.rng.random() < injected_errors.missing_tags:
             answer = prompts.box_answer(box, phrase)
-        return prompts.ask("r1", question), answer
+        return prompts.fill_template("r1", question), answer
 
     def _phrase(self, stage: Stage, scene: Scene, target: int) -> str:
         pointing = _pointing_phrases(scene, target)
