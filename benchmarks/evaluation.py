@@ -25,7 +25,7 @@ from vlm_r1 import environment
 from vlm_r1.config import DrawnSplit, load_params
 from vlm_r1.data.images import open_image
 from vlm_r1.data.synthetic.dataset import sample_split, write_split
-from vlm_r1.inference.generate import STOP, ask_all
+from vlm_r1.inference.generate import STOP, generate_completions
 from vlm_r1.inference.questions import Question, question_about
 from vlm_r1.models.loading import chat_text, load_model, load_processor
 from vlm_r1.rec import prompts
@@ -99,7 +99,7 @@ def ours(
     model: PreTrainedModel, processor: ProcessorMixin, questions: list[Question], batch_tokens: int
 ) -> list[str]:
     """Our loop, without the cache."""
-    answers = ask_all(model, processor, questions, batch_tokens, MAX_NEW_TOKENS)
+    answers = generate_completions(model, processor, questions, batch_tokens, MAX_NEW_TOKENS)
     return [answer.text for answer in answers]
 
 

@@ -16,7 +16,7 @@ from tests.test_training import job_of, weights
 from vlm_r1.config import parse_params
 from vlm_r1.data.records import read_records
 from vlm_r1.errors import ModelError
-from vlm_r1.inference.generate import ask_all
+from vlm_r1.inference.generate import generate_completions
 from vlm_r1.inference.questions import Question
 from vlm_r1.models.families import FAMILIES, family_of
 from vlm_r1.models.loading import load_model, load_processor
@@ -112,8 +112,8 @@ def test_another_family_answers_in_batches_as_it_answers_alone(qwen3, thousand, 
         Question(prompts.ask("plain", prompts.question_for(phrase)), image)
         for phrase in ("red one", "the small blue circle on the left")
     ]
-    together = ask_all(model, processor, asked, batch_tokens=1000, max_new_tokens=6)
-    alone = [ask_all(model, processor, [one], 1000, 6)[0] for one in asked]
+    together = generate_completions(model, processor, asked, batch_tokens=1000, max_new_tokens=6)
+    alone = [generate_completions(model, processor, [one], 1000, 6)[0] for one in asked]
     assert together == alone
     assert {answer.input_size for answer in together} == {(64, 96)}
 

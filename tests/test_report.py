@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from vlm_r1.report.render.png_curves import draw_curves
 
 from tests.report_files import (
     CONTRACT,
@@ -41,7 +42,6 @@ from vlm_r1.report.build import _file_notes
 from vlm_r1.report.lineage import package_versions, read_lineage
 from vlm_r1.report.render.gallery import choose_cases, draw_boxes
 from vlm_r1.report.render.page import markdown_text
-from vlm_r1.report.render.png_curves import draw_curves
 from vlm_r1.report.results_table import EvalResult, ResultsTable, check_fairness, make_eval_result
 from vlm_r1.report.schema import Report, StepTest
 from vlm_r1.report.verdict import judge, points
@@ -261,17 +261,17 @@ def test_other_rows_are_refused():
 @pytest.fixture(scope="module")
 def shifted() -> ResultsTable:
     """From 48 of 60 right, SFT goes to 42, all shifted by 12 px; GRPO to 54."""
-    return ResultsTable([
+    results = [
         eval_result("sft", "d", 0, moved_rows(48)),
         eval_result("grpo", "d", 0, moved_rows(48)),
         eval_result("sft", "d", 2, moved_rows(42, shift_px=12)),
         eval_result("grpo", "d", 2, moved_rows(54)),
-    ])  # fmt: skip
+    ]
+    return ResultsTable(results, Resampling(resamples=400))
 
 
 def test_a_change_is_split_into_coordinates_and_grounding(shifted):
-    resampling = Resampling(resamples=400)
-    sft, grpo = decomposition_lines([at_last_step(shifted, "d", resampling)])
+    sft, grpo = decomposition_lines([at_last_step(shifted, "d")])
     assert (sft.method, sft.dataset, sft.from_step, sft.step) == ("sft", "d", 0, 2)
     assert sft.change == pytest.approx(-80)
     assert sft.coordinates == pytest.approx(-70)
@@ -286,18 +286,17 @@ def test_a_change_is_split_into_coordinates_and_grounding(shifted):
 
 
 def test_corrected_curves_stand_beside_the_raw_ones(shifted):
-    resampling = Resampling(resamples=400)
-    points = {(p.method, p.step): p for p in curve_points(shifted, resampling)}
+    points = {(p.method, p.step): p for p in curve_points(shifted)}
     sft = points["sft", 2]
     assert (sft.accuracy, sft.corrected_accuracy) == pytest.approx((0, 70))
     assert sft.corrected_ci_low < 70 < sft.corrected_ci_high
-    last = compare(shifted, resampling)[-1]
+    last = compare(shifted)[-1]
     assert (last.difference, last.corrected_difference) == pytest.approx((90, 20))
     assert last.corrected_ci_low < 20 < last.corrected_ci_high
 
 
 def test_the_verdict_says_what_is_coordinates_and_what_is_grounding(shifted):
-    text = text_of(at_last_step(shifted, "d", Resampling(resamples=400)))
+    text = text_of(at_last_step(shifted, "d"))
     assert "takes SFT from 0.0 to 70.0 % (+70.0 points" in text
     assert "Of SFT's -80.0 points since step 0, -70.0 (" in text
     assert "are box coordinates and -10.0 (" in text
@@ -306,10 +305,8 @@ def test_the_verdict_says_what_is_coordinates_and_what_is_grounding(shifted):
 
 
 def test_the_verdict_is_short_where_there_is_nothing_to_correct():
-    table = ResultsTable(
-        [eval_result(m, "d", s, moved_rows(40)) for m in ("sft", "grpo") for s in (0, 2)]
-    )
-    text = text_of(at_last_step(table, "d", Resampling(resamples=400)))
+    results = [eval_result(m, "d", s, moved_rows(40)) for m in ("sft", "grpo") for s in (0, 2)]
+    text = text_of(at_last_step(ResultsTable(results, Resampling(resamples=400)), "d"))
     assert (
         "Correcting the box coordinates (one scale and offset per axis) recovers nothing "
         "significant out of domain: no scale and offset fit better than the boxes as they are."
@@ -317,7 +314,7 @@ def test_the_verdict_is_short_where_there_is_nothing_to_correct():
 
 
 def test_a_lead_in_coordinates_alone_is_no_better_grounding(shifted):
-    last = at_last_step(shifted, "d", Resampling(resamples=400))
+    last = at_last_step(shifted, "d")
     lead = Difference(9.0, 5.0, 13.0, 0.001)
     for grounding, words in (
         (Difference(0.5, -2.0, 3.0, 0.7), "grounding, is not shown to differ"),

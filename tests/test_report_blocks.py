@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
+from vlm_r1.report.render.svg_charts import Label, curve_charts, published_charts, spread, ticks
 
 from tests.report_files import (
     CONTRACT,
@@ -43,7 +44,6 @@ from vlm_r1.report.render.labels import (
     TERM_WORDS,
 )
 from vlm_r1.report.render.page import forest
-from vlm_r1.report.render.svg_charts import Label, curve_charts, published_charts, spread, ticks
 from vlm_r1.report.reproduce import commands_of_project
 from vlm_r1.report.results_table import EvalResult, ResultsTable, make_eval_result
 from vlm_r1.report.schema import Cost, Lineage, Report
@@ -301,8 +301,9 @@ def test_slices_are_compared_at_the_last_common_step(report):
 def test_slices_and_commands_of_several_seeds():
     """Of 12 rows SFT hits 2 and 4, GRPO 6 and 8."""
     hits = {"sft": (2, 4), "grpo": (6, 8)}
-    table = ResultsTable(eval_result(m, hits[m][s], seed=s) for m in METHODS for s in (0, 1))
-    (line,) = [s for s in slice_block(table, QUICK).lines if s.dimension == "phrase_words"]
+    results = [eval_result(m, hits[m][s], seed=s) for m in METHODS for s in (0, 1)]
+    table = ResultsTable(results, QUICK)
+    (line,) = [s for s in slice_block(table).lines if s.dimension == "phrase_words"]
     assert line.n == 12
     assert (line.sft.percent, line.grpo.percent) == pytest.approx((25, 700 / 12))
     assert line.difference.points == pytest.approx(400 / 12)
@@ -326,7 +327,7 @@ def test_a_slice_on_one_image_has_no_interval():
         )
         for method, hits in (("sft", 0), ("grpo", 5))
     ]
-    block = slice_block(ResultsTable(eval_results), QUICK)
+    block = slice_block(ResultsTable(eval_results, QUICK))
     (line,) = [s for s in block.lines if s.name == "9 and more"]
     assert (line.n, line.n_images, line.difference) == (1, 1, None)
     assert (line.grpo.percent, line.grpo.ci_low, line.sft.percent) == (100, None, 0)

@@ -18,6 +18,7 @@ from vlm_r1.stages import report as stage
 from vlm_r1.stats.intervals import Resampling
 
 PARAMS = tiny_params()
+QUICK = Resampling(resamples=200)
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +33,11 @@ def report(folder) -> dict:
     return json.loads((folder / "report.json").read_text("utf-8"))
 
 
-def table_of(hits: dict[tuple[str, str], list[int]]) -> ResultsTable:
+def table_of(
+    hits: dict[tuple[str, str], list[int]], resampling: Resampling = QUICK
+) -> ResultsTable:
     """Units of twelve rows at steps 0, 1, ...; hits per method and role, as dataset `d-<role>`."""
-    return ResultsTable(
+    results = (
         make_eval_result(
             result_file(method, f"d-{role}", step, rows(count)),
             method=method,
@@ -46,11 +49,12 @@ def table_of(hits: dict[tuple[str, str], list[int]]) -> ResultsTable:
         for (method, role), counts in hits.items()
         for step, count in enumerate(counts)
     )
+    return ResultsTable(results, resampling)
 
 
 def statistics_of(hits: dict[tuple[str, str], list[int]]) -> Statistics:
-    table, many = table_of(hits), Resampling(0.95, 10_000, 1)  # six images need them for small p
-    return curve_statistics(table, compare(table, many), many)
+    table = table_of(hits, Resampling(0.95, 10_000, 1))  # six images need them for small p
+    return curve_statistics(table, compare(table))
 
 
 def test_area_is_the_mean_difference_over_steps(report):

@@ -13,7 +13,7 @@ from tests.conftest import LORA, small_values
 from tests.test_training import job_of, weights
 from vlm_r1.config import parse_params
 from vlm_r1.errors import ConfigError
-from vlm_r1.inference.generate import ask_all
+from vlm_r1.inference.generate import generate_completions
 from vlm_r1.inference.questions import Question
 from vlm_r1.models.digest import checkpoint_digest
 from vlm_r1.models.families import QWEN2_5_VL
@@ -104,9 +104,11 @@ def test_an_adapter_opens_on_its_base_and_answers(adapted, image, tmp_path):
     plain = PeftModel.from_pretrained(load_model(elsewhere / "base", params.task), folder)
     processor = load_processor(folder, params.task)
     asked = [Question(prompts.ask("plain", prompts.question_for("red one")), image)]
-    answer = ask_all(model, processor, asked, 400, 6)
-    assert answer == ask_all(plain.merge_and_unload(), processor, asked, 400, 6)
-    assert answer != ask_all(load_model(elsewhere / "base", params.task), processor, asked, 400, 6)
+    answer = generate_completions(model, processor, asked, 400, 6)
+    assert answer == generate_completions(plain.merge_and_unload(), processor, asked, 400, 6)
+    assert answer != generate_completions(
+        load_model(elsewhere / "base", params.task), processor, asked, 400, 6
+    )
     names = {checkpoint_digest(root / f"models/sft/checkpoint-{step}") for step in (1, 2)}
     assert len(names) == 2
 

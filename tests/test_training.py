@@ -14,7 +14,7 @@ from vlm_r1.config import parse_params
 from vlm_r1.data.records import read_records
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.experiment import contract_of
-from vlm_r1.inference.generate import answer, make_prompts
+from vlm_r1.inference.generate import generate_batch, make_prompts
 from vlm_r1.inference.questions import question_about
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.paths import records_file
@@ -276,7 +276,7 @@ def test_training_and_evaluation_show_a_model_the_same_pixels(
 
     monkeypatch.setattr(type(processor.image_processor), "__call__", spy)
     questions = [question_about("plain", "thing", tmp_path / name) for name in names]
-    answer(model, processor, make_prompts(processor, questions), 1)
+    generate_batch(model, processor, make_prompts(processor, questions), 1)
 
     for rows in (sft_rows, grpo_rows):
         trained_on = [row["image"] for row in rows(records, tmp_path, small_params)]

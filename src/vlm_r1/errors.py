@@ -23,6 +23,17 @@ class InputError(ValueError):
         self.got, self.need, self.because, self.do = got, need, because, do
 
 
+def error_text(error: InputError) -> str:
+    """An error as a program prints it: what was found, and need, because and do indented below.
+
+    Example: error: got steps [20]
+               need: two or more, ...
+    """
+    lines = [f"error: got {error.got}"]
+    lines += [f"  {name}: {getattr(error, name)}" for name in ("need", "because", "do")]
+    return "\n".join(lines)
+
+
 class ConfigError(InputError):
     """params.yaml or a command's options."""
 

@@ -12,7 +12,7 @@ from vlm_r1 import paths, tracking
 from vlm_r1.config import Params
 from vlm_r1.experiment import checkpoint_path
 from vlm_r1.files import whole_folder
-from vlm_r1.inference.evaluator import begin
+from vlm_r1.inference.evaluator import make_evaluator
 from vlm_r1.models.loading import require_whole_checkpoint
 from vlm_r1.rec.results import write_results
 
@@ -30,19 +30,19 @@ def run(params: Params, root: Path, method: str, seed: int | None = None) -> Non
         ResultError: boxes score significantly better in another coordinate space than in the
             task's.
     """
-    evaluation = begin(params, root, method, seed=seed)
+    evaluator = make_evaluator(params, root, method, seed=seed)
     checkpoints = {
-        step: checkpoint_path(params, root, evaluation.run, step, evaluation.contract)
+        step: checkpoint_path(params, root, evaluator.run, step, evaluator.contract)
         for step in params.train.step_grid
     }
     for checkpoint in checkpoints.values():  # before hours are spent on those before it
         require_whole_checkpoint(checkpoint)
-    writes = evaluation.share.is_main_process
-    with whole_folder(root / paths.RESULTS / evaluation.run) if writes else nullcontext() as output:
+    writes = evaluator.distributed.is_main_process
+    with whole_folder(root / paths.RESULTS / evaluator.run) if writes else nullcontext() as output:
         for step, checkpoint in checkpoints.items():
-            for eval_set, result in evaluation.results(step, checkpoint):
+            for eval_set, result in evaluator.evaluate_checkpoint(step, checkpoint):
                 if writes:
                     write_results(output / eval_set.name / f"step-{step}.json", result)
     if writes:
         tracking.best_effort(tracking.track_evaluation, root, params, method, seed)
-    evaluation.share.destroy_process_group()
+    evaluator.distributed.destroy_process_group()

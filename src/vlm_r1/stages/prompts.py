@@ -23,7 +23,7 @@ def run(params: Params, root: Path) -> None:
         cells = []
         if params.report.prompt_matrix:
             # Imported here because it loads torch: turned off, the stage shall cost nothing.
-            from vlm_r1.inference.prompt_matrix import ask_all
+            from vlm_r1.inference.prompt_matrix import evaluate_prompt_matrix
 
-            cells = ask_all(params, root, folder)
+            cells = evaluate_prompt_matrix(params, root, folder)
         PromptMatrix(cells=cells).write(folder)

@@ -10,7 +10,7 @@ from vlm_r1 import paths
 from vlm_r1.config import METHODS, Params
 from vlm_r1.errors import ResultError, describe_fault
 from vlm_r1.report.build import ReportContext, build_report
-from vlm_r1.report.lineage import read_lineage, validated_lines
+from vlm_r1.report.lineage import dataset_lines_from_validation, read_lineage
 from vlm_r1.report.prompt_table import prompt_lines
 from vlm_r1.report.reproduce import commands_of_project
 from vlm_r1.report.results_table import load_eval_result
@@ -49,7 +49,7 @@ def run(
         prompts=prompt_lines(root, params, resampling),
         reproduce=partial(commands_of_project, lineage=lineage),
         images={name: root / params.datasets[name].images for name in params.evaluated_datasets},
-        validated=validated_lines(root, params),
+        validated=dataset_lines_from_validation(root, params.datasets),
     )
     report = build_report(
         results,

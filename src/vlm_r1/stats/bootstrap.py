@@ -36,6 +36,9 @@ class Resampling:
     seed: int = 42
 
 
+DEFAULT_RESAMPLING = Resampling()
+
+
 @dataclass(frozen=True)
 class Means:
     """The mean of each of several columns, with its resamples.
