@@ -51,10 +51,12 @@ def generalization() -> None:
 def stages_of(params: Params) -> list[str]:
     """Every stage in order; a training and an evaluation more for each of experiment.seeds."""
     further = [
-        f"{stage}@{method}-{seed}"
+        stage
         for seed in params.experiment.seeds
-        for stage in ("train_seed", "evaluate_seed")
-        for method in METHODS
+        for stage in (
+            *(f"{method}_seed@{seed}" for method in METHODS),
+            *(f"evaluate_seed@{method}-{seed}" for method in METHODS),
+        )
     ]
     report = STAGES.index("report")
     return [*STAGES[:report], *further, *STAGES[report:]]

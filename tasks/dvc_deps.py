@@ -8,18 +8,13 @@ from pathlib import Path
 
 from vlm_r1.source_code import PACKAGE, source_files
 
-STAGE_MODULES = {  # modules in vlm_r1/stages; a stage that is not listed is named like its module
-    "sft": ("train",),
-    "grpo": ("train",),
-    "train_seed": ("train",),
-    "evaluate_seed": ("evaluate",),
-}
+STAGE_MODULES = {"sft_seed": "sft", "grpo_seed": "grpo", "evaluate_seed": "evaluate"}
 CODE = f"src/{PACKAGE.name}"
 
 
-def modules_of(stage: str) -> tuple[str, ...]:
-    """Names of the modules in vlm_r1/stages that a stage of dvc.yaml runs."""
-    return STAGE_MODULES.get(stage, (stage,))
+def module_of(stage: str) -> str:
+    """The module in vlm_r1/stages that a stage of dvc.yaml runs: in general that of its name."""
+    return STAGE_MODULES.get(stage, stage)
 
 
 def code_deps(stage: str) -> list[str]:
@@ -27,8 +22,8 @@ def code_deps(stage: str) -> list[str]:
 
     A folder stands for its files if the stage depends on every one of them.
     """
-    modules = [f"{PACKAGE.name}.stages.{name}" for name in modules_of(stage)]
-    files = {file.relative_to(PACKAGE) for module in modules for file in source_files(module)}
+    module = f"{PACKAGE.name}.stages.{module_of(stage)}"
+    files = {file.relative_to(PACKAGE) for file in source_files(module)}
     return sorted(f"{CODE}/{path.as_posix()}" for path in _collapse(files))
 
 

@@ -72,7 +72,7 @@ def vlm_r1(*arguments, cwd=ROOT):
         (["launch"], ["--profile", "--method", "--dry-run", "--json", "--node-rank", "Example"]),
         (["doctor"], ["--profile", "--json", "Example"]),
         (["plan"], ["--profile", "--gpus", "--gpu-memory-gib", "--json", "Example"]),
-        (["stage"], ["draw", "prepare", "base", "train", "evaluate", "prompts", "report"]),
+        (["stage"], ["draw", "prepare", "base", "sft", "grpo", "evaluate", "prompts", "report"]),
         (["stage"], ["register", "unpack", "version"]),
     ],
 )

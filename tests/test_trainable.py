@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.conftest import LORA, small_values
-from tests.test_training import job_of, weights
+from tests.training_jobs import job_of, train, weights
 from vlm_r1.config import parse_params
 from vlm_r1.errors import ConfigError
 from vlm_r1.inference.generate import generate_completions
@@ -21,7 +21,6 @@ from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.models.trainable import lora_config
 from vlm_r1.rec import prompts
 from vlm_r1.rec.rewards import REWARDS
-from vlm_r1.training.run import train
 
 LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 

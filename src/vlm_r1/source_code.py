@@ -1,7 +1,7 @@
 """Which source files a module's results depend on: its import closure within this package.
 
 `make deps` writes the `deps` of dvc.yaml from it, and a resumed training compares the digest of its
-code (training/resume.py). Modules in NO_RESULT are left out, because an edit of theirs can change
+code (training/configuration.py). Modules in NO_RESULT are left out, because an edit of theirs can change
 no trained weight, answer or figure.
 """
 
@@ -40,7 +40,7 @@ def source_files(module: str) -> list[Path]:
     that these name (templates, JSON). An `__init__.py` counts if it holds more than a docstring.
 
     Args:
-        module: dotted name within this package, as `vlm_r1.stages.train`.
+        module: dotted name within this package, as `vlm_r1.stages.sft`.
     """
     found, waiting = set(), [module]
     while waiting:

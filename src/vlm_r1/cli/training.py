@@ -58,7 +58,7 @@ def launch(
 
 def _dry_run(settings: Params, method: MethodName, seed: int | None, plan: LaunchPlan) -> dict:
     from vlm_r1.config.deepspeed import deepspeed_config
-    from vlm_r1.training.arguments import resolved_arguments
+    from vlm_r1.training.dry_run import resolved_arguments
 
     output = run_dir(settings.run_name(method, seed))
     return {

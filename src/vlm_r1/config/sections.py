@@ -12,8 +12,8 @@ from vlm_r1.config.base import Count, Positive, Section, Seed, Share
 from vlm_r1.config.training import Grpo, Health, Launch, Sft, Train
 from vlm_r1.errors import ConfigError
 
-METHODS = ("sft", "grpo")
 Method = Literal["sft", "grpo"]
+METHODS: tuple[Method, ...] = ("sft", "grpo")
 Role = Literal["train", "validation", "id", "ood"]
 CoordinateSpace = Literal["original", "input", "thousand", "unit"]
 Template = Literal["plain", "r1", "json"]
