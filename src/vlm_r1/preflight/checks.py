@@ -194,7 +194,7 @@ def require_rollouts(grpo: Grpo, processes: int) -> None:
     if grpo.rollouts == "vllm_server" and importlib.util.find_spec("vllm") is None:
         raise ConfigError(
             got="grpo.rollouts: vllm_server, and no package vllm here",
-            need="vllm here, and a vLLM server at grpo.vllm_server_url, on other GPUs",
+            need="vllm here, and a vLLM server at launch.vllm_server_url, on other GPUs",
             because="TRL hands the server its weights through vllm's own communicator",
             do="pip install 'trl[vllm]' and start the server, or rollouts: transformers",
         )
