@@ -75,7 +75,7 @@ def doctor(
     for finding in found:
         row = {"check": finding.check, "ok": finding.fault is None, "seen": finding.seen}
         told = row | ({"fault": str(finding.fault)} if finding.fault else {})
-        typer.echo(json.dumps(told) if as_json else surgery.finding_text(finding))
+        typer.echo(json.dumps(told) if as_json else surgery.result_text(finding))
     if any(finding.fault for finding in found):
         raise typer.Exit(1)
 
@@ -95,7 +95,7 @@ def plan(
 
     Example: vlm-r1 plan --profile vlm-r1-mar2025 --gpus 8 --gpu-memory-gib 80
     """
-    from vlm_r1.preflight import memory as planning
+    from vlm_r1.preflight import plan as planning
 
     settings = load_params(params_file(params, profile))
     if gpus is not None:

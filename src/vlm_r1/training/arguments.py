@@ -11,7 +11,7 @@ from vlm_r1.config import Params
 from vlm_r1.config.deepspeed import deepspeed_config
 from vlm_r1.config.training import Launch, Optimizer
 from vlm_r1.errors import ConfigError
-from vlm_r1.preflight.checks import require_rollouts
+from vlm_r1.preflight.checks import check_rollouts
 
 
 def sft_arguments(params: Params, output: Path, processes: int = 1) -> SFTConfig:
@@ -33,7 +33,7 @@ def grpo_arguments(params: Params, output: Path, processes: int = 1) -> GRPOConf
         ConfigError: a step or a rollout does not split as it must, or vLLM cannot be used.
     """
     grpo = params.grpo
-    require_rollouts(grpo, processes)
+    check_rollouts(grpo, processes)
     return GRPOConfig(
         **_shared_arguments(params, grpo, output),
         gradient_accumulation_steps=_accumulation(
@@ -56,7 +56,7 @@ def grpo_arguments(params: Params, output: Path, processes: int = 1) -> GRPOConf
         loss_type=grpo.loss_type,  # TRL's own default is dapo
         importance_sampling_level=grpo.importance_sampling_level,
         use_vllm=grpo.rollouts != "transformers",
-        vllm_mode="server",  # the only mode that require_rollouts lets through
+        vllm_mode="server",  # the only mode that check_rollouts lets through
         vllm_server_base_url=grpo.vllm_server_url,
     )
 

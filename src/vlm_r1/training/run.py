@@ -15,7 +15,7 @@ from vlm_r1.data.images import open_image
 from vlm_r1.models.families import family_of
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.models.trainable import freeze, lora_config
-from vlm_r1.preflight import checks as guard
+from vlm_r1.preflight import checks
 from vlm_r1.preflight.probes import Sample, processor_checks
 from vlm_r1.rec import prompts
 from vlm_r1.rec.contract import TrainingContract
@@ -65,7 +65,7 @@ def train(job: TrainingJob) -> None:
     """
     started = time.monotonic()
     _join_processes(job.params)
-    guard.require(guard.machine_checks(job.params))
+    checks.require_checks(checks.machine_checks(job.params))
     # Before the arguments: once they are made, transformers 5.23 loads a model in ZeRO-3's shares
     # and later saves it under names that no `from_pretrained` knows.
     model = load_model(job.base, _weights_task(job.params))
@@ -120,8 +120,8 @@ def _build_trainer(
     weights_task = _weights_task(params)
     processor = load_processor(job.base, params.task)
     family, lora = family_of(model.config.model_type), params.train.lora
-    guard.require(guard.family_checks(params, model.config.model_type))
-    guard.require(processor_checks(processor, family, params.task, _sample(job)))
+    checks.require_checks(checks.family_checks(params.task, model.config.model_type))
+    checks.require_checks(processor_checks(processor, family, params.task, _sample(job)))
     freeze(model, family, params.train)
     shared = {
         "model": model,
