@@ -121,7 +121,7 @@ def test_the_command_plans_both_methods():
 
 
 def write_base(root, **text) -> None:
-    """Write an untrained tiny base into `root`; `text` overrides its text config to make it wider."""
+    """Write an untrained tiny base into `root`; `text` overrides its text config, to widen it."""
     tokenizer = build_tokenizer(["Please provide the box. <think> </think> <answer> </answer>"])
     build_processor(tokenizer, 3136, 12_845_056).save_pretrained(root / "models/base")
     config = tiny_config(tokenizer)

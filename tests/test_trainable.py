@@ -1,4 +1,4 @@
-"""Frozen parts and LoRA: exactly which parameters change; adapters load, generate, have digests."""
+"""Frozen parts and LoRA: which parameters change, and adapters that load and generate."""
 
 import json
 import shutil

@@ -4,13 +4,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vlm_r1.config import METHODS, Method, Params
+from vlm_r1.config import Method, Params
 from vlm_r1.config.training import Lora
 from vlm_r1.preflight.footprint import Footprint, Workload
 from vlm_r1.preflight.memory import GIB, MemoryPlan, plan_memory
 
 PROMPT_TEXT_TOKENS = 96  # of an R1 prompt with a long expression, without its image
 SFT_ANSWER_TOKENS = 48  # of a fenced JSON box
+PLANNED: tuple[Method, ...] = ("sft", "grpo")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def plan_dict(
         "gpu_memory_gib": gpu_memory_gib,
         "image_px": list(image),
         "methods": {
-            method: _method_dict(params, root, method, gpu_memory_gib, image) for method in METHODS
+            method: _method_dict(params, root, method, gpu_memory_gib, image) for method in PLANNED
         },
     }
 

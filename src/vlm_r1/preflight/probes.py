@@ -52,9 +52,8 @@ def model_checks(
 
 def check_padding(processor: ProcessorMixin, sample: Sample) -> str:
     """Refuse right padding, after which generation would continue (TRL #5785)."""
-    prompts = [
-        chat_text(processor, text) for text in (sample.text, f"{sample.text} and a few more words")
-    ]
+    longer = f"{sample.text} and a few more words"
+    prompts = [chat_text(processor, text) for text in (sample.text, longer)]
     inputs = processor(text=prompts, images=[[sample.image]] * 2, padding=True)
     if not all(row[-1] for row in inputs["attention_mask"]):
         raise ModelError(

@@ -49,7 +49,7 @@ def pretrain(
 
 
 def _corpus(examples: list[Example]) -> list[str]:
-    """The tokenizer's training text: all turns, without the fixed texts, which are tokens anyway."""
+    """The tokenizer's training text: all turns without the fixed texts, which are tokens anyway."""
     turns = "\n".join(text for example in examples for text in (example.user, example.answer))
     for fixed in FIXED_TEXTS:
         turns = turns.replace(fixed, "\n")
