@@ -22,7 +22,7 @@ from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
 from vlm_r1 import environment
-from vlm_r1.config import DrawnSplit, Task
+from vlm_r1.config import DrawnSplit, load_params
 from vlm_r1.data.images import open_image
 from vlm_r1.data.synthetic.dataset import sample_split, write_split
 from vlm_r1.inference.generate import STOP, generate_completions
@@ -45,7 +45,8 @@ class Speed(NamedTuple):
 def main() -> None:
     """Print a line for each loop: its speed, and how many times faster ours is."""
     options = _options()
-    task = Task(base_model=options.model, dtype=options.dtype)
+    named = {"base_model": options.model, "dtype": options.dtype}
+    task = load_params().task.model_copy(update=named)
     model = load_model(options.model, task).eval()
     processor = load_processor(options.model, task)
     budget = options.batch_tokens

@@ -15,5 +15,5 @@ if __name__ == "__main__":
     environment.set_defaults()
     torch.set_num_threads(1)  # the order of sums as in the test's own process
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    tracking.track_evaluation = lambda *_: None
+    tracking.after_evaluation = lambda *_: None
     evaluate.run(load_params(root / "params.yaml"), root, method)

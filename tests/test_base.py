@@ -8,7 +8,7 @@ from PIL import Image
 
 from vlm_r1.config import load_params
 from vlm_r1.data.synthetic.drawing import draw_scene
-from vlm_r1.data.synthetic.phrases import phrase_for
+from vlm_r1.data.synthetic.expressions import expression_for
 from vlm_r1.data.synthetic.scenes import WORLDS, sample_scene
 from vlm_r1.inference.generate import generate_completions
 from vlm_r1.inference.questions import question_about
@@ -48,7 +48,7 @@ def scenes(tmp_path_factory):
             draw_scene(scene).save(file)
             blank = file.with_suffix(".blank.png")
             Image.new("RGB", (world.width, world.height), "gray").save(blank)
-            rows.append((phrase_for(scene, target, rng), scene.things[target].box, file, blank))
+            rows.append((expression_for(scene, target, rng), scene.things[target].box, file, blank))
         made[world.name] = rows
     return made
 

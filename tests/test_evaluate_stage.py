@@ -33,7 +33,7 @@ RESULT_FILES = 3 * 3  # steps 0, 1, 2; three datasets
 @pytest.fixture(autouse=True)
 def untracked(monkeypatch):
     """No MLflow: these tests look at files only."""
-    monkeypatch.setattr("vlm_r1.tracking.track_evaluation", lambda *_: None)
+    monkeypatch.setattr("vlm_r1.tracking.after_evaluation", lambda *_: None)
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def uninterrupted(trained, small_params, tmp_path_factory) -> dict[str, bytes]:
     """The results of an evaluation in one process that nothing interrupts."""
     root = shutil.copytree(trained, tmp_path_factory.mktemp("uninterrupted") / "project")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vlm_r1.tracking.track_evaluation", lambda *_: None)
+        patch.setattr("vlm_r1.tracking.after_evaluation", lambda *_: None)
         evaluate.run(small_params, root, "sft")
     assert len(results(root)) == RESULT_FILES
     return results(root)

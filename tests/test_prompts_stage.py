@@ -40,7 +40,7 @@ def evaluated(small_root, params, tmp_path_factory) -> Path:
             folder = root / paths.checkpoint_dir(method, step)
             write_checkpoint(root, params, folder, step + 10 * number)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vlm_r1.tracking.track_evaluation", lambda *_: None)
+        patch.setattr("vlm_r1.tracking.after_evaluation", lambda *_: None)
         for method in METHODS:
             evaluate.run(params, root, method)
     return root

@@ -1,4 +1,4 @@
-"""Evaluates checkpoints ahead of the stage `evaluate`, also while training still writes them.
+"""Evaluates checkpoints ahead of the stage `evaluate` (`vlm-r1 prefetch`), also during training.
 
 It only fills the cache of completions, from which the stage then writes the results.
 """

@@ -57,7 +57,7 @@ def sample_of(params: Params, root: Path) -> Sample:
     else:
         pixels = np.random.default_rng(0).integers(0, 256, (*NOISE_PX[::-1], 3), dtype=np.uint8)
         image, expression = Image.fromarray(pixels), "red one"
-    text = prompts.ask(params.task.prompts.grpo, prompts.question_for(expression))
+    text = prompts.fill_template(params.task.prompts.grpo, prompts.question_for(expression))
     return Sample(image, text)
 
 

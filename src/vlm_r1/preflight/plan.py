@@ -4,8 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vlm_r1.config import Method, Params
-from vlm_r1.config.training import Lora
+from vlm_r1.config import Method, Params, standalone
 from vlm_r1.preflight.footprint import Footprint, Workload
 from vlm_r1.preflight.memory import GIB, MemoryPlan, plan_memory
 
@@ -127,9 +126,10 @@ def changes(params: Params, method: Method) -> list[tuple[str, Params]]:
             train = train.model_copy(update={"deepspeed": name})
             add(f"train.deepspeed: {name}", train=train)
     if train.lora is None:
-        frozen = {"lora": Lora(), "freeze_vision": True, "freeze_projector": True}
+        lora = standalone.LORA.model_dump_json().replace('"', "")
+        frozen = {"lora": standalone.LORA, "freeze_vision": True, "freeze_projector": True}
         train = train.model_copy(update=frozen)
-        add("train.lora: {} and freeze_vision: true", train=train)
+        add(f"train.lora: {lora} and freeze_vision: true", train=train)
     return found
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from vlm_r1.data.synthetic.drawing import draw_scene
-from vlm_r1.data.synthetic.phrases import phrase_for, sides_of
+from vlm_r1.data.synthetic.expressions import expression_for, sides_of
 from vlm_r1.data.synthetic.scenes import WORLDS, Scene, Thing, sample_scene
 from vlm_r1.rec import prompts
 from vlm_r1.rec.boxes import from_original, smart_resize
@@ -125,11 +125,11 @@ class Curriculum:
         box = _box_in(self._coordinate_space(expression, errors), thing, scene, self.pixels)
         question = prompts.question_for(expression)
         if self.rng.random() >= STAGES[stage].r1_share:
-            return prompts.ask("plain", question), prompts.box_answer(box, expression)
+            return prompts.fill_template("plain", question), prompts.box_answer(box, expression)
         answer = prompts.r1_answer(thought_about(thing, scene), box)
         if self.rng.random() < errors.missing_tags:
             answer = prompts.box_answer(box, expression)
-        return prompts.ask("r1", question), answer
+        return prompts.fill_template("r1", question), answer
 
     def _expression(self, stage: Stage, scene: Scene, target: int) -> str:
         pointing = _pointing_expressions(scene, target)
@@ -137,7 +137,7 @@ class Curriculum:
             return str(self.rng.choice(pointing))
         if stage.by_color:
             return f"{scene.things[target].color} one"
-        return phrase_for(scene, target, self.rng)
+        return expression_for(scene, target, self.rng)
 
     def _coordinate_space(self, expression: str, errors: InjectedErrors) -> str:
         """The coordinate space of the target box: the wrong one with the injected probability."""
