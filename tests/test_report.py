@@ -24,14 +24,14 @@ from tests.report_files import (
 from vlm_r1 import paths
 from vlm_r1.data.versions import DatasetVersion
 from vlm_r1.errors import ContractError, DataError, ResultError
-from vlm_r1.evaluation.coordinate_correction import Affine, Split, correct_boxes
+from vlm_r1.evaluation.coordinate_correction import Affine, Decomposition, correct_boxes
 from vlm_r1.evaluation.score_text import scores_json
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.rec.prompts import question_for
 from vlm_r1.rec.results import ResultFile, ResultRow, read_results
 from vlm_r1.report.analysis import (
     LastStep,
-    Move,
+    MethodGain,
     at_last_step,
     compare,
     curve_points,
@@ -44,7 +44,7 @@ from vlm_r1.report.render.gallery import choose_cases, draw_case
 from vlm_r1.report.render.page import markdown_text
 from vlm_r1.report.results_table import EvalResult, ResultsTable, check_fairness, make_eval_result
 from vlm_r1.report.schema import Report, StepTest
-from vlm_r1.report.verdict import judge, points
+from vlm_r1.report.verdict import points, write_verdict
 from vlm_r1.stages import report as stage
 from vlm_r1.stats.intervals import Difference, McNemarResult, Resampling
 
@@ -320,7 +320,7 @@ def test_a_lead_in_coordinates_alone_is_no_better_grounding(shifted):
         (Difference(0.5, -2.0, 3.0, 0.7), "grounding, is not shown to differ"),
         (Difference(-5.0, -8.0, -2.0, 0.01), "grounding, is the other way round"),
     ):
-        split = Split(total=lead, coordinates=lead, grounding=grounding)
+        split = Decomposition(total=lead, coordinates=lead, grounding=grounding)
         text = text_of(replace(last, difference=lead, gain_gap=lead, split=split))
         assert "only as far as box coordinates go" in text
         assert words in text
@@ -460,8 +460,10 @@ def test_other_records_under_one_name_are_a_difference_of_terms():
 def last_step(
     difference: tuple, gain_gap: tuple | None = None, start_gap: tuple = (0.0, -1.0, 1.0, 1.0)
 ) -> LastStep:
-    moves = [
-        Move(m, "gta", "ood", 500, 70.0, 70.0 + gain, Difference(gain, gain - 2, gain + 2, 0.5))
+    gains = [
+        MethodGain(
+            m, "gta", "ood", 500, 70.0, 70.0 + gain, Difference(gain, gain - 2, gain + 2, 0.5)
+        )
         for m, gain in (("sft", -3.0), ("grpo", 1.0))
     ]
     return LastStep(
@@ -470,10 +472,10 @@ def last_step(
         step=500,
         accuracy={"sft": 67.0, "grpo": 67.0 + difference[0]},
         difference=Difference(*difference),
-        discordance=McNemarResult(5, 1, 0.2),
+        mcnemar=McNemarResult(5, 1, 0.2),
         n=1000,
         n_images=500,
-        moves=moves,
+        gains=gains,
         gain_gap=Difference(*(gain_gap or difference)),
         start_gap=Difference(*start_gap),
     )
@@ -483,7 +485,7 @@ TESTS = [StepTest(step=100, p_value=0.5, p_holm=0.5), StepTest(step=500, p_value
 
 
 def text_of(last: LastStep, seeds: int = 1) -> str:
-    return judge(last, None, 0.95, [], verified=True, tests=TESTS, seeds=seeds).verdict.text
+    return write_verdict(last, None, 0.95, [], verified=True, tests=TESTS, seeds=seeds).verdict.text
 
 
 def test_verdict_when_grpo_is_better():

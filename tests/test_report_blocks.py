@@ -20,16 +20,16 @@ from tests.report_files import (
     write_experiment,
 )
 from tests.test_report_from_logs import NAME, write_log
-from vlm_r1 import config, paths
+from vlm_r1 import paths
 from vlm_r1.cli import main as cli
-from vlm_r1.config import METHODS
+from vlm_r1.config import METHODS, standalone
 from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.prompt_matrix_file import PromptCell, PromptMatrix, read_matrix
 from vlm_r1.evaluation.slices import DIMENSIONS
 from vlm_r1.rec.contract import Contract
 from vlm_r1.rec.prompts import TEMPLATES
 from vlm_r1.rec.results import ResultFile, write_results
-from vlm_r1.report.analysis import LastStep, Move
+from vlm_r1.report.analysis import LastStep, MethodGain
 from vlm_r1.report.costs import LOSS, NO_GAIN, NO_START, cost_per_point
 from vlm_r1.report.fairness import checklist
 from vlm_r1.report.from_logs import report_from_logs
@@ -80,7 +80,7 @@ def of_logs(tmp_path_factory) -> Path:
     for dataset in ("refcoco_val", "refgta_subsample"):
         for name, hits in (("baseline", 5), ("sft_100", 3), ("r1_100", 8)):
             write_log(root / "logs", NAME.format(dataset, name), hits=hits)
-    settings = config.ReportSettings(resamples=200, gallery=2)
+    settings = standalone.REPORT.model_copy(update={"resamples": 200, "gallery": 2})
     report_from_logs(root / "logs", root / "out", settings=settings, seed=1)
     return root
 
@@ -170,8 +170,8 @@ def test_terms_that_have_words_exist():
 def ood_step(low: float, high: float, start: bool = True) -> LastStep:
     gain = Difference((low + high) / 2, low, high, 0.5)
     last = LastStep.__new__(LastStep)
-    moves = [Move("grpo", "gta", "ood", 100, 60, 70, gain)] if start else []
-    for name, value in (("dataset", "gta"), ("step", 100), ("moves", moves)):
+    gains = [MethodGain("grpo", "gta", "ood", 100, 60, 70, gain)] if start else []
+    for name, value in (("dataset", "gta"), ("step", 100), ("gains", gains)):
         object.__setattr__(last, name, value)
     return last
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.report_files import result_file, rows, tiny_params, write_experiment
 from tests.test_report_from_logs import NAME, write_log
-from vlm_r1 import config
+from vlm_r1.config import standalone
 from vlm_r1.errors import ResultError
 from vlm_r1.report.analysis import compare
 from vlm_r1.report.curve_statistics import curve_statistics, selection_lines
@@ -160,7 +160,7 @@ def test_the_page_shows_area_forgetting_and_gap(folder):
 def test_logs_without_validation_say_that_nothing_is_chosen(tmp_path):
     for name, hits in (("baseline", 5), ("sft_100", 1), ("r1_100", 8)):
         write_log(tmp_path, NAME.format("refgta_subsample", name), hits=hits)
-    settings = config.ReportSettings(resamples=200, gallery=0)
+    settings = standalone.REPORT.model_copy(update={"resamples": 200, "gallery": 0})
     found = report_from_logs(tmp_path, tmp_path / "out", settings=settings, seed=1)
     assert found.selection == []
     text = (tmp_path / "out/report.html").read_text("utf-8")

@@ -1,22 +1,25 @@
-"""data/inputs: digests of what training and evaluation read; their stages depend on it alone."""
+"""data/inputs: digests of the data that training and evaluation read.
 
-import json
+The stages after `prepare` depend on these files alone, so that a change of an evaluation set does
+not make the trainings stale.
+"""
+
 from pathlib import Path
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from vlm_r1.config import Params
+from vlm_r1.config import Dataset
 from vlm_r1.data.records import records_digest
 from vlm_r1.data.versions import images_version
-from vlm_r1.files import whole_folder
+from vlm_r1.files import whole_folder, write_json
 from vlm_r1.paths import INPUTS, inputs_file
 
-READERS = {"training": ("train",), "evaluation": ("validation", "id", "ood")}  # -> roles
+ROLES_READ = {"training": ("train",), "evaluation": ("validation", "id", "ood")}
 
 
 class InputVersion(BaseModel):
-    """What is read of a prepared dataset."""
+    """The parts of a prepared dataset that are read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -25,22 +28,23 @@ class InputVersion(BaseModel):
     images_sha256: str
 
 
-def write_inputs(params: Params, root: Path, records: dict[str, pd.DataFrame]) -> None:
-    """Write data/inputs, which the stages after `prepare` depend on: a file a group of readers.
+def write_inputs(
+    datasets: dict[str, Dataset], root: Path, records: dict[str, pd.DataFrame]
+) -> None:
+    """Write data/inputs/training.json and data/inputs/evaluation.json.
 
     Args:
-        records: dataset -> the records that passed.
+        records: dataset -> the records that passed validation.
     """
     with whole_folder(root / INPUTS) as folder:
-        for readers, roles in READERS.items():
+        for consumer, roles in ROLES_READ.items():
             inputs = {
                 name: InputVersion(
                     records_digest=records_digest(records[name]),
                     images=dataset.images,
                     images_sha256=images_version(root / dataset.images)[0],
                 ).model_dump()
-                for name, dataset in params.datasets.items()
+                for name, dataset in datasets.items()
                 if dataset.role in roles
             }
-            text = json.dumps(inputs, indent=1) + "\n"
-            (folder / inputs_file(readers).name).write_text(text, encoding="utf-8")
+            write_json(folder / inputs_file(consumer).name, inputs)

@@ -58,7 +58,7 @@ def sample_of(params: Params, root: Path) -> probes.Sample:
     else:
         pixels = np.random.default_rng(0).integers(0, 256, (*NOISE_PX[::-1], 3), dtype=np.uint8)
         image, phrase = Image.fromarray(pixels), "red one"
-    text = prompts.ask(params.task.prompts.grpo, prompts.question_for(phrase))
+    text = prompts.fill_template(params.task.prompts.grpo, prompts.question_for(phrase))
     return probes.Sample(image, text)
 
 

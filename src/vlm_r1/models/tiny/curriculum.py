@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from vlm_r1.data.synthetic.drawing import draw_scene
-from vlm_r1.data.synthetic.phrases import phrase_for, sides_of
+from vlm_r1.data.synthetic.expressions import expression_for, sides_of
 from vlm_r1.data.synthetic.scenes import WORLDS, Scene, Thing, sample_scene
 from vlm_r1.rec import prompts
 from vlm_r1.rec.boxes import from_original, smart_resize
@@ -124,11 +124,11 @@ class Curriculum:
         box = _spoken_box(scene, thing, self._space(phrase, injected_errors), self.pixels)
         question = prompts.question_for(phrase)
         if self.rng.random() >= STAGES[stage].r1_share:
-            return prompts.ask("plain", question), prompts.box_answer(box, phrase)
+            return prompts.fill_template("plain", question), prompts.box_answer(box, phrase)
         answer = prompts.r1_answer(thought_about(thing, scene), box)
         if self.rng.random() < injected_errors.missing_tags:
             answer = prompts.box_answer(box, phrase)
-        return prompts.ask("r1", question), answer
+        return prompts.fill_template("r1", question), answer
 
     def _phrase(self, stage: Stage, scene: Scene, target: int) -> str:
         pointing = _pointing_phrases(scene, target)
@@ -136,7 +136,7 @@ class Curriculum:
             return str(self.rng.choice(pointing))
         if stage.by_color:
             return f"{scene.things[target].color} one"
-        return phrase_for(scene, target, self.rng)
+        return expression_for(scene, target, self.rng)
 
     def _space(self, phrase: str, injected_errors: InjectedErrors) -> str:
         after_the = phrase.startswith(HABIT_OPENING)

@@ -30,7 +30,7 @@ from vlm_r1.report.render.labels import (
 )
 from vlm_r1.report.schema import Comparison, PromptLine, Report, SliceLine
 from vlm_r1.report.training import QUANTITIES
-from vlm_r1.report.verdict import NAMES, Judgement, p_text, points
+from vlm_r1.report.verdict import NAMES, VerdictText, p_text, points
 from vlm_r1.stats.intervals import Resampling
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -45,7 +45,7 @@ class ReportPage:
     """Everything that report.html and report.md show."""
 
     report: Report
-    judgement: Judgement
+    verdict_text: VerdictText
     last_steps: list[LastStep]
     gallery: list[GalleryCase]
     notes: list[str]  # remarks on the result files
