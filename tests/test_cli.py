@@ -72,7 +72,7 @@ def vlm_r1(*arguments, cwd=ROOT):
         (["launch"], ["--profile", "--method", "--dry-run", "--json", "--node-rank", "Example"]),
         (["doctor"], ["--profile", "--json", "Example"]),
         (["plan"], ["--profile", "--gpus", "--gpu-memory-gib", "--json", "Example"]),
-        (["stage"], ["draw", "prepare", "base", "train", "evaluate", "prompts", "report"]),
+        (["stage"], ["draw", "prepare", "base", "sft", "grpo", "evaluate", "prompts", "report"]),
         (["stage"], ["register", "unpack", "version"]),
     ],
 )
@@ -163,7 +163,7 @@ def test_predict_draws_the_box(image, tmp_path, monkeypatch):
     monkeypatch.setattr(prediction, "load_model", lambda *_: None)
     monkeypatch.setattr(prediction, "load_processor", lambda *_: None)
     said = [Completion("<answer>[42, 28, 70, 42]</answer>", (56, 84))]
-    monkeypatch.setattr(prediction, "ask_all", lambda *_, **__: said)
+    monkeypatch.setattr(prediction, "generate_completions", lambda *_, **__: said)
     out = tmp_path / "found.png"
     params = load_params(ROOT / "params.yaml")
     answer = prediction.predict_box(params, "m", image, "red one", None, out)

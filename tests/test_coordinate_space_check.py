@@ -14,7 +14,7 @@ from vlm_r1.evaluation.coordinate_space_check import (
     sizes_or_none,
 )
 from vlm_r1.inference import evaluator
-from vlm_r1.inference.evaluator import EvalSet, Evaluation
+from vlm_r1.inference.evaluator import EvalSet, Evaluator
 from vlm_r1.inference.questions import Completion
 from vlm_r1.rec.boxes import COORDINATE_SPACES, from_original
 from vlm_r1.rec.results import ResultRow
@@ -179,11 +179,11 @@ def test_stage_evaluate_refuses_a_checkpoint_that_speaks_another_coordinate_spac
         evaluator, "CompletionStore", lambda *_: Mock(read_all=lambda _: completions)
     )
     eval_set = EvalSet("street_test", records, questions=[], questions_digest="", meta={})
-    evaluation = Evaluation(
+    checkpoint_evaluator = Evaluator(
         small_params, tmp_path, "sft", Mock(seed=42), [eval_set], Mock(), Mock()
     )
     assert small_params.task.coordinate_space == "input"
     with pytest.raises(
         ResultError, match=r"sft/street_test/step-1\.json: boxes score .* 100\.0 % as 0-1000"
     ):
-        evaluation.results(1, tmp_path)
+        checkpoint_evaluator.evaluate_checkpoint(1, tmp_path)

@@ -142,9 +142,9 @@ def predict(
     settings = load_settings(params, profile)
     checkpoint: str | Path = model
     if model.startswith("models:/"):
-        from vlm_r1.tracking import registry
+        from vlm_r1 import tracking
 
-        checkpoint = registry.resolve(Path.cwd(), model)
+        checkpoint = tracking.resolve(Path.cwd(), model)
     typer.echo(json.dumps(predict_box(settings, checkpoint, image, expression, template, out)))
 
 

@@ -81,17 +81,29 @@ def stage_base(params: ParamsFile = None, profile: ProfileName = None) -> None:
     base.run(load_settings(params, profile), Path.cwd())
 
 
-@stage_app.command("train")
-def stage_train(
-    method: Method,
-    seed: TrainingSeed = None,
-    params: ParamsFile = None,
-    profile: ProfileName = None,
+@stage_app.command("sft")
+def stage_sft(
+    seed: TrainingSeed = None, params: ParamsFile = None, profile: ProfileName = None
 ) -> None:
-    """Train one method from the base, on as many processes as `launch` asks for.
+    """Train the base by SFT, on as many processes as `launch` asks for.
 
-    Example: vlm-r1 stage train grpo
+    Example: vlm-r1 stage sft
     """
+    _train("sft", seed, params, profile)
+
+
+@stage_app.command("grpo")
+def stage_grpo(
+    seed: TrainingSeed = None, params: ParamsFile = None, profile: ProfileName = None
+) -> None:
+    """Train the base by GRPO, on as many processes as `launch` asks for.
+
+    Example: vlm-r1 stage grpo
+    """
+    _train("grpo", seed, params, profile)
+
+
+def _train(method: MethodName, seed: int | None, params: Path | None, profile: str | None) -> None:
     from vlm_r1 import launch as launching
 
     settings = load_settings(params, profile)
@@ -100,9 +112,14 @@ def stage_train(
         raise typer.Exit(launching.run_plan(plan))
     if launching.is_worker():
         end_with_parent()
-    from vlm_r1.stages import train
+    if method == "sft":
+        from vlm_r1.stages import sft
 
-    train.run(settings, Path.cwd(), method, seed)
+        sft.run(settings, Path.cwd(), seed)
+    else:
+        from vlm_r1.stages import grpo
+
+        grpo.run(settings, Path.cwd(), seed)
 
 
 @stage_app.command("evaluate")
@@ -155,15 +172,9 @@ def stage_report(
 
     Example: vlm-r1 stage report
     """
-    from vlm_r1 import tracking
-    from vlm_r1.experiment import contract_of
-    from vlm_r1.stages import report as report_stage
+    from vlm_r1.stages import report
 
-    settings, root = load_settings(params, profile), Path.cwd()
-    contract = contract_of(settings, root)
-    run_id = tracking.best_effort(tracking.pipeline_run_id, root, settings, contract)
-    folder = report_stage.run(settings, root, allow_unfair, run_id)
-    tracking.best_effort(tracking.track_report, root, settings, contract, folder)
+    report.run_tracked(load_settings(params, profile), Path.cwd(), allow_unfair)
 
 
 @stage_app.command("register")

@@ -1,4 +1,4 @@
-"""The fairness contract: what must be equal before two methods may be compared."""
+"""The fairness contract: terms that must be equal before two methods may be compared."""
 
 import hashlib
 import json
@@ -9,8 +9,10 @@ from pydantic import BaseModel, ConfigDict
 
 from vlm_r1.config import Params
 from vlm_r1.errors import ContractError, ModelError
-from vlm_r1.rec.parsing import PARSER_VERSION
 
+# Raise them when `rec.parsing.parse_answer` or a score can give another result for the same text.
+# They stand here because SFT, which parses nothing, would otherwise depend on the parser.
+PARSER_VERSION = "2"
 SCORING_VERSION = "1"
 
 
@@ -63,7 +65,7 @@ def training_contract(params: Params, base_digest: str, records_digest: str) -> 
 
 
 def evaluation_contract(training: TrainingContract, params: Params) -> Contract:
-    """`training`'s terms with those of evaluation added."""
+    """The terms of `training` and those of evaluation."""
     return Contract(**training.model_dump(), max_new_tokens=params.evaluate.max_new_tokens)
 
 
@@ -91,7 +93,7 @@ def differences(a: dict, b: dict) -> list[str]:
 
 
 def require_equal(contracts: dict[str, dict]) -> None:
-    """Refuse a comparison whose terms differ.
+    """Require equal terms of all results of a comparison.
 
     Args:
         contracts: name of each result -> its contract as a dict.
