@@ -96,7 +96,7 @@ def read(folder: Path) -> int:
 
 def validate(folder: Path) -> int:
     """`vlm-r1 validate rec.yaml --metadata-only --against test.json`, start included."""
-    from vlm_r1.config import Validation
+    from vlm_r1.config import standalone
     from vlm_r1.data.validation.check_file import check_file
 
     told = check_file(
@@ -104,7 +104,7 @@ def validate(folder: Path) -> int:
         None,
         folder,
         folder / "out",
-        bounds=Validation(max_repeated_share=1.0),
+        bounds=standalone.VALIDATION.model_copy(update={"max_repeated_share": 1.0}),
         against=[folder / "test.json"],
         metadata_only=True,
     )

@@ -22,10 +22,10 @@ from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
 from vlm_r1 import environment
-from vlm_r1.config import DrawnSplit, Task
+from vlm_r1.config import DrawnSplit, load_params
 from vlm_r1.data.images import open_image
 from vlm_r1.data.synthetic.dataset import sample_split, write_split
-from vlm_r1.inference.generate import STOP, ask_all
+from vlm_r1.inference.generate import STOP, generate_completions
 from vlm_r1.inference.questions import Question, question_about
 from vlm_r1.models.loading import chat_text, load_model, load_processor
 from vlm_r1.rec import prompts
@@ -45,7 +45,8 @@ class Speed(NamedTuple):
 def main() -> None:
     """Print a line for each loop: its speed, and how many times faster ours is."""
     options = _options()
-    task = Task(base_model=options.model, dtype=options.dtype)
+    named = {"base_model": options.model, "dtype": options.dtype}
+    task = load_params().task.model_copy(update=named)
     model = load_model(options.model, task).eval()
     processor = load_processor(options.model, task)
     budget = options.batch_tokens
@@ -98,7 +99,7 @@ def ours(
     model: PreTrainedModel, processor: ProcessorMixin, questions: list[Question], batch_tokens: int
 ) -> list[str]:
     """Our loop, without the cache."""
-    answers = ask_all(model, processor, questions, batch_tokens, MAX_NEW_TOKENS)
+    answers = generate_completions(model, processor, questions, batch_tokens, MAX_NEW_TOKENS)
     return [answer.text for answer in answers]
 
 

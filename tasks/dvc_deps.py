@@ -9,10 +9,8 @@ from pathlib import Path
 from vlm_r1.source_code import PACKAGE, source_files
 
 STAGE_MODULES = {  # other stages are named like their module in vlm_r1/stages
-    "sft": "train",
-    "grpo": "train",
-    "train_seed": "train",
-    "evaluate_seed": "evaluate",
+    "train_seed": ("sft", "grpo"),
+    "evaluate_seed": ("evaluate",),
 }
 CODE = f"src/{PACKAGE.name}"
 
@@ -22,8 +20,8 @@ def code_deps(stage: str) -> list[str]:
 
     A folder stands for its files where the stage depends on every one of them.
     """
-    module = f"{PACKAGE.name}.stages.{STAGE_MODULES.get(stage, stage)}"
-    files = {file.relative_to(PACKAGE) for file in source_files(module)}
+    modules = [f"{PACKAGE.name}.stages.{name}" for name in STAGE_MODULES.get(stage, (stage,))]
+    files = {file.relative_to(PACKAGE) for name in modules for file in source_files(name)}
     return sorted(f"{CODE}/{path.as_posix()}" for path in _collapse(files))
 
 

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import torch
 
-from tests.test_training import job_of
+from tests.training_jobs import job_of, train
 from vlm_r1.config import load_params
-from vlm_r1.training.run import train
 
 
 def peak_bytes(root: Path, params_file: Path, method: str) -> int:

@@ -10,7 +10,7 @@ from vlm_r1.config import load_params
 from vlm_r1.data.synthetic.drawing import draw_scene
 from vlm_r1.data.synthetic.phrases import phrase_for
 from vlm_r1.data.synthetic.scenes import WORLDS, sample_scene
-from vlm_r1.inference.generate import ask_all
+from vlm_r1.inference.generate import generate_completions
 from vlm_r1.inference.questions import question_about
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.rec.boxes import iou, is_hit, to_original
@@ -56,7 +56,7 @@ def scenes(tmp_path_factory):
 def answers_to(loaded, params, rows, template, blank=False):
     questions = [question_about(template, row[0], row[3 if blank else 2]) for row in rows]
     evaluate = params.evaluate
-    return ask_all(*loaded, questions, evaluate.batch_tokens, evaluate.max_new_tokens)
+    return generate_completions(*loaded, questions, evaluate.batch_tokens, evaluate.max_new_tokens)
 
 
 def accuracy(answers, rows, coordinate_space):

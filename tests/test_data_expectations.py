@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from vlm_r1.config import Validation
+from vlm_r1.config import standalone
 from vlm_r1.data.readers.base import UNREAD, Reading
 from vlm_r1.data.records import records_frame
 from vlm_r1.data.validation.outcome import DatasetUnderValidation, render_page, validate
@@ -28,7 +28,9 @@ RECORD = {
     "source_id": "1",
 }
 OTHER = RECORD | {"record_id": "d:2", "expression": "right cup", "source_id": "2"}
-BOUNDS = Validation(max_phrase_characters=20, min_box_side_px=2.0)
+BOUNDS = standalone.VALIDATION.model_copy(
+    update={"max_phrase_characters": 20, "min_box_side_px": 2.0}
+)
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
-from vlm_r1.config import DrawnSplit, Validation, load_params
+from vlm_r1.config import DrawnSplit, load_params, standalone
 from vlm_r1.data.synthetic.dataset import sample_split
 from vlm_r1.data.synthetic.drawing import draw_scene
 from vlm_r1.data.validation.image_inspection import Finding
 from vlm_r1.data.validation.leakage import ImageSet, shared_images
 from vlm_r1.data.validation.perceptual_hash import fingerprint, near_pairs
 
-BITS = Validation().near_duplicate_bits
+BITS = standalone.VALIDATION.near_duplicate_bits
 
 
 def album(name, *images, folder="root", findings=None):

@@ -23,7 +23,15 @@ def own_folder(root):
     (root / "images/deep").mkdir(parents=True)
     (root / "images/deep/1.jpg").write_text("one")
     (root / "records.json").write_text("[]")
-    return Dataset(role="ood", records="records.json", images="images")
+    return Dataset(
+        role="ood",
+        records="records.json",
+        images="images",
+        format="vlm-r1",
+        split=None,
+        published=None,
+        exif="applied",
+    )
 
 
 def test_a_folder_of_ones_own_changes_with_every_byte_and_name(tmp_path):

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from tests.conftest import small_values
 from tests.families import write_tiny_qwen3_vl
-from tests.test_training import job_of
+from tests.training_jobs import job_of, train
 from vlm_r1.cli import main as cli
 from vlm_r1.config import parse_params
 from vlm_r1.errors import ConfigError, ModelError
@@ -20,7 +20,6 @@ from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.preflight import checks as guard
 from vlm_r1.preflight import probes
 from vlm_r1.preflight.doctor import diagnose, finding_text, sample_of
-from vlm_r1.training.run import train
 
 CHECKS = {
     *("devices", "attention", "precision", "liger", "rollouts", "versions", "coordinate_space"),

@@ -12,11 +12,11 @@ from transformers.models.smolvlm.image_processing_smolvlm import SmolVLMImagePro
 
 from tests.conftest import small_values
 from tests.families import write_tiny_qwen3_vl
-from tests.test_training import job_of, weights
+from tests.training_jobs import job_of, train, weights
 from vlm_r1.config import parse_params
 from vlm_r1.data.records import read_records
 from vlm_r1.errors import ModelError
-from vlm_r1.inference.generate import ask_all
+from vlm_r1.inference.generate import generate_completions
 from vlm_r1.inference.questions import Question
 from vlm_r1.models.families import FAMILIES, family_of
 from vlm_r1.models.loading import load_model, load_processor
@@ -24,8 +24,8 @@ from vlm_r1.paths import records_file
 from vlm_r1.rec import prompts
 from vlm_r1.rec.parsing import box_in_original, parse_answer
 from vlm_r1.rec.rewards import REWARDS
-from vlm_r1.training.dataset import grpo_rows, sft_rows
-from vlm_r1.training.run import train
+from vlm_r1.training.grpo import grpo_rows
+from vlm_r1.training.sft import sft_rows
 
 QWEN3 = FAMILIES["qwen3_vl"]
 
@@ -74,9 +74,9 @@ def test_sft_is_taught_thousandths_and_grpo_pays_for_them(small_root, thousand, 
     records = read_records(small_root / records_file("studio_train")).head(1)
     records = records.assign(x1=0.0, y1=0.0, x2=40.0, y2=20.0, expression="red one")
     images = small_root / thousand.datasets["studio_train"].images
-    answer = sft_rows(records, images, thousand, QWEN3)[0]["completion"][0]["content"]
+    answer = sft_rows(records, images, thousand.task, QWEN3)[0]["completion"][0]["content"]
     assert '"bbox_2d": [0, 0, 500, 250]' in answer
-    row = grpo_rows(records, images, thousand, QWEN3)[0]
+    row = grpo_rows(records, images, small_root, thousand.task, QWEN3)[0]
     assert row["input_size"] == [64, 64]  # 80 is two and a half squares
     box = box_in_original(parse_answer(answer, "thousand"), row["image_size"], row["input_size"])
     assert box.tolist() == row["true_box"] == [0, 0, 40, 20]
@@ -89,7 +89,7 @@ def test_a_unit_coordinate_space_is_written_in_thousandths(small_root):
     records = read_records(small_root / records_file("studio_train")).head(1)
     records = records.assign(x1=0.0, y1=10.0, x2=40.0, y2=20.0, expression="red one")
     images = small_root / params.datasets["studio_train"].images
-    answer = sft_rows(records, images, params)[0]["completion"][0]["content"]
+    answer = sft_rows(records, images, params.task)[0]["completion"][0]["content"]
     assert '"bbox_2d": [0.0, 0.125, 0.5, 0.25]' in answer
 
 
@@ -112,8 +112,8 @@ def test_another_family_answers_in_batches_as_it_answers_alone(qwen3, thousand, 
         Question(prompts.fill_template("plain", prompts.question_for(phrase)), image)
         for phrase in ("red one", "the small blue circle on the left")
     ]
-    together = ask_all(model, processor, asked, batch_tokens=1000, max_new_tokens=6)
-    alone = [ask_all(model, processor, [one], 1000, 6)[0] for one in asked]
+    together = generate_completions(model, processor, asked, batch_tokens=1000, max_new_tokens=6)
+    alone = [generate_completions(model, processor, [one], 1000, 6)[0] for one in asked]
     assert together == alone
     assert {answer.input_size for answer in together} == {(64, 96)}
 

@@ -10,7 +10,7 @@ import yaml
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from typer.testing import CliRunner
 
-from tests.conftest import ROOT, small_values
+from tests.conftest import LORA, ROOT, small_values
 from tests.layout import SOURCE
 from vlm_r1.cli import main as cli
 from vlm_r1.config import load_params, parse_params, profile_file
@@ -145,13 +145,13 @@ CASES = [
     ("middle", "sft", 3136, 4, 1, {}),
     ("middle", "sft", 25_088, 4, 2, {}),
     ("middle", "sft", 25_088, 8, 1, {"gradient_checkpointing": True}),
-    ("middle", "sft", 25_088, 4, 1, {"lora": {"r": 8}, "freeze_vision": True}),
+    ("middle", "sft", 25_088, 4, 1, {"lora": LORA | {"r": 8}, "freeze_vision": True}),
 ]
 
 
 def case_params(root, method, min_pixels, rows, accumulated, options):
     values = small_values()
-    values["launch"] = {"device": "cpu"}
+    values["launch"]["device"] = "cpu"
     values["task"]["min_pixels"] = min_pixels
     prompts = rows * accumulated // (4 if method == "grpo" else 1)
     values["train"] |= {"save_every": 2, "prompts_per_step": prompts, **options}
@@ -205,7 +205,8 @@ def test_planned_peaks_are_within_a_quarter_of_measured_ones(measured, number):
 
 
 def test_half_precision_halves_what_is_kept():
-    base = {**small_values(), "launch": {"device": "cpu"}}
+    base = small_values()
+    base["launch"]["device"] = "cpu"
     sizes = []
     for dtype in ("float32", "bfloat16"):
         base["task"]["dtype"] = dtype

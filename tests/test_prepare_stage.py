@@ -12,7 +12,7 @@ from vlm_r1.data.readers import read
 from vlm_r1.data.readers.base import Source
 from vlm_r1.data.records import read_records
 from vlm_r1.errors import ConfigError, DataError
-from vlm_r1.report.lineage import validated_lines
+from vlm_r1.report.lineage import dataset_lines_from_validation
 from vlm_r1.stages import draw, prepare
 
 
@@ -152,7 +152,7 @@ def test_report_tells_what_was_set_aside_and_shared_and_lists_the_training_set(p
     shutil.copy(twin, root / "data/drawn/studio_test/images/studio_test_000003.png")
     prepare.run(params, root)
 
-    lines = validated_lines(root, params)
+    lines = dataset_lines_from_validation(root, params.datasets)
 
     told = {name: (line.records, line.quarantined, line.leakage) for name, line in lines.items()}
     assert told == {

@@ -9,11 +9,11 @@ from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from tests.conftest import small_values
-from tests.test_training import job_of, weights
+from tests.conftest import LORA, small_values
+from tests.training_jobs import job_of, train, weights
 from vlm_r1.config import parse_params
 from vlm_r1.errors import ConfigError
-from vlm_r1.inference.generate import ask_all
+from vlm_r1.inference.generate import generate_completions
 from vlm_r1.inference.questions import Question
 from vlm_r1.models.digest import checkpoint_digest
 from vlm_r1.models.families import QWEN2_5_VL
@@ -21,7 +21,6 @@ from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.models.trainable import lora_config
 from vlm_r1.rec import prompts
 from vlm_r1.rec.rewards import REWARDS
-from vlm_r1.training.run import train
 
 LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
@@ -73,7 +72,7 @@ def adapted(small_root, tmp_path_factory):
     shutil.copytree(small_root / "models/base", root / "models/base")
     (root / "data").symlink_to(small_root / "data")
     params = params_with(
-        lora={"r": 4, "alpha": 8, "dropout": 0.0},
+        lora=LORA | {"r": 4, "alpha": 8, "dropout": 0.0},
         freeze_vision=True,
         gradient_checkpointing=True,
     )
@@ -104,16 +103,18 @@ def test_an_adapter_opens_on_its_base_and_answers(adapted, image, tmp_path):
     plain = PeftModel.from_pretrained(load_model(elsewhere / "base", params.task), folder)
     processor = load_processor(folder, params.task)
     asked = [Question(prompts.fill_template("plain", prompts.question_for("red one")), image)]
-    answer = ask_all(model, processor, asked, 400, 6)
-    assert answer == ask_all(plain.merge_and_unload(), processor, asked, 400, 6)
-    assert answer != ask_all(load_model(elsewhere / "base", params.task), processor, asked, 400, 6)
+    answer = generate_completions(model, processor, asked, 400, 6)
+    assert answer == generate_completions(plain.merge_and_unload(), processor, asked, 400, 6)
+    assert answer != generate_completions(
+        load_model(elsewhere / "base", params.task), processor, asked, 400, 6
+    )
     names = {checkpoint_digest(root / f"models/sft/checkpoint-{step}") for step in (1, 2)}
     assert len(names) == 2
 
 
 def test_grpo_trains_adapters_against_their_own_base(small_root, tmp_path, monkeypatch):
     monkeypatch.setitem(REWARDS, "iou", lambda batch: [float(len(t) % 3) for t in batch.texts])
-    params = params_with("grpo", lora={"r": 4, "alpha": 8, "dropout": 0.0})
+    params = params_with("grpo", lora=LORA | {"r": 4, "alpha": 8, "dropout": 0.0})
     train(job_of("grpo", params, small_root, tmp_path))
     rows = [json.loads(x) for x in (tmp_path / "training_log.jsonl").read_text().splitlines()]
     assert next(row["kl"] for row in rows if "kl" in row) == pytest.approx(0, abs=1e-6)
@@ -122,12 +123,12 @@ def test_grpo_trains_adapters_against_their_own_base(small_root, tmp_path, monke
 
 def test_a_target_that_is_not_in_the_language_model_is_refused(small_root, small_params):
     model = load_model(small_root / "models/base", small_params.task)
-    lora = params_with(lora={"targets": ["q_proj", "qkv"]}).train.lora  # qkv is the tower's
+    lora = params_with(lora=LORA | {"targets": ["q_proj", "qkv"]}).train.lora  # qkv is the tower's
     with pytest.raises(ConfigError, match=r"targets \['qkv'\](.|\n)*need some of down_proj"):
         lora_config(model, QWEN2_5_VL, lora)
 
 
-@pytest.mark.parametrize(("options", "dtype"), [({}, "F32"), ({"lora": {"r": 2}}, "F32")])
+@pytest.mark.parametrize(("options", "dtype"), [({}, "F32"), ({"lora": LORA | {"r": 2}}, "F32")])
 def test_half_precision_keeps_what_is_trained_in_32_bits(small_root, tmp_path, options, dtype):
     values = small_values()
     values["task"]["dtype"] = "bfloat16"

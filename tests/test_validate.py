@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.conftest import ROOT
 from tests.dataset_files import vlm_r1_row, write_refer
 from vlm_r1.cli import main as cli
 from vlm_r1.errors import DataError
@@ -158,7 +159,7 @@ def test_wrong_usage_has_code_2_and_writes_nothing(mine, arguments):
 
 
 def test_bounds_come_from_a_params_file(mine):
-    text = (cli.Path(__file__).parents[1] / "params.yaml").read_text()
+    text = (ROOT / "params.yaml").read_text()
     strict = text.replace("max_phrase_characters: 300", "max_phrase_characters: 3")
     (mine / "strict.yaml").write_text(strict)
 

@@ -44,7 +44,7 @@ def training_plan(
     Raises:
         ConfigError: there is no such node.
     """
-    program = _stage(["train", method], params_file, seed)
+    program = _stage([method], params_file, seed)
     return launch_plan(params.launch, program, node_rank, params.train.deepspeed is not None)
 
 

@@ -1,7 +1,7 @@
 """Which source files a module's results depend on: its import closure within this package.
 
 `make deps` writes the `deps` of dvc.yaml from it, and a resumed training compares the digest of its
-code (training/resume.py). Modules in NO_RESULT are left out, because an edit of theirs can change
+code (training/configuration.py). Modules in NO_RESULT are left out, because an edit of theirs can change
 no trained weight, answer or figure.
 """
 
@@ -9,6 +9,8 @@ import ast
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+
+from vlm_r1.files import sha256_of_files
 
 PACKAGE = Path(__file__).parent
 NO_RESULT = {  # module or package -> why its edits make nothing stale
@@ -38,7 +40,7 @@ def source_files(module: str) -> list[Path]:
     that these name (templates, JSON). An `__init__.py` counts if it holds more than a docstring.
 
     Args:
-        module: dotted name within this package, as `vlm_r1.stages.train`.
+        module: dotted name within this package, as `vlm_r1.stages.sft`.
     """
     found, waiting = set(), [module]
     while waiting:
@@ -50,6 +52,13 @@ def source_files(module: str) -> list[Path]:
             found.add(file)
         waiting += imported_modules(file)
     return sorted(found | {data for file in found for data in _named_data(file)})
+
+
+def code_digest(module: str) -> str:
+    """SHA-256 of `source_files(module)` and their names within the package; 64 hex digits."""
+    named = source_files(module)
+    files = [file for path in named for file in ([path] if path.is_file() else _files_in(path))]
+    return sha256_of_files({file.relative_to(PACKAGE).as_posix(): file for file in files})
 
 
 def module_file(name: str) -> Path | None:
@@ -102,6 +111,10 @@ def _named_data(file: Path) -> set[Path]:
         for path in beside
         if path.name in constants and not (path.is_dir() and any(path.glob("*.py")))
     }
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 @cache

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from vlm_r1 import paths
-from vlm_r1.config import METHODS, Params
+from vlm_r1.config import METHODS, Method, Params
 from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.scores import Scores
 from vlm_r1.evaluation.scoring import score_results
@@ -33,7 +33,7 @@ class Choice(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    method: str
+    method: Method
     step: int
     checkpoint: str  # folder, relative to the root
     digest: str

@@ -9,9 +9,8 @@ peaks.
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vlm_r1.config import Params
+from vlm_r1.config import Params, standalone
 from vlm_r1.config.deepspeed import deepspeed_config, is_offloaded, zero_stage
-from vlm_r1.config.training import Lora
 from vlm_r1.preflight.footprint import Footprint, Workload
 
 GIB = 2**30
@@ -217,10 +216,11 @@ def changes(params: Params, method: str) -> list[tuple[str, Params]]:
             train = train.model_copy(update={"deepspeed": name})
             add(f"train.deepspeed: {name}", train=train)
     if train.lora is None:
+        lora = standalone.LORA.model_dump_json().replace('"', "")
         train = train.model_copy(
-            update={"lora": Lora(), "freeze_vision": True, "freeze_projector": True}
+            update={"lora": standalone.LORA, "freeze_vision": True, "freeze_projector": True}
         )
-        add("train.lora: {} and freeze_vision: true", train=train)
+        add(f"train.lora: {lora} and freeze_vision: true", train=train)
     return found
 
 

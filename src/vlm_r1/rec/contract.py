@@ -1,4 +1,4 @@
-"""The fairness contract: what must be equal before two methods may be compared."""
+"""The fairness contract: terms that must be equal before two methods may be compared."""
 
 import hashlib
 import json
@@ -63,7 +63,7 @@ def training_contract(params: Params, base_digest: str, records_digest: str) -> 
 
 
 def evaluation_contract(training: TrainingContract, params: Params) -> Contract:
-    """`training`'s terms with those of evaluation added."""
+    """The terms of `training` and those of evaluation."""
     return Contract(**training.model_dump(), max_new_tokens=params.evaluate.max_new_tokens)
 
 
@@ -91,7 +91,7 @@ def differences(a: dict, b: dict) -> list[str]:
 
 
 def require_equal(contracts: dict[str, dict]) -> None:
-    """Refuse a comparison whose terms differ.
+    """Require equal terms of all results of a comparison.
 
     Args:
         contracts: name of each result -> its contract as a dict.

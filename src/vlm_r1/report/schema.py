@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from vlm_r1.data.versions import DatasetVersion
 
-SCHEMA_VERSION = "3"
+SCHEMA_VERSION = "4"
 
 
 class Part(BaseModel):

@@ -1,4 +1,4 @@
-"""Stage `base`: raises the tiny Qwen2.5-VL both methods start from. params -> models/base."""
+"""Stage `base`: pretrains the tiny Qwen2.5-VL that both methods start from -> models/base."""
 
 from pathlib import Path
 

@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
 
 from vlm_r1.data.images import read_image_size
 from vlm_r1.data.records import BOX, COLUMNS, DTYPES
-from vlm_r1.errors import DataError
+from vlm_r1.errors import DataError, describe_fault
 
 PLACE = ["file", "row"]  # where a record stands: the source file's name, and its row from 1
 UNREAD = [*PLACE, "id", "fault"]
@@ -97,7 +96,7 @@ def collect(source: Source, rows: Iterable[tuple[int, Any]], parse: Parse) -> Re
                 raise row
             parsed = parse(row)
         except ValueError as error:
-            unread.append((source.name, number, _id_of(row), fault_of(error)))
+            unread.append((source.name, number, _id_of(row), describe_fault(error, whole="")))
         else:
             found += parsed
             numbers += [number] * len(parsed)
@@ -181,17 +180,6 @@ def image_path(image: str) -> str:
     return image
 
 
-def fault_of(error: ValueError) -> str:
-    """What is wrong with a row, in one line: the first fault, and how many more there are."""
-    if not isinstance(error, ValidationError):
-        return " ".join(str(error).split())
-    faults = error.errors(include_url=False)
-    keys = "".join(f"{key}: " for key in faults[0]["loc"])
-    found = "" if faults[0]["type"] == "missing" else f" (found {_brief(faults[0]['input'])})"
-    more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
-    return f"{keys}{faults[0]['msg']}{found}{more}"
-
-
 def require_all_read(reading: Reading) -> None:
     """A source is converted whole or not at all.
 
@@ -217,8 +205,3 @@ def unusable(where: str, fault: str, need: str = "rows of the format that was na
 def _id_of(row: Any) -> str | None:
     found = row.get("id") if isinstance(row, dict) else None
     return str(found)[:SHOWN_CHARACTERS] if isinstance(found, int | str) else None
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

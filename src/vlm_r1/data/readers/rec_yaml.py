@@ -12,9 +12,10 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from vlm_r1.data.readers.base import Reading, Source, fault_of, unusable
+from vlm_r1.data.readers.base import Reading, Source, unusable
 from vlm_r1.data.readers.json_rows import read_bytes
 from vlm_r1.data.readers.vlm_r1 import read_vlm_r1
+from vlm_r1.errors import describe_fault
 
 STRATEGY = re.compile(r"(?P<which>first|end|random):(?P<count>\d+)(?P<percent>%?)")
 NEED = (
@@ -60,7 +61,7 @@ def _entries(source: Source) -> list[_Entry]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         fault = " ".join(str(error).split())
     except ValidationError as error:
-        fault = fault_of(error)
+        fault = describe_fault(error, whole="")
     raise unusable(source.name, fault, NEED)
 
 

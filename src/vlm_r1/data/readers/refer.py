@@ -16,13 +16,13 @@ from vlm_r1.data.readers.base import (
     Source,
     collect,
     corners,
-    fault_of,
     image_path,
     unusable,
 )
 from vlm_r1.data.readers.conversations import Box
 from vlm_r1.data.readers.json_rows import parse_json, read_bytes
 from vlm_r1.data.readers.pickles import read_plain_pickle
+from vlm_r1.errors import describe_fault
 
 NEED = "refs(<split by>).p, a pickled list of refs, beside the instances.json they are about"
 
@@ -83,7 +83,7 @@ def _read_instances(path: Path) -> tuple[dict[int, _Image], dict[int, _Annotatio
     try:
         known = _INSTANCES.validate_python(values)
     except ValidationError as error:
-        raise unusable(str(path), fault_of(error), NEED) from None
+        raise unusable(str(path), describe_fault(error, whole=""), NEED) from None
     images = {image["id"]: image for image in known["images"]}
     return images, {annotation["id"]: annotation for annotation in known["annotations"]}
 
