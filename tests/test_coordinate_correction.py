@@ -7,10 +7,10 @@ from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.coordinate_correction import (
     Affine,
     Correction,
+    accuracy_recovered,
     coordinate_space_block,
     correct_boxes,
-    recovered,
-    split_difference,
+    decompose_difference,
 )
 from vlm_r1.rec.boxes import iou
 from vlm_r1.stats.intervals import Resampling
@@ -55,7 +55,7 @@ def test_boxes_in_the_right_coordinate_space_stay_where_they_are(seed, noise):
     found = correct_boxes(boxes, truth, images)
     assert found.scale == pytest.approx((1, 1), abs=0.01)
     assert found.offset == pytest.approx((0, 0), abs=8)
-    _, low, high, _ = recovered(found, images, FEW)
+    _, low, high, _ = accuracy_recovered(found, images, FEW)
     assert low <= 0 <= high
 
 
@@ -80,7 +80,7 @@ def test_a_scale_and_an_offset_are_found_whatever_the_wrong_groundings_say(wrong
     assert found.offset == pytest.approx((-20 / 1.05, 15 / 0.93), abs=6)
     right_space = correct_boxes(boxes, truth, images)
     assert accuracy(found.hit) == pytest.approx(accuracy(right_space.raw_hit), abs=1.5)
-    assert recovered(found, images, FEW).low > 10
+    assert accuracy_recovered(found, images, FEW).low > 10
     assert found.reason is None
 
 
@@ -206,7 +206,7 @@ def test_split_by_hand():
     """From 4 to 1 of 5 right, and to 3 with corrected coordinates: -20 grounding, -40 the rest."""
     start = hits([1, 1, 1, 1, 0], [1, 1, 1, 1, 0])
     end = hits([1, 0, 0, 0, 0], [1, 1, 1, 0, 0])
-    found = split_difference(start, end, np.arange(5), FEW)
+    found = decompose_difference(start, end, np.arange(5), FEW)
     assert found.total.mean == pytest.approx(-60)
     assert found.coordinates.mean == pytest.approx(-40)
     assert found.grounding.mean == pytest.approx(-20)
@@ -218,12 +218,12 @@ def test_the_parts_add_up_and_the_sum_is_paired():
     start = correct_boxes(boxes, truth, images)
     worse, _, _ = answers(1, wrong=0.45)
     end = correct_boxes(SKEW.apply(worse), truth, images)
-    found = split_difference(start, end, images, FEW)
+    found = decompose_difference(start, end, images, FEW)
     assert found.coordinates.mean + found.grounding.mean == pytest.approx(found.total.mean)
     assert found.total.mean == pytest.approx(accuracy(end.raw_hit) - accuracy(start.raw_hit))
     assert found.coordinates.high < -10
     assert found.grounding.high < 0
-    lost = recovered(start, images, FEW).mean - recovered(end, images, FEW).mean
+    lost = accuracy_recovered(start, images, FEW).mean - accuracy_recovered(end, images, FEW).mean
     assert found.coordinates.mean == pytest.approx(lost)
 
 

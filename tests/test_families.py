@@ -1,4 +1,4 @@
-"""Another family: its own coordinate space, its own resize, the same training, answers and rewards."""
+"""Another model family: its coordinate space and resize; training, answers and rewards work."""
 
 import json
 
@@ -39,7 +39,7 @@ def qwen3(tmp_path_factory):
 
 @pytest.fixture
 def thousand():
-    """Parameters for a family that speaks 0-1000."""
+    """Params for a family that writes boxes in 0-1000."""
     values = small_values()
     values["task"]["coordinate_space"] = "thousand"
     for method in ("sft", "grpo"):
@@ -48,7 +48,7 @@ def thousand():
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
-def test_a_familys_modules_are_where_it_says(model_type):
+def test_a_familys_modules_exist_at_their_paths(model_type):
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(AutoConfig.for_model(model_type))
     family = family_of(model_type)
@@ -61,7 +61,7 @@ def test_an_unknown_family_is_refused():
         family_of("llava")
 
 
-def test_a_family_resizes_by_its_own_square(qwen3, thousand):
+def test_a_family_resizes_to_multiples_of_its_own_square(qwen3, thousand):
     image = Image.new("RGB", (130, 90))
     processor = load_processor(qwen3, thousand.task)
     _, rows, columns = processor.image_processor([image])["image_grid_thw"][0]
@@ -69,7 +69,7 @@ def test_a_family_resizes_by_its_own_square(qwen3, thousand):
     assert FAMILIES["qwen2_5_vl"].input_size(90, 130, thousand.task) == (84, 140)
 
 
-def test_sft_is_taught_thousandths_and_grpo_pays_for_them(small_root, thousand, qwen3):
+def test_sft_targets_and_grpo_rewards_use_thousandths(small_root, thousand, qwen3):
     """Studio images are 80 x 80: half a side is 500 of 1000, whatever the resize."""
     records = read_records(small_root / records_file("studio_train")).head(1)
     records = records.assign(x1=0.0, y1=0.0, x2=40.0, y2=20.0, expression="red one")
@@ -82,7 +82,7 @@ def test_sft_is_taught_thousandths_and_grpo_pays_for_them(small_root, thousand, 
     assert box.tolist() == row["true_box"] == [0, 0, 40, 20]
 
 
-def test_a_unit_coordinate_space_is_written_in_thousandths(small_root):
+def test_boxes_in_the_unit_space_are_written_with_three_decimals(small_root):
     values = small_values()
     values["task"]["coordinate_space"] = "unit"
     params = parse_params(values, "unit")
@@ -106,11 +106,11 @@ def test_both_methods_train_another_family(
     assert json.loads((tmp_path / "cost.json").read_text())["prompts"] == 4
 
 
-def test_another_family_answers_in_batches_as_it_answers_alone(qwen3, thousand, image):
+def test_another_familys_batched_completions_equal_single_ones(qwen3, thousand, image):
     model, processor = load_model(qwen3, thousand.task), load_processor(qwen3, thousand.task)
     asked = [
-        Question(prompts.ask("plain", prompts.question_for(phrase)), image)
-        for phrase in ("red one", "the small blue circle on the left")
+        Question(prompts.fill_template("plain", prompts.question_for(expression)), image)
+        for expression in ("red one", "the small blue circle on the left")
     ]
     together = generate_completions(model, processor, asked, batch_tokens=1000, max_new_tokens=6)
     alone = [generate_completions(model, processor, [one], 1000, 6)[0] for one in asked]
@@ -123,7 +123,7 @@ def image_of(width, height):
 
 
 @pytest.mark.parametrize(("max_pixels", "tiles"), [(200_000, 1), (700_000, 3), (2_000_000, 9)])
-def test_internvl_keeps_the_budget_in_tiles(thousand, max_pixels, tiles):
+def test_internvl_keeps_the_pixel_budget_in_tiles(thousand, max_pixels, tiles):
     processor = GotOcr2ImageProcessor(size={"height": 448, "width": 448})
     task = thousand.task.model_copy(update={"max_pixels": max_pixels})
     FAMILIES["internvl"].set_budget(processor, task)
@@ -133,7 +133,7 @@ def test_internvl_keeps_the_budget_in_tiles(thousand, max_pixels, tiles):
 
 
 @pytest.mark.parametrize("max_pixels", [300_000, 1_000_000, 4_000_000])
-def test_smolvlm_keeps_the_budget_in_squares(thousand, max_pixels):
+def test_smolvlm_keeps_the_pixel_budget_in_squares(thousand, max_pixels):
     processor = SmolVLMImageProcessor()
     task = thousand.task.model_copy(update={"max_pixels": max_pixels})
     FAMILIES["smolvlm"].set_budget(processor, task)

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from vlm_r1.report.render.png_curves import draw_curves
 
 from tests.report_files import (
     CONTRACT,
@@ -25,14 +24,14 @@ from tests.report_files import (
 from vlm_r1 import paths
 from vlm_r1.data.versions import DatasetVersion
 from vlm_r1.errors import ContractError, DataError, ResultError
-from vlm_r1.evaluation.coordinate_correction import Affine, Split, correct_boxes
+from vlm_r1.evaluation.coordinate_correction import Affine, Decomposition, correct_boxes
 from vlm_r1.evaluation.score_text import scores_json
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.rec.prompts import question_for
 from vlm_r1.rec.results import ResultFile, ResultRow, read_results
 from vlm_r1.report.analysis import (
     LastStep,
-    Move,
+    MethodGain,
     at_last_step,
     compare,
     curve_points,
@@ -40,11 +39,12 @@ from vlm_r1.report.analysis import (
 )
 from vlm_r1.report.build import _file_notes
 from vlm_r1.report.lineage import package_versions, read_lineage
-from vlm_r1.report.render.gallery import choose_cases, draw_boxes
+from vlm_r1.report.render.figures import draw_figures
+from vlm_r1.report.render.gallery import choose_cases, draw_case
 from vlm_r1.report.render.page import markdown_text
 from vlm_r1.report.results_table import EvalResult, ResultsTable, check_fairness, make_eval_result
 from vlm_r1.report.schema import Report, StepTest
-from vlm_r1.report.verdict import judge, points
+from vlm_r1.report.verdict import points, write_verdict
 from vlm_r1.stages import report as stage
 from vlm_r1.stats.intervals import Difference, McNemarResult, Resampling
 
@@ -101,8 +101,8 @@ def test_schema_is_frozen():
     assert (list(schema["properties"]), fields) == (
         [
             "schema_version", "verdict", "contract", "datasets", "curves", "comparisons",
-            "statistics", "selection", "decomposition", "fairness", "slices", "prompts", "published",
-            "training", "cost", "cost_per_point", "reproduce", "lineage", "unfair",
+            "statistics", "selection", "decomposition", "fairness", "slices", "prompts",
+            "published", "training", "cost", "cost_per_point", "reproduce", "lineage", "unfair",
         ],
         {
             "Verdict": [
@@ -169,7 +169,7 @@ def test_schema_is_frozen():
             ],
         },
     )  # fmt: skip
-    assert schema["properties"]["schema_version"]["default"] == "3"
+    assert schema["properties"]["schema_version"]["default"] == "4"
 
 
 def test_report_json_follows_the_schema_and_leaves_out_unfair(report):
@@ -220,7 +220,7 @@ def test_same_inputs_give_the_same_bytes(project, tmp_path):
     stage.run(PARAMS, again, mlflow_run_id="run-1")
     first, second = (root / paths.REPORT for root in (project, again))
     files = sorted(f.relative_to(first) for f in first.rglob("*") if f.is_file())
-    # json, md, html; two figures as png and svg; what DVC shows of two datasets; the gallery
+    # json, md, html; two figures as png and svg; metrics and plots of two datasets; the gallery
     assert len(files) == 3 + 2 * 2 + 3 + 6
     for file in files:
         if file.suffix in (".png", ".svg"):
@@ -320,7 +320,7 @@ def test_a_lead_in_coordinates_alone_is_no_better_grounding(shifted):
         (Difference(0.5, -2.0, 3.0, 0.7), "grounding, is not shown to differ"),
         (Difference(-5.0, -8.0, -2.0, 0.01), "grounding, is the other way round"),
     ):
-        split = Split(total=lead, coordinates=lead, grounding=grounding)
+        split = Decomposition(total=lead, coordinates=lead, grounding=grounding)
         text = text_of(replace(last, difference=lead, gain_gap=lead, split=split))
         assert "only as far as box coordinates go" in text
         assert words in text
@@ -339,16 +339,20 @@ def test_the_correction_of_a_unit_does_not_hang_on_the_order_of_its_rows(shifted
 def test_a_dashed_curve_is_drawn_where_the_correction_recovers_something(report, tmp_path):
     values = Report.model_validate(report)
     other = [p.model_copy(update={"corrected_accuracy": 99.0}) for p in values.curves]
-    draw_curves(values, tmp_path / "raw.png")
-    draw_curves(values.model_copy(update={"curves": other}), tmp_path / "corrected.png")
-    assert (tmp_path / "raw.png").read_bytes() != (tmp_path / "corrected.png").read_bytes()
+    drawn = []
+    for name, curves in (("raw", values.curves), ("corrected", other)):
+        (tmp_path / name).mkdir()
+        draw_figures(values.model_copy(update={"curves": curves}), tmp_path / name)
+        drawn.append((tmp_path / name / "curves.png").read_bytes())
+    assert drawn[0] != drawn[1]
+    assert "corrected 99.0" in (tmp_path / "corrected" / "curves.svg").read_text("utf-8")
+    assert "corrected 99.0" not in (tmp_path / "raw" / "curves.svg").read_text("utf-8")
 
 
-def test_pages_show_the_split(project):
-    for page in ("report.html", "report.md"):
-        text = (project / paths.REPORT / page).read_text("utf-8")
-        assert "Coordinates or grounding?" in text
-        assert text.count("a half has boxes on 3 images, fewer than 5") >= 4
+def test_the_page_shows_the_split(project):
+    text = (project / paths.REPORT / "report.html").read_text("utf-8")
+    assert "Coordinates or grounding?" in text
+    assert text.count("a half has boxes on 3 images, fewer than 5") >= 4
 
 
 def test_boxes_in_another_coordinate_space_are_noted():
@@ -456,8 +460,10 @@ def test_other_records_under_one_name_are_a_difference_of_terms():
 def last_step(
     difference: tuple, gain_gap: tuple | None = None, start_gap: tuple = (0.0, -1.0, 1.0, 1.0)
 ) -> LastStep:
-    moves = [
-        Move(m, "gta", "ood", 500, 70.0, 70.0 + gain, Difference(gain, gain - 2, gain + 2, 0.5))
+    gains = [
+        MethodGain(
+            m, "gta", "ood", 500, 70.0, 70.0 + gain, Difference(gain, gain - 2, gain + 2, 0.5)
+        )
         for m, gain in (("sft", -3.0), ("grpo", 1.0))
     ]
     return LastStep(
@@ -466,10 +472,10 @@ def last_step(
         step=500,
         accuracy={"sft": 67.0, "grpo": 67.0 + difference[0]},
         difference=Difference(*difference),
-        discordance=McNemarResult(5, 1, 0.2),
+        mcnemar=McNemarResult(5, 1, 0.2),
         n=1000,
         n_images=500,
-        moves=moves,
+        gains=gains,
         gain_gap=Difference(*(gain_gap or difference)),
         start_gap=Difference(*start_gap),
     )
@@ -479,7 +485,7 @@ TESTS = [StepTest(step=100, p_value=0.5, p_holm=0.5), StepTest(step=500, p_value
 
 
 def text_of(last: LastStep, seeds: int = 1) -> str:
-    return judge(last, None, 0.95, [], verified=True, tests=TESTS, seeds=seeds).verdict.text
+    return write_verdict(last, None, 0.95, [], verified=True, tests=TESTS, seeds=seeds).verdict.text
 
 
 def test_verdict_when_grpo_is_better():
@@ -561,7 +567,7 @@ def test_no_image_is_shown_twice(project):
 
 
 def test_small_images_grow_and_boxes_are_drawn_at_their_scale():
-    png = draw_boxes(Image.new("RGB", (80, 60), "black"), TRUTH, {"grpo": None, "sft": None})
+    png = draw_case(Image.new("RGB", (80, 60), "black"), TRUTH, sft=None, grpo=None)
     shown = np.array(Image.open(io.BytesIO(png)))
     assert shown.shape == (300, 400, 3)  # 5 times
     assert (shown[50, 100] == 255).all()  # the true box's upper edge: y = 10 * 5
@@ -570,7 +576,7 @@ def test_small_images_grow_and_boxes_are_drawn_at_their_scale():
 
 def test_absurd_boxes_are_drawn_along_the_edge():
     far = (-1e7, 5.0, 1e7, 20.0)
-    png = draw_boxes(Image.new("RGB", (800, 60)), TRUTH, {"grpo": far, "sft": far})
+    png = draw_case(Image.new("RGB", (800, 60)), TRUTH, sft=far, grpo=far)
     assert Image.open(io.BytesIO(png)).size == (800, 60)
 
 
@@ -590,7 +596,8 @@ def test_text_of_models_and_data_is_inert(tmp_path):
             )
             for i, line in enumerate(result.results)
         ]
-        return result.model_copy(update={"results": lines})
+        meta = {**result.meta, "contract": {**CONTRACT, EVIL: EVIL}}
+        return result.model_copy(update={"results": lines, "meta": meta})
 
     write_experiment(tmp_path, PARAMS, poison)
     folder = stage.run(PARAMS, tmp_path)
@@ -602,8 +609,8 @@ def test_text_of_models_and_data_is_inert(tmp_path):
     assert "&#60;script&#62;alert(1)&#60;/script&#62; &#124; &#96;x&#96; &#42;&#42;b" in markdown
     assert "](http" not in markdown
     assert "\n# h" not in markdown
-    answers = [line for line in markdown.splitlines() if line.startswith("| GRPO | (")]
-    assert [line.count("|") for line in answers] == [5] * PARAMS.report.gallery
+    (term,) = [line for line in markdown.splitlines() if "alert" in line]
+    assert term.count("|") == 4
 
 
 def test_markdown_text_keeps_plain_names_readable():
@@ -624,11 +631,25 @@ def test_html_is_one_file_that_fetches_nothing(project):
     assert "prefers-color-scheme: dark" in html
 
 
-def test_images_of_the_markdown_lie_beside_it(project):
+def test_the_image_of_the_markdown_lies_beside_it(project):
     folder = project / paths.REPORT
     linked = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", (folder / "report.md").read_text("utf-8"))
-    assert len(linked) == 2 + PARAMS.report.gallery  # curves, training
-    assert all((folder / name).is_file() for name in linked)
+    assert linked == ["curves.png"]
+    assert (folder / "curves.png").is_file()
+
+
+def test_the_markdown_is_a_summary_that_links_the_whole_report(project):
+    folder = project / paths.REPORT
+    text = (folder / "report.md").read_text("utf-8")
+    assert re.findall(r"^## (.+)$", text, flags=re.MULTILINE) == [
+        "On equal terms?",
+        "GRPO minus SFT at equal steps",
+        "What each method gained since step 0",
+    ]
+    links = re.findall(r"(?<!!)\[[^\]]*\]\(([^)]+)\)", text)
+    assert links == ["report.html", "report.json"]
+    assert all((folder / link).is_file() for link in links)
+    assert "| street_test | 2 | +75.0 |" in text
 
 
 # --- lineage

@@ -157,7 +157,7 @@ def test_a_point_of_a_curve_says_its_values_by_keyboard_and_by_pointer(browser, 
     assert tip.text_content().startswith("GRPO, step 2: 83.3 % (")
     assert mark.get_attribute("aria-label") == tip.text_content()
     other = page.locator("#curves .mark.sft").nth(1)
-    other.locator(".dot").hover()
+    other.locator(".hit").hover()
     assert other.locator(".tip").is_visible()
     assert tip.is_visible()  # the other one still has the focus
     page.context.close()

@@ -9,8 +9,8 @@ from vlm_r1.evaluation.slices import (
     DIMENSIONS,
     MOST_CATEGORIES,
     Slicing,
+    expression_of,
     has_spatial_word,
-    phrase_of,
     slice_rows,
 )
 from vlm_r1.rec.prompts import question_for
@@ -72,7 +72,7 @@ def test_words_are_counted_in_the_phrase_and_not_in_the_question():
         "5 to 8": [3],
         "9 and more": [4],
     }
-    assert phrase_of("where is it?") == "where is it?"
+    assert expression_of("where is it?") == "where is it?"
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,11 @@ class ContractError(InputError):
     """Two results that may not be compared."""
 
 
+def one_line(error: BaseException) -> str:
+    """The message of an error without its line breaks."""
+    return " ".join(str(error).split())
+
+
 def describe_fault(error: ValueError, whole: str = "file", rows: str = "") -> str:
     """The first fault of a pydantic error in one line: where, what, the value found; how many more.
 
@@ -81,7 +86,7 @@ def describe_fault(error: ValueError, whole: str = "file", rows: str = "") -> st
     """
     details = getattr(error, "errors", None)  # pydantic's; not imported, most programs need none
     if details is None:
-        return " ".join(str(error).split())
+        return one_line(error)
     first, *others = details(include_url=False)
     more = f" (and {len(others)} more faults)" if others else ""
     return f"{describe_detail(first, whole, rows)}{more}"

@@ -23,13 +23,14 @@ def sources(as_json: AsJson = False) -> None:
 
     Example: vlm-r1 sources --json
     """
-    from vlm_r1.data.download.catalog import SOURCES, sources_text
+    from vlm_r1.data.download.catalog import ARCHIVES, catalog_text
 
     if as_json:
-        for source in SOURCES:
-            typer.echo(json.dumps(source.model_dump() | {"file": source.file, "url": source.url()}))
+        for archive in ARCHIVES:
+            address = {"file": archive.file, "url": archive.url()}
+            typer.echo(json.dumps(archive.model_dump() | address))
     else:
-        typer.echo(sources_text())
+        typer.echo(catalog_text())
 
 
 @data_app.command(rich_help_panel=DATA)
@@ -55,14 +56,14 @@ def fetch(
 
     Example: vlm-r1 fetch rec_jsons_processed refgta --retries 3
     """
-    from vlm_r1.data.download.catalog import source_named
+    from vlm_r1.data.download.catalog import archive_named
     from vlm_r1.data.download.fetch import fetch_with_retries
     from vlm_r1.stages import unpack
 
-    for source in [source_named(name) for name in names]:
-        typer.echo(fetch_with_retries(source, Path.cwd(), mirror, retries, timeout_s))
-        if unpacked and source.is_archive:
-            unpack.run(Path.cwd(), source.name)
+    for archive in [archive_named(name) for name in names]:
+        typer.echo(fetch_with_retries(archive, Path.cwd(), mirror, retries, timeout_s))
+        if unpacked and archive.is_zip:
+            unpack.run(Path.cwd(), archive.name)
 
 
 @data_app.command(rich_help_panel=DATA)
@@ -130,7 +131,7 @@ def validate(
         )
     is_given = params is not None or profile is not None
     bounds = load_settings(params, profile).validation if is_given else standalone.VALIDATION
-    told = check_file(
+    check = check_file(
         records,
         source_format,
         image_root or Path(),
@@ -139,5 +140,5 @@ def validate(
         against=against or [],
         metadata_only=metadata_only,
     )
-    typer.echo("\n".join(told.lines))
-    raise typer.Exit(0 if told.passed else 1)
+    typer.echo("\n".join(check.lines))
+    raise typer.Exit(0 if check.passed else 1)

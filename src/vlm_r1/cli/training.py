@@ -84,7 +84,7 @@ def doctor(as_json: AsJson = False, params: ParamsFile = None, profile: ProfileN
         row = {"check": finding.check, "ok": finding.fault is None, "seen": finding.seen}
         if finding.fault:
             row["fault"] = str(finding.fault)
-        typer.echo(json.dumps(row) if as_json else checking.finding_text(finding))
+        typer.echo(json.dumps(row) if as_json else checking.result_text(finding))
     if any(finding.fault for finding in found):
         raise typer.Exit(1)
 
@@ -113,7 +113,7 @@ def plan(
 
     Example: vlm-r1 plan --profile vlm-r1-mar2025 --gpus 8 --gpu-memory-gib 80
     """
-    from vlm_r1.preflight import memory as planning
+    from vlm_r1.preflight import plan as planning
 
     settings = load_settings(params, profile)
     if gpus is not None:

@@ -9,13 +9,13 @@ from pathlib import Path
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from vlm_r1.config import Params, Role
+from vlm_r1.config import Dataset, Role
 from vlm_r1.data.records import records_digest
 from vlm_r1.data.versions import images_version
 from vlm_r1.files import whole_folder, write_json
 from vlm_r1.paths import INPUTS, inputs_file
 
-READERS = {"training": ("train",), "evaluation": ("validation", "id", "ood")}  # -> roles
+ROLES_READ = {"training": ("train",), "evaluation": ("validation", "id", "ood")}
 
 
 class InputVersion(BaseModel):
@@ -34,14 +34,16 @@ class InputVersion(BaseModel):
     images_sha256: str
 
 
-def write_inputs(params: Params, root: Path, records: dict[str, pd.DataFrame]) -> None:
+def write_inputs(
+    datasets: dict[str, Dataset], root: Path, records: dict[str, pd.DataFrame]
+) -> None:
     """Write data/inputs/training.json and evaluation.json: dataset -> `InputVersion`.
 
     Args:
-        records: dataset -> the records that passed.
+        records: dataset -> the records that passed validation.
     """
     with whole_folder(root / INPUTS) as folder:
-        for readers, roles in READERS.items():
+        for consumer, roles in ROLES_READ.items():
             inputs = {
                 name: InputVersion(
                     role=dataset.role,
@@ -49,7 +51,7 @@ def write_inputs(params: Params, root: Path, records: dict[str, pd.DataFrame]) -
                     images=dataset.images,
                     images_sha256=images_version(root / dataset.images)[0],
                 ).model_dump()
-                for name, dataset in params.datasets.items()
+                for name, dataset in datasets.items()
                 if dataset.role in roles
             }
-            write_json(folder / inputs_file(readers).name, inputs)
+            write_json(folder / inputs_file(consumer).name, inputs)

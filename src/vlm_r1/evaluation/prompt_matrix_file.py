@@ -1,4 +1,4 @@
-"""The prompt matrix on disk: matrix.json names the cells, each cell is a result file beside it."""
+"""The prompt matrix on disk: matrix.json lists the cells; each cell has a result file beside it."""
 
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,7 @@ FILE = "matrix.json"
 
 
 class PromptCell(BaseModel):
-    """One model asked with one template on one dataset; `file` is relative to the matrix."""
+    """One model prompted with one template on one dataset; `file` is relative to matrix.json."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,7 +23,7 @@ class PromptCell(BaseModel):
 
 
 class PromptMatrix(BaseModel):
-    """All cells; none where the matrix is turned off."""
+    """All cells; none if the matrix is turned off."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -160,7 +160,5 @@ def make_eval_set(root: Path, name: str, dataset: Dataset, template: str) -> Eva
 
 
 def _log_accuracy(label: str, results: list[tuple[EvalSet, ResultFile]], seconds: float) -> None:
-    accuracies = "  ".join(
-        f"{eval_set.name} {result.accuracy:.1f} %" for eval_set, result in results
-    )
+    accuracies = "  ".join(f"{one.name} {result.accuracy:.1f} %" for one, result in results)
     logger.info("%s  accuracy: %s  (%.1f s)", label, accuracies, seconds)

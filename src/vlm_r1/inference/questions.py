@@ -27,7 +27,7 @@ class Completion:
 
 def question_about(template: str, expression: str, image: Path) -> Question:
     """The question for an expression, in the template of that name (`prompts.TEMPLATES`)."""
-    return Question(prompts.ask(template, prompts.question_for(expression)), image)
+    return Question(prompts.fill_template(template, prompts.question_for(expression)), image)
 
 
 def questions_digest(questions: list[Question]) -> str:

@@ -2,8 +2,8 @@
 
 A prompt is a prefix (system turn, image, the words with which every question begins) and a suffix
 (the expression and the words that end the prompt). The prefix is the same for all expressions of an
-image, so its keys and values are computed once and copied to the image's rows. Prefixes and suffixes
-are left-padded separately, so that all prefixes end in one column:
+image, so its keys and values are computed once and copied to the image's rows. Prefixes and
+suffixes are left-padded separately, so that all prefixes end in one column:
 
     prefix        suffix
     . s P P w     . . e t      s system turn   P image        w first words of the question

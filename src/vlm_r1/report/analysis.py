@@ -5,14 +5,18 @@ from dataclasses import dataclass
 
 from vlm_r1.config import METHODS
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.coordinate_correction import Split, recovered, split_difference
+from vlm_r1.evaluation.coordinate_correction import (
+    Decomposition,
+    accuracy_recovered,
+    decompose_difference,
+)
 from vlm_r1.report.results_table import TESTED, ResultsTable, SeedGroup
 from vlm_r1.report.schema import Comparison, CurvePoint, DatasetLine, DecompositionLine
-from vlm_r1.stats.intervals import Difference, McNemarResult, discordance, paired_difference
+from vlm_r1.stats.intervals import Difference, McNemarResult, mcnemar_test, paired_difference
 
 
 @dataclass(frozen=True)
-class Move:
+class MethodGain:
     """How one method's accuracy on a dataset changed from step 0 to the last common step."""
 
     method: str
@@ -25,7 +29,7 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Origin:
+class MethodDecomposition:
     """Where one method's change since the first common step comes from."""
 
     method: str
@@ -33,7 +37,7 @@ class Origin:
     role: str
     from_step: int
     step: int
-    split: Split
+    split: Decomposition
     recovered: Difference  # by correcting the box coordinates at `step`
     end: float  # percent, raw, at `step`
     scale: tuple[float, float]  # (x, y)
@@ -54,14 +58,14 @@ class LastStep:
     step: int
     accuracy: dict[str, float]  # method -> percent
     difference: Difference
-    discordance: McNemarResult  # rows that only grpo, only sft got right, of the first seed
+    mcnemar: McNemarResult  # rows that only grpo, only sft got right, of the first seed
     n: int
     n_images: int
-    moves: list[Move]
+    gains: list[MethodGain]
     gain_gap: Difference | None
     start_gap: Difference | None  # grpo minus sft at step 0: what the prompts alone do
-    origins: tuple[Origin, ...] = ()
-    split: Split | None = None
+    method_decompositions: tuple[MethodDecomposition, ...] = ()
+    split: Decomposition | None = None
 
 
 def dataset_lines(
@@ -105,8 +109,10 @@ def compare(table: ResultsTable) -> list[Comparison]:
 
 
 def decomposition_lines(last_steps: list[LastStep]) -> list[DecompositionLine]:
-    """The origins of every method's change on every tested dataset, for report.json."""
-    return [_decomposition_line(origin) for last in last_steps for origin in last.origins]
+    """The method_decompositions of every method's change on every tested dataset, for report.json."""
+    return [
+        _decomposition_line(origin) for last in last_steps for origin in last.method_decompositions
+    ]
 
 
 def at_last_step(table: ResultsTable, dataset: str) -> LastStep:
@@ -133,13 +139,13 @@ def at_last_step(table: ResultsTable, dataset: str) -> LastStep:
         step=step,
         accuracy={method: end.accuracy for method, end in ends.items()},
         difference=grpo.minus(sft),
-        discordance=discordance(grpo.first.scores.hit, sft.first.scores.hit),
+        mcnemar=mcnemar_test(grpo.first.scores.hit, sft.first.scores.hit),
         n=grpo.n,
         n_images=_image_count(ends["grpo"]),
-        moves=[_move(starts[method], ends[method]) for method in starts],
+        gains=[_move(starts[method], ends[method]) for method in starts],
         gain_gap=_gain_gap(starts, ends) if starts else None,
         start_gap=starts["grpo"].minus(starts["sft"]) if starts else None,
-        origins=tuple(_origin(table[m, dataset, steps[0]], ends[m]) for m in METHODS),
+        method_decompositions=tuple(_origin(table[m, dataset, steps[0]], ends[m]) for m in METHODS),
         split=_split(ends["sft"], ends["grpo"]),
     )
 
@@ -182,8 +188,8 @@ def _comparison(table: ResultsTable, dataset: str, step: int) -> Comparison:
     )
 
 
-def _move(start: SeedGroup, end: SeedGroup) -> Move:
-    return Move(
+def _move(start: SeedGroup, end: SeedGroup) -> MethodGain:
+    return MethodGain(
         method=end.method,
         dataset=end.dataset,
         role=end.role,
@@ -194,16 +200,16 @@ def _move(start: SeedGroup, end: SeedGroup) -> Move:
     )
 
 
-def _origin(start: SeedGroup, end: SeedGroup) -> Origin:
+def _origin(start: SeedGroup, end: SeedGroup) -> MethodDecomposition:
     correction = end.correction
-    return Origin(
+    return MethodDecomposition(
         method=end.method,
         dataset=end.dataset,
         role=end.role,
         from_step=start.step,
         step=end.step,
         split=_split(start, end),
-        recovered=recovered(correction, end.images, end.resampling),
+        recovered=accuracy_recovered(correction, end.images, end.resampling),
         end=end.accuracy,
         scale=correction.scale,
         offset_px=correction.offset,
@@ -211,11 +217,11 @@ def _origin(start: SeedGroup, end: SeedGroup) -> Origin:
     )
 
 
-def _split(start: SeedGroup, end: SeedGroup) -> Split:
-    return split_difference(start.correction, end.correction, end.images, end.resampling)
+def _split(start: SeedGroup, end: SeedGroup) -> Decomposition:
+    return decompose_difference(start.correction, end.correction, end.images, end.resampling)
 
 
-def _decomposition_line(origin: Origin) -> DecompositionLine:
+def _decomposition_line(origin: MethodDecomposition) -> DecompositionLine:
     split = origin.split
     parts = {
         "change": split.total,

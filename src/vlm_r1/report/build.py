@@ -37,7 +37,7 @@ from vlm_r1.report.schema import (
     TrainingLog,
 )
 from vlm_r1.report.slice_table import slice_block
-from vlm_r1.report.verdict import Judgement, judge
+from vlm_r1.report.verdict import VerdictText, write_verdict
 from vlm_r1.stats.intervals import Resampling
 
 
@@ -89,10 +89,10 @@ def build_report(
     table = ResultsTable(results, resampling)
     _require_both_methods(table)
     last_steps = [at_last_step(table, name) for name in table.datasets(*TESTED)]
-    report, judgement = _measure(table, context, last_steps, unfair)
+    report, verdict_text = _measure(table, context, last_steps, unfair)
     page = ReportPage(
         report=report,
-        judgement=judgement,
+        verdict_text=verdict_text,
         last_steps=last_steps,
         gallery=choose_cases(table, gallery, resampling.seed, context.images),
         notes=[*context.notes, *_file_notes(table)],
@@ -106,12 +106,12 @@ def build_report(
 
 def _measure(
     table: ResultsTable, context: ReportContext, last_steps: list[LastStep], unfair: list[str]
-) -> tuple[Report, Judgement]:
+) -> tuple[Report, VerdictText]:
     """Every number of the report, and its verdict in words."""
     ood = next(last for last in last_steps if last.role == "ood")
     comparisons = compare(table)
     statistics = curve_statistics(table, comparisons)
-    judgement = judge(
+    verdict_text = write_verdict(
         ood=ood,
         in_domain=next((last for last in last_steps if last.role == "id"), None),
         confidence=table.resampling.confidence,
@@ -121,7 +121,7 @@ def _measure(
         seeds=statistics.seeds,
     )
     report = Report(
-        verdict=judgement.verdict,
+        verdict=verdict_text.verdict,
         contract=table.results[0].contract,
         datasets=dataset_lines(table, context.validated),
         curves=curve_points(table),
@@ -140,7 +140,7 @@ def _measure(
         lineage=context.lineage,
         unfair=unfair,
     )
-    return report, judgement
+    return report, verdict_text
 
 
 def _write(page: ReportPage, folder: Path) -> None:

@@ -35,7 +35,9 @@ def prompt_columns(records: pd.DataFrame, images: Path, template: str) -> Column
     """
     questions = [prompts.question_for(expression) for expression in records["expression"]]
     return {
-        "prompt": [[{"role": "user", "content": prompts.ask(template, q)}] for q in questions],
+        "prompt": [
+            [{"role": "user", "content": prompts.fill_template(template, q)}] for q in questions
+        ],
         "image": [str(images / name) for name in records["image"]],
     }
 

@@ -10,7 +10,7 @@ from trl import GRPOConfig
 from vlm_r1.config import Params, Task
 from vlm_r1.data.records import BOX
 from vlm_r1.models.families import QWEN2_5_VL, Family
-from vlm_r1.preflight.checks import require_rollouts
+from vlm_r1.preflight.checks import check_rollouts
 from vlm_r1.rec.rewards.custom import source_file
 from vlm_r1.training import run
 from vlm_r1.training.arguments import accumulation_steps, shared_arguments
@@ -43,7 +43,7 @@ def grpo_arguments(params: Params, output: Path, processes: int = 1) -> GRPOConf
         ConfigError: a step or a rollout does not split as it must, or vLLM cannot be used.
     """
     grpo = params.grpo
-    require_rollouts(grpo, processes)
+    check_rollouts(grpo, processes)
     return GRPOConfig(
         **shared_arguments(params, grpo, output),
         gradient_accumulation_steps=accumulation_steps(
@@ -66,7 +66,7 @@ def grpo_arguments(params: Params, output: Path, processes: int = 1) -> GRPOConf
         loss_type=grpo.loss_type,  # TRL's own default is dapo
         importance_sampling_level=grpo.importance_sampling_level,
         use_vllm=grpo.rollouts != "transformers",
-        vllm_mode="server",  # the only mode that require_rollouts accepts
+        vllm_mode="server",  # the only mode that check_rollouts accepts
         vllm_server_base_url=params.launch.vllm_server_url,
     )
 

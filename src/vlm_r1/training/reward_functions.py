@@ -66,11 +66,14 @@ class RewardFunctions:
             ConfigError: one returns another length or type than it should.
         """
         sent: dict[str, Any] = {
-            column: [value] for column, value in row.items() if column != "prompt"
+            **{column: [value] for column, value in row.items() if column != "prompt"},
+            "prompts": [row["prompt"]],
+            "completions": [[{"role": "assistant", "content": ""}]],
+            "completion_ids": [[]],
+            "trainer_state": TrainerState(),
+            "log_extra": _ignore,
+            "log_metric": _ignore,
         }
-        sent |= {"prompts": [row["prompt"]], "completion_ids": [[]]}
-        sent |= {"completions": [[{"role": "assistant", "content": ""}]]}
-        sent |= {"trainer_state": TrainerState(), "log_extra": _ignore, "log_metric": _ignore}
         for name, function in self._custom.items():
             require_rewards(self._keys[name], function(**sent), 1)
 

@@ -100,7 +100,7 @@ def train(job: TrainingJob, factory: TrainerFactory, listener: Listener) -> None
     """
     started = time.monotonic()
     _join_processes(job.params.train, job.params.launch)
-    checks.require(checks.machine_checks(job.params))
+    checks.require_checks(checks.machine_checks(job.params))
     trainer = _build_trainer(job, factory)  # before any file is written: it can refuse the job
     _enter_work_folder(job, factory, trainer)
     stopwatch, monitor = _add_callbacks(job, trainer, listener, started)
@@ -133,8 +133,10 @@ def _build_trainer(job: TrainingJob, factory: TrainerFactory) -> Trainer:
     arguments = factory.make_arguments(params, job.work_folder, params.launch.processes)
     processor = load_processor(job.base, params.task)
     family = family_of(model.config.model_type)
-    checks.require(checks.family_checks(params, model.config.model_type))
-    checks.require(probes.processor_checks(processor, family, params.task, _first_sample(job)))
+    checks.require_checks(checks.family_checks(params.task, model.config.model_type))
+    checks.require_checks(
+        probes.processor_checks(processor, family, params.task, _first_sample(job))
+    )
     freeze(model, family, params.train)  # before TRL wraps the model with adapters
     order = training_order(len(job.records), prompts_read(arguments), params.experiment.seed)
     records = job.records.iloc[order].reset_index(drop=True)
@@ -171,7 +173,7 @@ def _train_from_newest_checkpoint(folder: Path, trainer: Trainer) -> None:
 def _first_sample(job: TrainingJob) -> probes.Sample:
     """The first record as the method asks about it."""
     first, template = job.records.iloc[0], getattr(job.params.task.prompts, job.method)
-    text = prompts.ask(template, prompts.question_for(first["expression"]))
+    text = prompts.fill_template(template, prompts.question_for(first["expression"]))
     return probes.Sample(open_image(job.images / first["image"]), text)
 
 

@@ -6,7 +6,6 @@ is counted from its upper left corner.
 
 import io
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -136,15 +135,12 @@ def page_svg(chart: Chart, unfair: bool) -> Markup:
 
 
 def _page_style(style: str, font: float) -> str:
-    """The page's fonts and colors; text of another size than the chart's `font` keeps its size."""
-
-    def weight_and_size(found: re.Match[str]) -> str:
-        weight, size = found["weight"], float(found["size"])
-        kept = f"font-weight: {weight}; " if weight else ""
-        return kept + (f"font-size: {size:g}px; " if size != font else "")
-
-    style = re.sub(r"font: (?P<weight>\d+)? ?(?P<size>[\d.]+)px [^;]+;? ?", weight_and_size, style)
-    return re.sub(r"#[0-9a-f]{6}", lambda found: CSS_COLORS.get(found[0], found[0]), style)
+    """A style in the page's font and colors; only sizes other than the chart's `font` are kept."""
+    values = dict(part.split(": ", 1) for part in style.split("; "))
+    values.pop("font-family", None)
+    if values.get("font-size") == f"{font:g}px":
+        del values["font-size"]
+    return "; ".join(f"{name}: {CSS_COLORS.get(value, value)}" for name, value in values.items())
 
 
 def _figure(
@@ -184,7 +180,7 @@ def _draw_chart(axis: Axes, chart: Chart, unfair: bool) -> None:
     heights = [size.place(chart, *curve.points[-1])[1] for curve in labeled]
     for curve, height in zip(labeled, spread(heights, LABEL_GAP), strict=True):
         weight = "bold" if curve.style == "solid" else "normal"
-        at = (size.right + 10, height + 5)
+        at = (size.right + 14, height + 5)
         _write(axis, curve.label, size, at, color=COLORS[curve.method], weight=weight)
     if chart.y_label:
         _write(axis, chart.y_label, size, (0, 14), color=FAINT)
@@ -193,8 +189,8 @@ def _draw_chart(axis: Axes, chart: Chart, unfair: bool) -> None:
     if unfair:
         axis.text(
             0.5, 0.5, "UNFAIR", transform=axis.transAxes, rotation=22, rotation_mode="anchor",
-            ha="center", va="center", color=ALARM, alpha=0.22, fontsize=4.5 * size.font,
-            fontweight="bold", zorder=10,
+            ha="center", va="center", color=ALARM, alpha=0.22, fontweight="bold", zorder=10,
+            fontsize=(size.right - size.left) / 5,
         )  # fmt: skip
 
 
@@ -217,7 +213,7 @@ def _draw_ticks(axis: Axes, size: Size, steps: list[int]) -> None:
     axis.tick_params(labelcolor=FAINT, labelsize=size.font, bottom=False, left=False)
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.spines["bottom"].set(color=FAINT, alpha=0.6)
-    axis.grid(axis="y", color=GRID, linewidth=1)
+    axis.grid(axis="y", color=GRID, linewidth=1, clip_on=False)
     axis.set_axisbelow(True)
 
 
@@ -235,9 +231,9 @@ def _draw_curve(axis: Axes, curve: Curve) -> None:
     )  # fmt: skip
     for step, value, _ in zip(steps, values, curve.tips, strict=False):
         axis.plot(
-            step, value, color=color, marker=marker, markersize=marker_size if solid else 2.5,
-            markerfacecolor=PAPER if step == 0 else color, markeredgewidth=1.8, zorder=4,
-            clip_on=False,
+            step, value, marker=marker, markersize=marker_size if solid else 2.5, linestyle="",
+            color=color, markerfacecolor=PAPER if step == 0 else color, markeredgewidth=1.8,
+            zorder=4, clip_on=False,
         )  # fmt: skip
 
 

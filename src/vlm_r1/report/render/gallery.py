@@ -11,7 +11,7 @@ from PIL import Image
 
 from vlm_r1.config import METHODS
 from vlm_r1.data.images import draw_boxes, open_image
-from vlm_r1.evaluation.slices import phrase_of
+from vlm_r1.evaluation.slices import expression_of
 from vlm_r1.report.render.drawing import COLORS
 from vlm_r1.report.results_table import TESTED, EvalResult, ResultsTable
 
@@ -133,7 +133,7 @@ def _case(
         role=results["grpo"].role,
         step=step,
         right=row.right,
-        expression=phrase_of(shown.question),
+        expression=expression_of(shown.question),
         true_box=shown.ground_truth,
         answers=answers,
         png=png,
