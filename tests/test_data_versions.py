@@ -83,6 +83,7 @@ def test_prepare_writes_the_digests_of_what_training_and_evaluation_read(small_r
             records = read_records(small_root / records_file(name))
             folder = small_root / small_params.datasets[name].images
             assert inputs[name]["records_digest"] == records_digest(records)
+            assert inputs[name]["role"] == small_params.datasets[name].role
             assert inputs[name]["images_sha256"] == images_version(folder)[0]
 
 

@@ -33,20 +33,20 @@ def test_the_task_fetches_through_the_command(server):
 
 
 @pytest.mark.parametrize(("status", "again"), [(503, True), (404, False)])
-def test_only_temporary_faults_are_retried(server, status, again):
+def test_only_temporary_errors_are_retried(server, status, again):
     server.faults = [Fault(status=status)]
     with pytest.raises(
         SourceFailedError, match=f"(?s)fetching refgta ended.*HTTP {status}"
     ) as raised:
         fetch_source.fn("refgta")
     state = Failed(data=raised.value)
-    assert asyncio.run(source_task._may_pass(None, None, state)) is again
+    assert asyncio.run(source_task._is_temporary(None, None, state)) is again
 
 
 def test_retries_back_off_twice_as_long_each_time():
     assert fetch_source.retries == RETRIES == 5
     assert fetch_source.retry_delay_seconds == [10, 20, 40, 80, 160]
-    assert fetch_source.retry_condition_fn is source_task._may_pass
+    assert fetch_source.retry_condition_fn is source_task._is_temporary
 
 
 def test_the_flow_fetches_what_params_name_and_then_runs_the_stages(monkeypatch):

@@ -39,11 +39,11 @@ from vlm_r1.report.render.charts import curve_charts, percent_range, published_c
 from vlm_r1.report.render.drawing import LABEL_GAP, LARGE, marks_of, page_svg, spread
 from vlm_r1.report.render.embedding import GALLERY_BYTES, embed
 from vlm_r1.report.render.labels import (
-    DIMENSION_WORDS,
-    MODEL_WORDS,
+    DIMENSION_LABELS,
+    MODEL_LABELS,
     SECTIONS,
-    TEMPLATE_WORDS,
-    TERM_WORDS,
+    TEMPLATE_LABELS,
+    TERM_LABELS,
 )
 from vlm_r1.report.render.page import forest
 from vlm_r1.report.reproduce import commands_of_project
@@ -161,7 +161,7 @@ def test_marks_are_words_and_not_color_alone(project):
 
 
 def test_terms_that_have_words_exist():
-    assert set(TERM_WORDS) <= set(Contract.model_fields)
+    assert set(TERM_LABELS) <= set(Contract.model_fields)
 
 
 # --- cost of a point
@@ -515,7 +515,7 @@ def test_a_large_image_is_made_smaller_and_a_small_one_is_kept():
 
 
 def test_everything_that_is_shown_has_words():
-    assert set(DIMENSION_WORDS) == set(DIMENSIONS)
-    assert set(TEMPLATE_WORDS) == set(TEMPLATES)
-    assert set(MODEL_WORDS) == {"base", "sft", "grpo"}
+    assert set(DIMENSION_LABELS) == set(DIMENSIONS)
+    assert set(TEMPLATE_LABELS) == set(TEMPLATES)
+    assert set(MODEL_LABELS) == {"base", "sft", "grpo"}
     assert next(iter(SECTIONS)) == "verdict"

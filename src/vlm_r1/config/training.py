@@ -60,6 +60,7 @@ class Launch(Section):
     nodes: Count
     endpoint: Annotated[str, Field(pattern=r"^\S+:\d+$")] | None  # host:port of node 0
     id: str  # tells concurrent runs at one endpoint apart
+    vllm_server_url: str  # for grpo.rollouts: vllm_server
 
     @model_validator(mode="after")
     def _nodes_can_meet(self) -> "Launch":
@@ -123,7 +124,6 @@ class Grpo(Optimizer):
     loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"]  # VLM-R1 has grpo: mean per sequence
     importance_sampling_level: Literal["token", "sequence"]
     rollouts: Literal["transformers", "vllm_colocate", "vllm_server"]
-    vllm_server_url: str
     temperature: Positive
     max_completion_tokens: Count
     rewards: Rewards

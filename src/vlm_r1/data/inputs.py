@@ -1,7 +1,7 @@
-"""data/inputs: digests of the data that training and evaluation read.
+"""data/inputs: what training and evaluation read of the data, as digests.
 
-The stages after `prepare` depend on these files alone, so that a change of an evaluation set does
-not make the trainings stale.
+Their stages depend on these files and not on the section `datasets`, so that a new test dataset
+does not make the trainings stale.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from vlm_r1.config import Dataset
+from vlm_r1.config import Dataset, Role
 from vlm_r1.data.records import records_digest
 from vlm_r1.data.versions import images_version
 from vlm_r1.files import whole_folder, write_json
@@ -19,10 +19,16 @@ ROLES_READ = {"training": ("train",), "evaluation": ("validation", "id", "ood")}
 
 
 class InputVersion(BaseModel):
-    """The parts of a prepared dataset that are read."""
+    """What is read of a prepared dataset.
+
+    Attributes:
+        role: the dataset's, which results and report state.
+        images: folder as params.yaml names it; its files have the digest `images_sha256`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    role: Role
     records_digest: str
     images: str
     images_sha256: str
@@ -31,7 +37,7 @@ class InputVersion(BaseModel):
 def write_inputs(
     datasets: dict[str, Dataset], root: Path, records: dict[str, pd.DataFrame]
 ) -> None:
-    """Write data/inputs/training.json and data/inputs/evaluation.json.
+    """Write data/inputs/training.json and evaluation.json: dataset -> `InputVersion`.
 
     Args:
         records: dataset -> the records that passed validation.
@@ -40,6 +46,7 @@ def write_inputs(
         for consumer, roles in ROLES_READ.items():
             inputs = {
                 name: InputVersion(
+                    role=dataset.role,
                     records_digest=records_digest(records[name]),
                     images=dataset.images,
                     images_sha256=images_version(root / dataset.images)[0],

@@ -193,7 +193,7 @@ def check_rollouts(grpo: Grpo, processes: int) -> str:
     if grpo.rollouts == "vllm_server" and importlib.util.find_spec("vllm") is None:
         raise ConfigError(
             got="grpo.rollouts: vllm_server without the package vllm",
-            need="vllm installed here, and a vLLM server at grpo.vllm_server_url, on other GPUs",
+            need="vllm installed here, and a vLLM server at launch.vllm_server_url, on other GPUs",
             because="TRL sends the server its weights through vllm's own communicator",
             do="pip install 'trl[vllm]' and start the server, or rollouts: transformers",
         )

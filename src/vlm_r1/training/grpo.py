@@ -67,7 +67,7 @@ def grpo_arguments(params: Params, output: Path, processes: int = 1) -> GRPOConf
         importance_sampling_level=grpo.importance_sampling_level,
         use_vllm=grpo.rollouts != "transformers",
         vllm_mode="server",  # the only mode that check_rollouts accepts
-        vllm_server_base_url=grpo.vllm_server_url,
+        vllm_server_base_url=params.launch.vllm_server_url,
     )
 
 

@@ -189,8 +189,8 @@ def _draw_chart(axis: Axes, chart: Chart, unfair: bool) -> None:
     if unfair:
         axis.text(
             0.5, 0.5, "UNFAIR", transform=axis.transAxes, rotation=22, rotation_mode="anchor",
-            ha="center", va="center", color=ALARM, alpha=0.22, fontsize=4.5 * size.font,
-            fontweight="bold", zorder=10,
+            ha="center", va="center", color=ALARM, alpha=0.22, fontweight="bold", zorder=10,
+            fontsize=(size.right - size.left) / 5,
         )  # fmt: skip
 
 

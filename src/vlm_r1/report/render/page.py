@@ -20,13 +20,13 @@ from vlm_r1.report.render.drawing import marks_of, page_svg, size_of
 from vlm_r1.report.render.embedding import embed
 from vlm_r1.report.render.gallery import TRUE_BOX_COLOR, GalleryCase
 from vlm_r1.report.render.labels import (
-    DIMENSION_WORDS,
-    MODEL_WORDS,
+    DIMENSION_LABELS,
+    MODEL_LABELS,
     RIGHT,
     ROLES,
     SECTIONS,
-    TEMPLATE_WORDS,
-    TERM_WORDS,
+    TEMPLATE_LABELS,
+    TERM_LABELS,
 )
 from vlm_r1.report.schema import Comparison, PromptLine, Report, SliceLine
 from vlm_r1.report.training import QUANTITIES
@@ -164,10 +164,10 @@ def _environment(
         "names": NAMES,
         "roles": ROLES,
         "right": RIGHT,
-        "terms": TERM_WORDS,
-        "dimensions": DIMENSION_WORDS,
-        "models": MODEL_WORDS,
-        "templates": TEMPLATE_WORDS,
+        "terms": TERM_LABELS,
+        "dimensions": DIMENSION_LABELS,
+        "models": MODEL_LABELS,
+        "templates": TEMPLATE_LABELS,
         "quantities": QUANTITIES,
         "slice_groups": slice_groups,
         "prompt_table": prompt_table,
