@@ -29,14 +29,12 @@ def embed_curves(page: Path) -> str:
     Relative links would be broken: Prefect does not show the report's folder.
     """
     text = page.read_text(encoding="utf-8")
-    first = IMAGE.search(text)
+    embedded = IMAGE.sub(lambda link: _embedded(page, link), text, count=1)
+    return IMAGE.sub(r"`\g<file>`", embedded)  # a data URI is no file name: it does not match
 
-    def replacement(link: re.Match) -> str:
-        if link.start() == first.start():
-            return f"![{link['alt']}]({_data_uri(page.parent / link['file'])})"
-        return f"`{link['file']}`"
 
-    return IMAGE.sub(replacement, text)
+def _embedded(page: Path, link: re.Match[str]) -> str:
+    return f"![{link['alt']}]({_data_uri(page.parent / link['file'])})"
 
 
 def _data_uri(image: Path) -> str:

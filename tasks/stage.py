@@ -87,8 +87,9 @@ def _environment() -> dict[str, str]:
     return {**DEFAULTS, **os.environ, "PATH": path}
 
 
-def _lines(process: subprocess.Popen) -> Iterator[str]:
+def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
     """Lines of the output; of a progress bar that redraws its line, the last state."""
+    assert process.stdout is not None  # it is a pipe
     for raw in process.stdout:
         line = raw.decode("utf-8", errors="replace").rstrip().rsplit("\r", 1)[-1]
         if line:

@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ from vlm_r1.report.from_logs import report_from_logs
 from vlm_r1.report.prompt_table import prompt_lines
 from vlm_r1.report.published_curves import our_curve, published_series
 from vlm_r1.report.render.charts import curve_charts, percent_range, published_charts
-from vlm_r1.report.render.drawing import LABEL_GAP, LARGE, marks_of, page_svg, spread
+from vlm_r1.report.render.drawing import LABEL_GAP, LARGE, marks_of, page_svg, save_figure, spread
 from vlm_r1.report.render.embedding import GALLERY_BYTES, embed
 from vlm_r1.report.render.labels import (
     DIMENSION_LABELS,
@@ -481,6 +482,14 @@ def test_charts_of_one_page_share_no_ids_and_follow_its_colors(report):
     assert ids
     assert len(set(ids)) == len(ids)
     assert not re.search(r": #|<style|clip-path|font-family", "".join(charts))
+
+
+def test_names_in_a_chart_are_drawn_as_they_stand(report, tmp_path):
+    chart = replace(curve_charts(report)[0], title="a_$x^2$ & <b>")
+    save_figure([[chart]], [tmp_path / "a.svg"], ["$y$: 1 != 2"], caption="")
+    text = (tmp_path / "a.svg").read_text("utf-8")
+    assert ">a_$x^2$ &amp; &lt;b&gt; (n = 12)</text>" in text
+    assert "UNFAIR COMPARISON: $y$ differ" in text
 
 
 @pytest.mark.parametrize(

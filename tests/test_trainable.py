@@ -123,9 +123,8 @@ def test_grpo_trains_adapters_against_their_own_base(small_root, tmp_path, monke
 
 def test_a_lora_target_outside_the_language_model_is_refused(small_root, small_params):
     model = load_model(small_root / "models/base", small_params.task)
-    lora = params_with(
-        lora=LORA | {"targets": ["q_proj", "qkv"]}
-    ).train.lora  # qkv is in the vision tower
+    targets = ["q_proj", "qkv"]  # qkv is a layer of the vision tower
+    lora = params_with(lora=LORA | {"targets": targets}).train.lora
     with pytest.raises(ConfigError, match=r"targets \['qkv'\](.|\n)*need some of down_proj"):
         lora_config(model, QWEN2_5_VL, lora)
 

@@ -46,7 +46,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     return parse_params(_read_yaml(path), source=str(path))
 
 
-def parse_params(values: dict, source: str) -> Params:
+def parse_params(values: dict[str, Any], source: str) -> Params:
     """Check `values`, which come from the file `source`.
 
     Raises:
@@ -115,7 +115,7 @@ def _look_up(values: Any, path: tuple[int | str, ...]) -> str | None:
     return text.removesuffix("...\n").strip()
 
 
-def _read_yaml(path: Path) -> dict:
+def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -76,7 +76,7 @@ def read_terms(root: Path, checkpoint: Path) -> dict[str, Any]:
         ModelError: the checkpoint or its contract.json is missing.
     """
     try:
-        return json.loads((root / checkpoint / "contract.json").read_text(encoding="utf-8"))
+        terms = json.loads((root / checkpoint / "contract.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(
             got=f"{checkpoint}: no contract.json",
@@ -84,15 +84,16 @@ def read_terms(root: Path, checkpoint: Path) -> dict[str, Any]:
             because="a checkpoint without its contract cannot be compared with another",
             do="`dvc checkout`, or `dvc repro` to train again",
         ) from None
+    return dict(terms)
 
 
-def differences(a: dict, b: dict) -> list[str]:
+def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     """One "field: value of a != value of b" for every term in which two contracts differ."""
     fields = sorted(set(a) | set(b))
     return [f"{f}: {a.get(f)!r} != {b.get(f)!r}" for f in fields if a.get(f) != b.get(f)]
 
 
-def require_equal(contracts: dict[str, dict]) -> None:
+def require_equal(contracts: dict[str, dict[str, Any]]) -> None:
     """Require equal terms of all results of a comparison.
 
     Args:

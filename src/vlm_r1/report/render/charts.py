@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vlm_r1.report.published_curves import our_curve
-from vlm_r1.report.schema import CurvePoint, PublishedSeries, Report, TrainingLog
+from vlm_r1.report.schema import CurvePoint, Report, TrainingLog
 from vlm_r1.report.training import QUANTITIES
 from vlm_r1.report.verdict import NAMES, PLACES
 
@@ -119,8 +119,16 @@ def _tip(name: str, point: CurvePoint) -> str:
 
 def _published_chart(report: Report, group: tuple[str, ...]) -> Chart:
     published = [series for series in report.published if tuple(series.datasets) == group]
-    curves = [_published_curve(series) for series in published]
-    curves += [_our_curve(m, our_curve(report.curves, m, group)) for m in NAMES]
+    curves = []
+    for series in published:
+        kind = "withdrawn" if series.withdrawn else "published"
+        name = f"{NAMES[series.method]} as {kind}"
+        label = f"{kind} {series.points[-1][1]:g}"
+        curves.append(_plain_curve(series.method, "dotted", series.points, name, label))
+    for method, name in NAMES.items():
+        points = our_curve(report.curves, method, group)
+        label = f"{name} {points[-1][1]:.1f}"
+        curves.append(_plain_curve(method, "solid", points, f"{name} here", label))
     return Chart(
         title=group[0] if len(group) == 1 else f"mean of {', '.join(group)}",
         detail="",
@@ -131,25 +139,11 @@ def _published_chart(report: Report, group: tuple[str, ...]) -> Chart:
     )
 
 
-def _published_curve(series: PublishedSeries) -> Curve:
-    kind = "withdrawn" if series.withdrawn else "published"
-    return Curve(
-        series.method,
-        "dotted",
-        series.points,
-        tips=_plain_tips(f"{NAMES[series.method]} as {kind}", series.points),
-        label=f"{kind} {series.points[-1][1]:g}",
-    )
-
-
-def _our_curve(method: str, points: list[tuple[int, float]]) -> Curve:
-    name = NAMES[method]
-    tips = _plain_tips(f"{name} here", points)
-    return Curve(method, "solid", points, tips=tips, label=f"{name} {points[-1][1]:.1f}")
-
-
-def _plain_tips(who: str, points: Sequence[tuple[int, float]]) -> list[str]:
-    return [f"{who}, step {step}: {value:.1f} %" for step, value in points]
+def _plain_curve(
+    method: str, style: str, points: list[tuple[int, float]], name: str, label: str
+) -> Curve:
+    tips = [f"{name}, step {step}: {value:.1f} %" for step, value in points]
+    return Curve(method, style, points, tips=tips, label=label)
 
 
 def _training_chart(method: str, name: str, curve: list[tuple[int, float]]) -> Chart:

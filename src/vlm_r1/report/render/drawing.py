@@ -91,8 +91,9 @@ def save_figure(
     height = 72 * figure.get_figheight()
     fields = ", ".join(line.partition(":")[0] for line in unfair)
     alarm = f"UNFAIR COMPARISON: {fields} differ" if unfair else ""
-    figure.text(0.5, 1 - 20 / height, alarm, ha="center", size=14, color=ALARM, weight="bold")
-    figure.text(0.5, 10 / height, caption, ha="center", size=12, color=FAINT)
+    plain = {"ha": "center", "parse_math": False}
+    figure.text(0.5, 1 - 20 / height, alarm, plain, size=14, color=ALARM, weight="bold")
+    figure.text(0.5, 10 / height, caption, plain, size=12, color=FAINT)
     for file in files:
         undated = {"Date": None} if file.suffix == ".svg" else {"Software": None}
         with rc_context({"svg.fonttype": "none", "svg.hashsalt": "vlm-r1"}):  # else random ids
@@ -100,7 +101,7 @@ def save_figure(
 
 
 def marks_of(chart: Chart) -> list[Mark]:
-    """Every point that has something to say."""
+    """Every point that has a tip."""
     size = size_of(chart)
     return [
         Mark(curve.method, *size.place(chart, step, value), tip)
@@ -110,10 +111,10 @@ def marks_of(chart: Chart) -> list[Mark]:
 
 
 def page_svg(chart: Chart, unfair: bool) -> Markup:
-    """What stands inside the page's <svg> element of a chart: all but its title and marks.
+    """The content of the page's <svg> element of a chart, without its title and marks.
 
-    From matplotlib's SVG, namespaces, styles of the whole document and unused ids are removed, so
-    that one page can hold several; colors become the page's CSS variables.
+    Namespaces, document-wide styles and unused ids are removed from matplotlib's SVG, so that one
+    page can hold several charts; colors become the page's CSS variables.
     """
     text = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": chart.title + chart.summary}):
@@ -195,11 +196,10 @@ def _draw_chart(axis: Axes, chart: Chart, unfair: bool) -> None:
 
 
 def _write(axis: Axes, text: str, size: Size, at: tuple[float, float], **style: Any) -> None:
-    """Write `text` with its baseline at a position in the chart."""
+    """Write `text` as it stands ($ starts no formula), its baseline at a position in the chart."""
     offset = (at[0] - size.left, size.top - at[1])
-    axis.annotate(
-        text, (0, 1), offset, "axes fraction", "offset points", fontsize=size.font, **style
-    )
+    style |= {"fontsize": size.font, "parse_math": False}
+    axis.annotate(text, (0, 1), offset, "axes fraction", "offset points", **style)
 
 
 def _draw_ticks(axis: Axes, size: Size, steps: list[int]) -> None:
@@ -218,7 +218,7 @@ def _draw_ticks(axis: Axes, size: Size, steps: list[int]) -> None:
 
 
 def _draw_curve(axis: Axes, curve: Curve) -> None:
-    """Nothing is clipped: points on the edge stay whole, and the SVG needs no clip paths."""
+    """Line, band and points, unclipped: so points on the edge stay whole."""
     color, (marker, marker_size) = COLORS[curve.method], MARKERS[curve.method]
     solid = curve.style == "solid"
     steps, values = zip(*curve.points, strict=True)

@@ -121,7 +121,7 @@ def _case(
     step = table.common_steps(row.dataset)[-1]
     results = {method: table[method, row.dataset, step].first for method in METHODS}
     shown = results["grpo"].rows[row.row]
-    answers = {method: _answer(result, row.row) for method, result in results.items()}
+    answers: dict[str, Answer] = {m: _answer(result, row.row) for m, result in results.items()}
     png = None
     if images is not None and shown.image is not None:
         image = open_image(images[row.dataset] / shown.image)
