@@ -1,14 +1,14 @@
-"""How fast 321,327 rows are read, validated and leak-checked, and how much memory that takes.
+"""Time and memory to read, validate and leak-check 321,327 rows.
 
 Run from the project's root: OMP_NUM_THREADS=1 python -m benchmarks.data
 
 Makes three files of the size and layout of VLM-R1's training files (120,624, 120,191 and 80,512
 rows of RefCOCO, RefCOCO+ and RefCOCOg), the rec.yaml that lists them, and a test file. Each way of
-reading runs in a process of its own, so that its peak memory is its own. Images are not opened.
+reading runs in a process of its own, so that its peak memory can be measured. No image is opened.
 
-The naive way is `json.load` and a loop over rows: the checks of a person in a hurry (keys, types,
-box inside the image, phrase, ids, repetitions, shared names), and what VLM-R1's dataset does for
-a row (path joined, conversation built). It stops at nothing and explains nothing.
+The naive way is `json.load` and a loop over rows: quick checks (keys, types, box inside the image,
+expression, ids, repetitions, shared names), and what VLM-R1's dataset does for a row (join the
+path, build the conversation). It does not report what is wrong.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory
 
 FILES = {"refcoco_train": 120_624, "refcocop_train": 120_191, "refcocog_train": 80_512}
 TEST_ROWS = 10_834
-PHRASES_A_IMAGE = 7
+EXPRESSIONS_PER_IMAGE = 7
 WORDS = ["left", "right", "man", "woman", "red", "shirt", "next to", "table", "cat", "in front of"]
 WAYS = ("naive", "read", "validate")
 
@@ -61,7 +61,7 @@ def run(way: str, folder: Path) -> None:
 
 
 def naive(folder: Path) -> int:
-    """Read and check as one does without a tool."""
+    """Read and check in plain Python."""
     tested = {row["image"] for row in json.loads((folder / "test.json").read_text())}
     items, ids, seen, bad, leaks = [], set(), set(), [], set()
     for name in FILES:
@@ -75,9 +75,9 @@ def naive(folder: Path) -> int:
             x1, y1, x2, y2 = row["solution"]
             inside = 0 <= x1 < x2 <= row["width"] and 0 <= y1 < y2 <= row["height"]
             finite = all(isinstance(c, int | float) and math.isfinite(c) for c in (x1, y1, x2, y2))
-            words = 0 < len(row["normal_caption"].strip()) <= 300
+            length = 0 < len(row["normal_caption"].strip()) <= 300
             key = (name, row["image"], row["normal_caption"], x1, y1, x2, y2)
-            if not (inside and finite and words) or (name, row["id"]) in ids or key in seen:
+            if not (inside and finite and length) or (name, row["id"]) in ids or key in seen:
                 bad.append(row)
             ids.add((name, row["id"]))
             seen.add(key)
@@ -91,29 +91,29 @@ def read(folder: Path) -> int:
     from vlm_r1.data import readers
 
     path = folder / "rec.yaml"
-    return readers.read("rec-yaml", readers.Source(path, path.name, dataset="train")).rows
+    return readers.read("rec-yaml", readers.InputFile(path, path.name, dataset="train")).row_count
 
 
 def validate(folder: Path) -> int:
     """`vlm-r1 validate rec.yaml --metadata-only --against test.json`, start included."""
-    from vlm_r1.config import Validation
+    from vlm_r1.config import standalone
     from vlm_r1.data.validation.check_file import check_file
 
-    told = check_file(
+    check = check_file(
         folder / "rec.yaml",
         None,
         folder,
         folder / "out",
-        bounds=Validation(max_repeated_share=1.0),
+        bounds=standalone.VALIDATION.model_copy(update={"max_repeated_share": 1.0}),
         against=[folder / "test.json"],
         metadata_only=True,
     )
-    assert told.passed, told.lines
+    assert check.passed, check.lines
     return json.loads((folder / "out/validation.json").read_text())["rows"]
 
 
 def write(path: Path, rows: int, number: int) -> None:
-    """A file of rec_jsons_processed: every key of its rows, an image for several phrases."""
+    """A file of rec_jsons_processed: every key of its rows, several expressions per image."""
     rng = random.Random(number)
     lines = (json.dumps(row) for row in rows_of(path.stem, rows, number, rng))
     with path.open("w") as file:
@@ -129,8 +129,8 @@ def rows_of(name: str, rows: int, number: int, rng: random.Random) -> Iterator[d
     for i in range(rows):
         x1, y1 = round(rng.uniform(0, 300), 2), round(rng.uniform(0, 200), 2)
         x2, y2 = round(x1 + rng.uniform(20, 300), 2), round(y1 + rng.uniform(20, 250), 2)
-        phrase = f"{' '.join(rng.choices(WORDS, k=rng.randint(2, 9)))} {i % 97}"
-        image = number * 100_000 + i // PHRASES_A_IMAGE
+        expression = f"{' '.join(rng.choices(WORDS, k=rng.randint(2, 9)))} {i % 97}"
+        image = number * 100_000 + i // EXPRESSIONS_PER_IMAGE
         yield {
             "height": 480,
             "width": 640,
@@ -144,8 +144,8 @@ def rows_of(name: str, rows: int, number: int, rng: random.Random) -> Iterator[d
             "bbox_list": [[x1, y1, x2 - 1, y2 - 1]],
             "text_type": "caption",
             "image": f"train2014/COCO_train2014_{image:012d}.jpg",
-            "problem": question_for(phrase),
-            "normal_caption": phrase,
+            "problem": question_for(expression),
+            "normal_caption": expression,
             "solution": [x1, y1, x2, y2],
             "normalized_solution": [int(x1), int(y1), int(x2), int(y2)],
         }

@@ -1,10 +1,10 @@
-"""Samples a second of our evaluation and of VLM-R1's loop: same model, same images, one run.
+"""Samples per second of our generation and of VLM-R1's loop: same model, same images, one run.
 
 Run from the project's root: OMP_NUM_THREADS=1 python -m benchmarks.evaluation
 
 VLM-R1's loop (om-ai-lab/VLM-R1, src/eval/test_rec_r1.py) takes rows in input order in batches of a
 fixed size (4, later 2), opens and encodes an image for each row, and decodes up to 256 new tokens
-until every row has ended its turn. Its second resize, by qwen_vl_utils, is left out here.
+until every row has ended its turn. Its second resize, by qwen_vl_utils, is omitted here.
 """
 
 import argparse
@@ -22,10 +22,10 @@ from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
 from vlm_r1 import environment
-from vlm_r1.config import DrawnSplit, Task
+from vlm_r1.config import DrawnSplit, load_params
 from vlm_r1.data.images import open_image
 from vlm_r1.data.synthetic.dataset import sample_split, write_split
-from vlm_r1.inference.generate import STOP, ask_all
+from vlm_r1.inference.generate import STOP, generate_completions
 from vlm_r1.inference.questions import Question, question_about
 from vlm_r1.models.loading import chat_text, load_model, load_processor
 from vlm_r1.rec import prompts
@@ -35,7 +35,7 @@ WARM_UP = 4  # rows
 
 
 class Speed(NamedTuple):
-    """What a loop took for all rows, and what it answered."""
+    """Time of one loop over all rows, and its completions."""
 
     wall_s: float
     cpu_s: float
@@ -45,7 +45,8 @@ class Speed(NamedTuple):
 def main() -> None:
     """Print a line for each loop: its speed, and how many times faster ours is."""
     options = _options()
-    task = Task(base_model=options.model, dtype=options.dtype)
+    named = {"base_model": options.model, "dtype": options.dtype}
+    task = load_params().task.model_copy(update=named)
     model = load_model(options.model, task).eval()
     processor = load_processor(options.model, task)
     budget = options.batch_tokens
@@ -56,8 +57,10 @@ def main() -> None:
             "ours": lambda: ours(model, processor, questions, budget),
             "VLM-R1's loop, batch of 2": lambda: fixed_batches(model, processor, questions, 2),
             "VLM-R1's loop, batch of 4": lambda: fixed_batches(model, processor, questions, 4),
-            "ours, an image file for each row": lambda: ours(model, processor, alone, budget),
-            "ours, a 16th of the budget": lambda: ours(model, processor, questions, budget // 16),
+            "ours, one image file for each row": lambda: ours(model, processor, alone, budget),
+            "ours, 1/16 of the token budget": lambda: ours(
+                model, processor, questions, budget // 16
+            ),
         }
         fixed_batches(model, processor, questions[:WARM_UP], WARM_UP)
         rounds = [
@@ -77,7 +80,7 @@ def main() -> None:
 def fixed_batches(
     model: PreTrainedModel, processor: ProcessorMixin, questions: list[Question], size: int
 ) -> list[str]:
-    """VLM-R1's loop."""
+    """VLM-R1's loop; returns the completions."""
     texts = []
     for start in range(0, len(questions), size):
         batch = questions[start : start + size]
@@ -97,35 +100,35 @@ def fixed_batches(
 def ours(
     model: PreTrainedModel, processor: ProcessorMixin, questions: list[Question], batch_tokens: int
 ) -> list[str]:
-    """Our loop, without the cache."""
-    answers = ask_all(model, processor, questions, batch_tokens, MAX_NEW_TOKENS)
+    """Our loop, without the cache; returns the completions."""
+    answers = generate_completions(model, processor, questions, batch_tokens, MAX_NEW_TOKENS)
     return [answer.text for answer in answers]
 
 
 def timed(loop: Callable[[], list[str]]) -> Speed:
-    """One pass of a loop."""
+    """Run a loop once and time it."""
     wall, cpu = time.perf_counter(), time.process_time()
     texts = loop()
     return Speed(time.perf_counter() - wall, time.process_time() - cpu, texts)
 
 
 def show(name: str, rounds: list[dict[str, Speed]]) -> None:
-    """A loop's fastest round; its lead is by the processor, median and least over the rounds.
+    """Print a loop's fastest round, and our speed-up over it: median and minimum over the rounds.
 
-    Other work on the machine slows the clock, and not both loops alike.
+    The speed-up is by CPU time, because other load on the machine changes wall-clock time.
     """
     speed = min((speeds[name] for speeds in rounds), key=lambda speed: speed.cpu_s)
-    leads = [speeds[name].cpu_s / speeds["ours"].cpu_s for speeds in rounds]
+    speedups = [speeds[name].cpu_s / speeds["ours"].cpu_s for speeds in rounds]
     best, n = rounds[0]["ours"].texts, len(speed.texts)
     same = sum(_to_stop(a) == b for a, b in zip(speed.texts, best, strict=True))
     print(
         f"{name:36}{n / speed.wall_s:10.1f}{n / speed.cpu_s:14.1f}"
-        f"{median(leads):8.1f} x{min(leads):8.1f} x{same:>8} of {n}"
+        f"{median(speedups):8.1f} x{min(speedups):8.1f} x{same:>8} of {n}"
     )
 
 
 def draw_questions(folder: Path, options: argparse.Namespace) -> list[Question]:
-    """Test questions of both worlds, in the order in which they were drawn."""
+    """Questions on drawn scenes of both worlds, in drawing order."""
     questions = []
     for world in ("studio", "street"):
         split = DrawnSplit(
@@ -137,8 +140,8 @@ def draw_questions(folder: Path, options: argparse.Namespace) -> list[Question]:
         records = json.loads((folder / world / "records.json").read_text(encoding="utf-8"))
         for record in records:
             file = folder / world / record["image"]
-            phrase = prompts.expression_in(record["problem"])
-            questions.append(question_about(options.template, phrase, file))
+            expression = prompts.expression_in(record["problem"])
+            questions.append(question_about(options.template, expression, file))
     for file in {question.image for question in questions}:
         with Image.open(file) as image:
             enlarged = image.resize([side * options.enlarge for side in image.size])
@@ -147,7 +150,7 @@ def draw_questions(folder: Path, options: argparse.Namespace) -> list[Question]:
 
 
 def own_image_for_each(questions: list[Question], folder: Path) -> list[Question]:
-    """The same questions, each about its own copy of the image, so that none is shared."""
+    """The same questions, each with its own copy of the image file, so that no image is shared."""
     folder.mkdir()
     copies = [folder / f"{row}{q.image.suffix}" for row, q in enumerate(questions)]
     for question, copy in zip(questions, copies, strict=True):
@@ -165,8 +168,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", default="models/base")
     parser.add_argument("--template", default="r1", choices=sorted(prompts.TEMPLATES))
     parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--phrases", type=int, default=2, help="an image; RefCOCO has 7")
-    parser.add_argument("--enlarge", type=int, default=1, help="times the drawn 84 px")
+    parser.add_argument("--phrases", type=int, default=2, help="per image; RefCOCO has 7")
+    parser.add_argument("--enlarge", type=int, default=1, help="factor on the drawn 84 px")
     parser.add_argument("--batch-tokens", type=int, default=32_768)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--rounds", type=int, default=3)

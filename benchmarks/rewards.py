@@ -1,9 +1,9 @@
-"""Completions a second through the rewards iou and format, against VLM-R1's way, in one run.
+"""Completions per second of the rewards iou and format, compared with VLM-R1's way.
 
 Run from the project's root, on one core: OMP_NUM_THREADS=1 python -m benchmarks.rewards
-VLM-R1's reward opens each completion's image to know its size and judges one completion after
-the other; that loop is here with our own parser, IoU and format. CPU seconds are measured, so that
-other work on the machine does not count.
+VLM-R1's reward opens the image of each completion to learn its size and judges one completion after
+the other; that loop is repeated here with our own parser, IoU and format. CPU seconds are measured,
+so that other work on the machine does not count.
 """
 
 import random
@@ -28,49 +28,49 @@ HEIGHT, WIDTH = 480, 640  # COCO's usual image
 
 
 def main() -> None:
-    """Print completions a second of both, with batches of one step and in one batch."""
-    texts, truths = completions(random.Random(0))
+    """Print completions per second of both, with batches of one step and in one batch."""
+    texts, true_boxes = completions(random.Random(0))
     for size in (PER_STEP, COMPLETIONS):
-        seconds = cpu_s(lambda size=size: ours(texts, truths, size))
+        seconds = cpu_s(lambda size=size: ours(texts, true_boxes, size))
         print(f"iou + format, batches of {size}: {COMPLETIONS / seconds:,.0f} completions/s")
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "image.jpg"
         noise = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
         Image.fromarray(noise).save(image)
-        seconds = cpu_s(lambda: as_vlm_r1(texts, truths, image))
+        seconds = cpu_s(lambda: as_vlm_r1(texts, true_boxes, image))
     print(f"one by one, opening the image: {COMPLETIONS / seconds:,.0f} completions/s")
 
 
 def completions(rng: random.Random) -> tuple[list[str], list[list[int]]]:
     """R1 completions with a thought of about 40 words, one in ten without an answer."""
     words = ["the", "red", "circle", "left", "of", "a", "small", "blue", "square"]
-    texts, truths = [], []
+    texts, true_boxes = [], []
     for _ in range(COMPLETIONS):
         x, y = rng.randrange(WIDTH // 2), rng.randrange(HEIGHT // 2)
         box = (x, y, x + rng.randrange(1, 300), y + rng.randrange(1, 200))
         thought = " ".join(rng.choices(words, k=40))
         texts.append(r1_answer(thought, box) if rng.random() < 0.9 else f"<think>{thought}")
-        truths.append([x, y, x + 150, y + 100])
-    return texts, truths
+        true_boxes.append([x, y, x + 150, y + 100])
+    return texts, true_boxes
 
 
-def ours(texts: list[str], truths: list[list[int]], size: int) -> None:
+def ours(texts: list[str], true_boxes: list[list[int]], size: int) -> None:
     """Both rewards as the trainer asks them, in batches of `size`."""
     for start in range(0, len(texts), size):
         some = texts[start : start + size]
         sizes = [(HEIGHT, WIDTH)] * len(some), [(476, 644)] * len(some)
-        batch = Batch(some, [[box] for box in truths[start : start + size]], "input", *sizes)
+        batch = Batch(some, [[box] for box in true_boxes[start : start + size]], "input", *sizes)
         for name in ("iou", "format"):
             REWARDS[name](batch)
 
 
-def as_vlm_r1(texts: list[str], truths: list[list[int]], image: Path) -> None:
+def as_vlm_r1(texts: list[str], true_boxes: list[list[int]], image: Path) -> None:
     """Both rewards for one completion after the other, the size from the image's file."""
-    for text, truth in zip(texts, truths, strict=True):
+    for text, true_box in zip(texts, true_boxes, strict=True):
         with Image.open(image) as opened:
             image_size = (opened.height, opened.width)
         box = box_in_original(parse_answer(text, "input"), image_size, (476, 644))
-        float(boxes.iou(box, np.array(truth)))
+        float(boxes.iou(box, np.array(true_box)))
         has_format(text)
 
 

@@ -1,7 +1,7 @@
-"""From nothing to validated, versioned records: fetch, unpack, version, prepare.
+"""Fetches archives and prepares their data: fetch, unpack, version, prepare.
 
 Run it from the project's root: `python -m flows.data` for the sources of params.yaml, or
-`python -m flows.data refgta lisa_test` for these. The mirror is VLM_R1_MIRROR (docs/data.md).
+`python -m flows.data refgta lisa_test` for those named. VLM_R1_MIRROR: docs/data.md.
 """
 
 import sys
@@ -16,7 +16,7 @@ from vlm_r1.config import load_params
 
 @flow(name="data")
 def data(sources: list[str] | None = None) -> None:
-    """Fetch sources, one after the other, and bring the stages on them up to date.
+    """Fetch sources one after the other, then bring the data stages up to date.
 
     Args:
         sources: names of `vlm-r1 sources`; those of params.yaml if none are given.
@@ -28,11 +28,11 @@ def data(sources: list[str] | None = None) -> None:
     try:
         run_stage("prepare")
     finally:
-        publish_validation()  # above all when data fails
+        publish_validation()  # also when it fails: the page shows which rows are wrong
 
 
 def main() -> None:
-    """Run the flow for the sources on the command line; a failure is told without a traceback."""
+    """Run the flow for the sources on the command line; failures come without a traceback."""
     try:
         data(sys.argv[1:] or None)
     except (SourceFailedError, StageFailedError) as error:

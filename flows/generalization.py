@@ -1,8 +1,8 @@
-"""Does GRPO generalize better than SFT? From drawn worlds to the report, stage by stage.
+"""Does GRPO generalize better than SFT? The whole experiment, stage by stage.
 
-Run it from the project's root: `make demo`, or `python -m flows.generalization`, or through one
-of the deployments in prefect.yaml. What is stale is DVC's business (dvc.yaml), so is the order:
-a test holds that this table of contents agrees with it.
+Run it from the project's root with `make demo` or `python -m flows.generalization`, or through a
+deployment of prefect.yaml. DVC decides which stages are stale (dvc.yaml); a test asserts that
+STAGES names all of them, in an order that their dependencies allow.
 """
 
 import sys
@@ -16,19 +16,19 @@ from tasks.validation import publish_validation
 from vlm_r1.config import METHODS, Params, load_params
 from vlm_r1.paths import REPORT
 
-STAGES = (  # of one training run a method
-    "draw",  # the images and records of both worlds
-    "unpack",  # archives, for profiles of real data
-    "version",  # which bytes each dataset is made of
-    "prepare",  # one reader, the data's expectations, leakage
-    "base",  # the model both methods start from
-    "sft",
-    "grpo",  # after sft: one training at a time on one machine
+STAGES = (  # without those of experiment.seeds
+    "draw",  # images and records of both synthetic worlds
+    "unpack",  # archives of real data; the laptop profile has none
+    "version",  # digests of every dataset's files
+    "prepare",  # read and validate the datasets, look for leakage
+    "base",  # pretrain the tiny model that both methods start from (frozen)
+    "sft",  # supervised fine-tuning
+    "grpo",  # reinforcement learning from the same base, on the same prompts
     "evaluate@sft",  # every checkpoint on every dataset
     "evaluate@grpo",
-    "prompts",  # the same models under other prompts, where asked for
+    "prompts",  # the same models with every prompt template (report.prompt_matrix)
     "report",  # statistics, curves, gallery, verdict
-    "register",  # the best on validation becomes the champion
+    "register",  # the checkpoint that is best on validation becomes the champion
 )
 WHERE = f"""report: {REPORT}/report.html
 runs:   make mlflow, then http://127.0.0.1:5000"""
@@ -36,38 +36,40 @@ runs:   make mlflow, then http://127.0.0.1:5000"""
 
 @flow(name="generalization")
 def generalization() -> None:
-    """Bring every stage up to date, one after the other, and publish the report."""
+    """Bring every stage up to date in turn, and publish the report."""
     seconds = {}
     for stage in stages_of(load_params()):
         try:
             seconds[stage] = run_stage(stage)
         finally:
-            if stage == "prepare":  # above all when data fails
+            if stage == "prepare":  # also when it fails: the page shows which rows are wrong
                 publish_validation()
     publish_report()
     get_run_logger().info("done\n%s\n%s", seconds_table(seconds), WHERE)
 
 
 def stages_of(params: Params) -> list[str]:
-    """Every stage in order; a training and an evaluation more for each of experiment.seeds."""
+    """All stages in order, with those that train and evaluate each of experiment.seeds."""
     further = [
-        f"{stage}@{method}-{seed}"
+        stage
         for seed in params.experiment.seeds
-        for stage in ("train_seed", "evaluate_seed")
-        for method in METHODS
+        for stage in (
+            *(f"{method}_seed@{seed}" for method in METHODS),
+            *(f"evaluate_seed@{method}-{seed}" for method in METHODS),
+        )
     ]
     report = STAGES.index("report")
     return [*STAGES[:report], *further, *STAGES[report:]]
 
 
 def seconds_table(seconds: dict[str, float]) -> str:
-    """Seconds per stage, one a line, and their sum."""
+    """Seconds of each stage, one per line, and their sum."""
     rows = [*seconds.items(), ("all", sum(seconds.values()))]
     return "\n".join(f"{name:<22}{value:>8.1f} s" for name, value in rows)
 
 
 def main() -> None:
-    """Run the flow unless nothing has changed; a failed stage is told without a traceback."""
+    """Run the flow unless nothing is stale; a failed stage is reported without a traceback."""
     if is_up_to_date():
         typer.echo(f"Nothing has changed since the last run.\n{WHERE}")
         return

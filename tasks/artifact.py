@@ -1,4 +1,4 @@
-"""The report as a Prefect artifact: report.md with its curves inside it."""
+"""The report as a Prefect artifact: report.md with its curves embedded."""
 
 import base64
 import io
@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from vlm_r1.paths import REPORT
 
 KEY = "generalization-report"
-WIDTH_PX = 900  # the image lives in Prefect's database: keep it small
+WIDTH_PX = 900  # the image is stored in Prefect's database
 IMAGE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<file>[\w./-]+\.png)\)")
 
 
@@ -24,19 +24,17 @@ def publish_report() -> None:
 
 
 def embed_curves(page: Path) -> str:
-    """The page's text, its first image as a data URI, every other one as its name.
+    """The page's text with its first image as a data URI and the others as file names.
 
-    Prefect shows an artifact far from the report's folder, where relative links lead nowhere.
+    Relative links would be broken: Prefect does not show the report's folder.
     """
     text = page.read_text(encoding="utf-8")
-    first = IMAGE.search(text)
+    embedded = IMAGE.sub(lambda link: _embedded(page, link), text, count=1)
+    return IMAGE.sub(r"`\g<file>`", embedded)  # a data URI is no file name: it does not match
 
-    def replacement(link: re.Match) -> str:
-        if link.start() == first.start():
-            return f"![{link['alt']}]({_data_uri(page.parent / link['file'])})"
-        return f"`{link['file']}`"
 
-    return IMAGE.sub(replacement, text)
+def _embedded(page: Path, link: re.Match[str]) -> str:
+    return f"![{link['alt']}]({_data_uri(page.parent / link['file'])})"
 
 
 def _data_uri(image: Path) -> str:

@@ -1,7 +1,7 @@
-"""Prefect server, MLflow server and a worker on loopback, for `make server` and `make stop`.
+"""Starts and stops a Prefect server, an MLflow server and a worker on loopback.
 
-Each runs in a session of its own; .run/<name>.pid and .run/<name>.log tell of it, and
-.prefect/profiles.toml tells every Prefect command in this project where the server is.
+Each runs in a session of its own, with .run/<name>.pid and .run/<name>.log. .prefect/profiles.toml
+gives the server's address to every Prefect command in this project.
 Run from the project's root: `python -m tasks.servers start|stop`.
 """
 
@@ -30,7 +30,7 @@ HOST = "127.0.0.1"
 POOL = "laptop"
 RUN = Path(".run")
 PROFILES = Path(".prefect/profiles.toml")
-PATIENCE_S = 180.0  # a fresh database takes half a minute, on a busy machine longer
+START_TIMEOUT_S = 180.0  # a fresh database takes half a minute, on a busy machine longer
 
 PrefectPort = Annotated[int, typer.Option(envvar="PREFECT_PORT")]
 MlflowPort = Annotated[int, typer.Option(envvar="MLFLOW_PORT")]
@@ -39,7 +39,7 @@ app = typer.Typer(help=__doc__)
 
 @app.command()
 def start(prefect_port: PrefectPort = 4200, mlflow_port: MlflowPort = 5000) -> None:
-    """Start what is not running, wait until it answers, and make the deployments."""
+    """Start what is not running, wait until it answers, and create the deployments."""
     api = f"http://{HOST}:{prefect_port}/api"
     environment = _environment() | {"PREFECT_API_URL": api}
     prefect_server = ["prefect", "server", "start", *_address(prefect_port)]
@@ -51,7 +51,7 @@ def start(prefect_port: PrefectPort = 4200, mlflow_port: MlflowPort = 5000) -> N
     _prefect(environment, "work-pool", "create", POOL, "--type", "process", "--overwrite")
     _prefect(environment, "--no-prompt", "deploy", "--all")
     if _running("worker") is None:
-        _settle_orphans(api)
+        _crash_orphans(api)
         _launch("worker", ["prefect", "worker", "start", "--pool", POOL], environment)
     typer.echo(
         f"Prefect  http://{HOST}:{prefect_port}\n"
@@ -63,7 +63,7 @@ def start(prefect_port: PrefectPort = 4200, mlflow_port: MlflowPort = 5000) -> N
 
 @app.command()
 def stop() -> None:
-    """End exactly the processes that `start` started, the worker first."""
+    """Stop the processes that `start` started, the worker first."""
     for name in ("worker", "mlflow", "prefect"):
         process = _running(name)
         if process is not None:
@@ -75,13 +75,13 @@ def stop() -> None:
 
 @app.command()
 def mlflow(mlflow_port: MlflowPort = 5000) -> None:
-    """MLflow alone, in the foreground, until Ctrl-C."""
+    """Run MLflow alone in the foreground, until Ctrl-C."""
     command = mlflow_server(mlflow_port)
     os.execve(BIN / command[0], command, _environment())
 
 
 def mlflow_server(port: int) -> list[str]:
-    """`mlflow server` on the project's database; one process is enough for one reader."""
+    """The command of an MLflow server on the project's database, with one process."""
     home = Path(".mlflow").resolve()
     home.mkdir(exist_ok=True)
     return [
@@ -117,7 +117,7 @@ def _launch(
 
 
 def _running(name: str) -> psutil.Process | None:
-    """The process of the pid file, unless it has ended (its number may be another's by now)."""
+    """The process of the pid file, or None if it has ended; its pid may be reused by now."""
     try:
         pid, started = _pid_file(name).read_text().split()
         process = psutil.Process(int(pid))
@@ -134,15 +134,15 @@ def _require_free(name: str, port: int) -> None:
             probe.bind((HOST, port))
         except OSError:
             raise ConfigError(
-                got=f"port {port}, which another program holds",
+                got=f"port {port}, which another program uses",
                 need=f"a free port for {name}",
-                because="runs would otherwise be sent to a server of somebody else",
+                because="runs would otherwise go to the other program's server",
                 do=f"end that program, or `make server {name.upper()}_PORT=...`",
             ) from None
 
 
 def _await_answer(name: str, url: str) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
+    deadline_s = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline_s and _running(name) is not None:
         try:
             with urllib.request.urlopen(url, timeout=5):
@@ -155,15 +155,15 @@ def _await_answer(name: str, url: str) -> None:
 
 
 def _prefect(environment: dict[str, str], *arguments: str) -> None:
-    """A prefect command that must succeed; its output is shown only if it does not."""
+    """Run a Prefect command; its output is shown only if it fails."""
     command = [str(BIN / "prefect"), *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"`prefect {' '.join(arguments)}` failed:\n{done.stdout}{done.stderr}")
 
 
-def _settle_orphans(api: str) -> None:
-    """Runs that a worker left unfinished would hold their deployment's only slot for ever."""
+def _crash_orphans(api: str) -> None:
+    """Mark runs of a dead worker as crashed: they would block their deployment's only slot."""
     unfinished = {"any_": [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]}
     orphans = FlowRunFilter.model_validate(
         {"state": {"type": unfinished}, "deployment_id": {"is_null_": False}}
@@ -174,10 +174,10 @@ def _settle_orphans(api: str) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with defaults; Prefect's home absolute, for a flow starts in another folder."""
+    """This process's, completed; PREFECT_HOME is absolute, because a flow starts elsewhere."""
     return {
         **DEFAULTS,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, of no use here
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # would start eight more processes
         **os.environ,
         "PREFECT_HOME": str(PROFILES.parent.resolve()),
         "PREFECT_PROFILES_PATH": str(PROFILES.resolve()),

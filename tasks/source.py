@@ -1,6 +1,6 @@
-"""One declared source as a Prefect task: `vlm-r1 fetch`, tried again where that may help.
+"""One declared source as a Prefect task: `vlm-r1 fetch`, retried if that may help.
 
-The command goes on where it was, so a retry costs only what is missing.
+The command resumes its download, so a retry fetches only what is missing.
 """
 
 from typing import Any
@@ -18,17 +18,17 @@ FIRST_DELAY_S = 10  # then 20, 40, 80, 160
 
 
 class SourceFailedError(RuntimeError):
-    """A source was not fetched; `may_pass` says whether a later try may help."""
+    """A source was not fetched; `is_temporary` tells whether a later try may help."""
 
     def __init__(self, name: str, code: int, last: str) -> None:
         super().__init__(f"fetching {name} ended with code {code}; its last lines:\n{last}")
-        self.may_pass = code == TemporaryFetchError.exit_code
+        self.is_temporary = code == TemporaryFetchError.exit_code
 
 
-async def _may_pass(_task: Task, _run: TaskRun, state: State[Any]) -> bool:
-    """Prefect asks before each retry: not after a 404 or a wrong checksum."""
+async def _is_temporary(_task: Task, _run: TaskRun, state: State[Any]) -> bool:
+    """Called by Prefect before each retry: False after a 404 or a wrong checksum."""
     error = await state.aresult(raise_on_failure=False)
-    return getattr(error, "may_pass", False)
+    return getattr(error, "is_temporary", False)
 
 
 @task(
@@ -37,7 +37,7 @@ async def _may_pass(_task: Task, _run: TaskRun, state: State[Any]) -> bool:
     retries=RETRIES,
     retry_delay_seconds=exponential_backoff(backoff_factor=FIRST_DELAY_S),
     retry_jitter_factor=0.2,
-    retry_condition_fn=_may_pass,
+    retry_condition_fn=_is_temporary,
 )
 def fetch_source(name: str) -> None:
     """Bring one source of `vlm-r1 sources` into data/raw, verified and tracked.

@@ -1,6 +1,6 @@
-"""One stage of dvc.yaml as a Prefect task: DVC decides whether it runs, Prefect shows how it went.
+"""One stage of dvc.yaml as a Prefect task: DVC decides whether it runs, Prefect shows its log.
 
-Nothing is cached by Prefect: a cached state would hide a stale stage.
+Prefect caches nothing, because a cached state would hide a stale stage.
 """
 
 import os
@@ -18,31 +18,31 @@ from vlm_r1.environment import DEFAULTS
 from vlm_r1.errors import ConfigError
 from vlm_r1.processes import process_group
 
-BIN = Path(sys.executable).parent  # unresolved: the programs of the environment we run in
+BIN = Path(sys.executable).parent  # not resolved, so that it is the virtual environment's
 TAIL_LINES = 20  # of a failed stage's output, repeated in the error
 
 
 class StageFailedError(RuntimeError):
-    """A stage's command did not succeed; the message names the stage and its last lines."""
+    """A stage's command failed; the message has the stage's name and its last lines."""
 
 
 @task(cache_policy=NO_CACHE, task_run_name="{stage}")
 def run_stage(stage: str) -> float:
-    """Bring one stage up to date and log its lines as they come.
+    """Bring one stage up to date and log its output line by line.
 
-    DVC calls of one checkout must follow each other: wait for one run before starting the next.
+    Run one stage at a time: DVC locks what a running stage reads and writes.
 
     Args:
         stage: a stage's name in dvc.yaml, as `evaluate@sft`.
 
     Returns:
-        Seconds it took.
+        Its duration in seconds.
 
     Raises:
         ConfigError: called from within a DVC stage.
-        StageFailedError: DVC or the stage's command ended with another code than 0.
+        StageFailedError: DVC or the stage's command failed.
     """
-    _refuse_circle(stage)
+    _require_outside_of_dvc(stage)
     started_s = time.monotonic()
     code, last = run_logged("dvc", "--wait-for-lock", "repro", "--single-item", stage)
     if code != 0:
@@ -51,7 +51,7 @@ def run_stage(stage: str) -> float:
 
 
 def run_logged(program: str, *arguments: str) -> tuple[int, str]:
-    """Run a program of this environment and log its lines as they come; its code and last lines."""
+    """Run a program of this environment, log its output; returns its exit code and last lines."""
     logger = get_run_logger()
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     command = [str(BIN / program), *arguments]
@@ -65,12 +65,12 @@ def run_logged(program: str, *arguments: str) -> tuple[int, str]:
 
 
 def is_up_to_date() -> bool:
-    """Whether no stage is stale, in about a second."""
+    """True if no stage is stale. Takes about a second."""
     command = [str(BIN / "dvc"), "status", "--quiet"]
     return subprocess.run(command, env=_environment(), check=False).returncode == 0
 
 
-def _refuse_circle(stage: str) -> None:
+def _require_outside_of_dvc(stage: str) -> None:
     outer = os.environ.get("DVC_STAGE")
     if outer is not None:
         raise ConfigError(
@@ -82,13 +82,14 @@ def _refuse_circle(stage: str) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with defaults, and with the programs of this Python's environment found first."""
+    """This process's environment, completed, with the programs of this Python first on PATH."""
     path = os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)])
     return {**DEFAULTS, **os.environ, "PATH": path}
 
 
-def _lines(process: subprocess.Popen) -> Iterator[str]:
-    """Lines as they come; of a progress bar that redraws itself, its last state."""
+def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
+    """Lines of the output; of a progress bar that redraws its line, the last state."""
+    assert process.stdout is not None  # it is a pipe
     for raw in process.stdout:
         line = raw.decode("utf-8", errors="replace").rstrip().rsplit("\r", 1)[-1]
         if line:

@@ -1,4 +1,4 @@
-"""The verdicts on the datasets as a Prefect artifact: one table, the rows that fail below it."""
+"""The validation of all datasets as a Prefect artifact: a table, then the failed checks."""
 
 import json
 
@@ -22,7 +22,7 @@ def publish_validation() -> None:
 
 
 def verdict_table(verdicts: dict[str, dict]) -> str:
-    """Dataset, verdict, rows, rows set aside, shared images; then what is not met."""
+    """A table of dataset, verdict, rows, quarantined rows and shared images; then failed checks."""
     lines = [
         "| dataset | verdict | rows | set aside | shared images |",
         "|---|---|--:|--:|--:|",

@@ -1,4 +1,4 @@
-"""A web server of archives on loopback, with ETag, Range, redirects and faults on demand."""
+"""A local web server for archives, with ETag, Range, redirects and faults on demand."""
 
 import hashlib
 import io
@@ -13,13 +13,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Fault:
-    """What is wrong with one answer, which is then served as asked from there on.
+    """A fault of one response.
 
     Attributes:
-        status: answer with this code instead.
-        cut_after, stall_after: bytes of the body after which to hang up, or to say nothing more.
+        status: respond with this code instead.
+        cut_after, stall_after: bytes of the body after which to close the connection, or to stop
+            sending.
         trickle_s: pause between single bytes.
-        claim: length to claim instead of the real one.
+        claim: Content-Length to send instead of the real one.
     """
 
     status: int | None = None
@@ -31,13 +32,13 @@ class Fault:
 
 @dataclass
 class ArchiveServer:
-    """What is served, what was asked, and how to misbehave next; `/moved/X` redirects to `/X`."""
+    """Files to serve, requests received, and faults to come; `/moved/X` redirects to `/X`."""
 
     files: dict[str, bytes] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)  # one a GET, then none
+    faults: list[Fault] = field(default_factory=list)  # one per GET
     etags: bool = True
     ranges: bool = True
-    asked: list[tuple[str, str, str | None]] = field(default_factory=list)  # method, path, Range
+    requests: list[tuple[str, str, str | None]] = field(default_factory=list)  # method, path, Range
     address: str = ""
     closing: threading.Event = field(default_factory=threading.Event)
 
@@ -46,8 +47,8 @@ class ArchiveServer:
 
     @property
     def gets(self) -> list[str | None]:
-        """The Range of every GET that was not merely sent elsewhere."""
-        return [r for method, path, r in self.asked if method == "GET" and "/moved/" not in path]
+        """The Range of every GET that was not redirected."""
+        return [r for method, path, r in self.requests if method == "GET" and "/moved/" not in path]
 
 
 @contextmanager
@@ -87,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, fault: Fault) -> None:
         here, path = self.archives, self.path.lstrip("/")
-        here.asked.append((self.command, self.path, self.headers.get("Range")))
+        here.requests.append((self.command, self.path, self.headers.get("Range")))
         if path.startswith("moved/"):
             self._head(302, {"Location": "/" + path.removeprefix("moved/"), "Content-Length": "0"})
         elif fault.status or path not in here.files:
@@ -111,9 +112,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._write(body, fault)
 
     def _start(self, path: str) -> int:
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        requested = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         same = self.headers.get("If-Range") in (None, self.archives.etag(path))
-        return int(asked[1]) if asked and same and self.archives.ranges else 0
+        return int(requested[1]) if requested and same and self.archives.ranges else 0
 
     def _write(self, body: bytes, fault: Fault) -> None:
         if fault.trickle_s is not None:

@@ -10,12 +10,13 @@ import yaml
 from hypothesis import settings
 
 from vlm_r1 import environment
-from vlm_r1.config import Params, parse_params
+from vlm_r1.config import Params, parse_params, standalone
 
 environment.set_defaults()
 settings.register_profile("house", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("house")
 ROOT = Path(__file__).parents[1]
+LORA = standalone.LORA.model_dump()  # a whole `train.lora`
 
 
 def small_values() -> dict:
@@ -56,16 +57,15 @@ def small_root(tmp_path_factory, small_params) -> Path:
 
 
 def untracked_training(params: Params, root: Path, method: str, seed: int | None = None) -> None:
-    """The stage `train` without MLflow, for tests that look at files only."""
+    """The stage `sft` or `grpo` without MLflow, for tests that look at files only."""
     from contextlib import nullcontext
 
-    from vlm_r1.stages import train
-    from vlm_r1.tracking.live_logging import LiveRun
+    from vlm_r1.stages import grpo, sft
+    from vlm_r1.training.callbacks import ignore
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vlm_r1.tracking.method_run", lambda *_: nullcontext(LiveRun()))
-        patch.setattr("vlm_r1.tracking.track_training", lambda *_: None)
-        train.run(params, root, method, seed)
+        patch.setattr("vlm_r1.tracking.training_run", lambda *_: nullcontext(ignore))
+        (sft if method == "sft" else grpo).run(params, root, seed)
 
 
 @pytest.fixture(scope="module")

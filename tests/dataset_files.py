@@ -3,6 +3,9 @@
 import json
 import pickle
 
+import pandas as pd
+
+from vlm_r1.data.records import COLUMNS, DTYPES
 from vlm_r1.rec.prompts import question_for
 
 # VLM-R1's own example, as its sources state it: 427 x 640, annotation 1719310.
@@ -84,3 +87,8 @@ def vlm_r1_row(number=1, **changes):
         "solution": [1.0, 2.0, 30.0, 20.0 + number],
     }
     return row | changes
+
+
+def records_table(rows):
+    """Rows with exactly the keys of `COLUMNS` as a table with the types of records.parquet."""
+    return pd.DataFrame(rows, columns=COLUMNS).astype(DTYPES)

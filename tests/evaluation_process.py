@@ -1,4 +1,4 @@
-"""The stage `evaluate` as a process that a test may kill or start twice: ROOT METHOD, no MLflow."""
+"""Runs the stage `evaluate` without MLflow, as a process that a test can kill: ROOT METHOD."""
 
 import logging
 import sys
@@ -13,7 +13,7 @@ from vlm_r1.stages import evaluate
 if __name__ == "__main__":
     root, method = Path(sys.argv[1]), sys.argv[2]
     environment.set_defaults()
-    torch.set_num_threads(1)  # the same sums as in the test's own process
+    torch.set_num_threads(1)  # the order of sums as in the test's own process
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    tracking.track_evaluation = lambda *_: None
+    tracking.after_evaluation = lambda *_: None
     evaluate.run(load_params(root / "params.yaml"), root, method)

@@ -1,4 +1,4 @@
-"""Tiny models of the families that tests need beside Qwen2.5-VL, built from configs."""
+"""Tiny untrained models of families other than Qwen2.5-VL, built from configs."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from vlm_r1.models.tiny.model import CHAT_TEMPLATE, build_tokenizer
 
 
 def write_tiny_qwen3_vl(folder: Path) -> None:
-    """A Qwen3-VL of 0.2 M parameters and its processor, untrained."""
+    """Write an untrained Qwen3-VL of 0.2 M parameters and its processor."""
     tokenizer = build_tokenizer(["Please provide the box. <think> </think> <answer> </answer>"])
     token_id = tokenizer.convert_tokens_to_ids
     config = Qwen3VLConfig(

@@ -1,4 +1,4 @@
-"""The project's own imports, read from its source: what tests of rooms and of dvc.yaml stand on."""
+"""The modules of the project and what they import, read from their source."""
 
 from functools import cache
 from pathlib import Path
@@ -11,14 +11,14 @@ SOURCE = ROOT / "src"
 
 @cache
 def modules() -> dict[str, Path]:
-    """Dotted name -> file of every module in the house."""
+    """Dotted name -> file of every module in src, flows and tasks."""
     library = {_dotted(file, SOURCE): file for file in SOURCE.rglob("*.py")}
-    shells = [*(ROOT / "flows").glob("*.py"), *(ROOT / "tasks").glob("*.py")]
-    return library | {_dotted(file, ROOT): file for file in shells}
+    scripts = [*(ROOT / "flows").glob("*.py"), *(ROOT / "tasks").glob("*.py")]
+    return library | {_dotted(file, ROOT): file for file in scripts}
 
 
 def imports_of(file: Path) -> frozenset[str]:
-    """Dotted names that a file imports when it runs."""
+    """Dotted names that a file imports at run time."""
     return imported_modules(file)
 
 

@@ -1,7 +1,7 @@
-"""Trains two steps and prints the peak of what torch holds, bytes a case: (ROOT PARAMS METHOD)...
+"""Trains two steps and prints torch's peak memory in bytes, for each case (ROOT PARAMS METHOD)...
 
-Counted are torch's own allocations on the CPU, weights included, as its profiler sees them: a
-process's resident size has Python, caches and fragments in it.
+It counts torch's allocations on the CPU as its profiler reports them, weights included. The
+process's resident size would include Python, caches and fragmentation.
 """
 
 import gc
@@ -11,25 +11,24 @@ from pathlib import Path
 
 import torch
 
-from tests.test_training import job_of
+from tests.training_jobs import job_of, train
 from vlm_r1.config import load_params
-from vlm_r1.training.run import train
 
 
 def peak_bytes(root: Path, params_file: Path, method: str) -> int:
-    """The most that was allocated at once while training."""
+    """The largest sum of allocations while training."""
     job = job_of(method, load_params(params_file), root, root / f"models/{method}")
     cpu = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=cpu, profile_memory=True) as profiler:
         train(job)
-    gc.collect()  # the trainer is a ring of references: it must not stand in the next case's way
+    gc.collect()  # the trainer has reference cycles, and must not occupy memory in the next case
     profiler.export_chrome_trace(str(root / "trace.json"))
     events = json.loads((root / "trace.json").read_text())["traceEvents"]
     return _peak(sorted((e for e in events if e.get("name") == "[memory]"), key=lambda e: e["ts"]))
 
 
 def _peak(events: list[dict]) -> int:
-    """Of allocations that began while the profiler looked."""
+    """Peak of the allocations that were made while the profiler ran."""
     held: dict[int, int] = {}
     total = peak = 0
     for event in events:

@@ -1,4 +1,4 @@
-"""The stage `train` in a process of its own, so that a test can kill it. Nothing is tracked.
+"""A training stage in a process of its own, so that a test can kill it. Nothing is tracked.
 
 Usage: python tests/resume_process.py PROJECT METHOD
 """

@@ -1,4 +1,4 @@
-"""The committed base: it obeys both prompts, needs the image, and has room to grow."""
+"""The committed base: it follows both prompts, needs the image, and can still improve."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from PIL import Image
 
 from vlm_r1.config import load_params
 from vlm_r1.data.synthetic.drawing import draw_scene
-from vlm_r1.data.synthetic.phrases import phrase_for
+from vlm_r1.data.synthetic.expressions import expression_for
 from vlm_r1.data.synthetic.scenes import WORLDS, sample_scene
-from vlm_r1.inference.generate import ask_all
+from vlm_r1.inference.generate import generate_completions
 from vlm_r1.inference.questions import question_about
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.rec.boxes import iou, is_hit, to_original
@@ -35,7 +35,7 @@ def loaded(params):
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    """World -> (phrase, true box, image file, blank image file), from a seed of their own."""
+    """World -> (expression, true box, image file, blank image file), from a seed of its own."""
     folder = tmp_path_factory.mktemp("scenes")
     rng = np.random.default_rng(2026)
     made = {}
@@ -48,7 +48,7 @@ def scenes(tmp_path_factory):
             draw_scene(scene).save(file)
             blank = file.with_suffix(".blank.png")
             Image.new("RGB", (world.width, world.height), "gray").save(blank)
-            rows.append((phrase_for(scene, target, rng), scene.things[target].box, file, blank))
+            rows.append((expression_for(scene, target, rng), scene.things[target].box, file, blank))
         made[world.name] = rows
     return made
 
@@ -56,19 +56,19 @@ def scenes(tmp_path_factory):
 def answers_to(loaded, params, rows, template, blank=False):
     questions = [question_about(template, row[0], row[3 if blank else 2]) for row in rows]
     evaluate = params.evaluate
-    return ask_all(*loaded, questions, evaluate.batch_tokens, evaluate.max_new_tokens)
+    return generate_completions(*loaded, questions, evaluate.batch_tokens, evaluate.max_new_tokens)
 
 
 def accuracy(answers, rows, coordinate_space):
     hits = []
-    for answer, (_, truth, image, _) in zip(answers, rows, strict=True):
+    for answer, (_, true_box, image, _) in zip(answers, rows, strict=True):
         parsed = parse_answer(answer.text)
         with Image.open(image) as opened:
             size = (opened.height, opened.width)
         box = np.array(parsed.box) if isinstance(parsed, Parsed) else np.full(4, np.nan)
         hits.append(
             is_hit(
-                iou(to_original(box, coordinate_space, size, answer.input_size), np.array(truth))
+                iou(to_original(box, coordinate_space, size, answer.input_size), np.array(true_box))
             )
         )
     return 100 * float(np.mean(hits))
@@ -76,9 +76,9 @@ def accuracy(answers, rows, coordinate_space):
 
 @pytest.mark.parametrize("template", ["plain", "r1"])
 @pytest.mark.parametrize("world", ["studio", "street"])
-def test_the_base_is_often_right_and_has_room_to_grow(loaded, params, scenes, world, template):
+def test_the_base_is_often_right_and_can_still_improve(loaded, params, scenes, world, template):
     answers = answers_to(loaded, params, scenes[world], template)
-    # Wanted are 45-75 %; 120 scenes leave 9 points of chance.
+    # The target is 45-75 %; with 120 scenes the sampling error is 9 points.
     assert 36 <= accuracy(answers, scenes[world], params.task.coordinate_space) <= 84
     if template == "r1":
         assert np.mean([has_format(a.text) for a in answers]) > 0.7
@@ -88,7 +88,7 @@ def test_the_base_is_often_right_and_has_room_to_grow(loaded, params, scenes, wo
 
 @pytest.mark.parametrize("template", ["plain", "r1"])
 @pytest.mark.parametrize("world", ["studio", "street"])
-def test_without_the_image_the_base_is_lost(loaded, params, scenes, world, template):
+def test_without_the_image_the_base_is_wrong(loaded, params, scenes, world, template):
     answers = answers_to(loaded, params, scenes[world], template, blank=True)
     assert accuracy(answers, scenes[world], params.task.coordinate_space) <= 15
 

@@ -1,4 +1,4 @@
-"""Batches by a budget of tokens."""
+"""Batches under a token budget."""
 
 import pytest
 from hypothesis import given
@@ -10,18 +10,18 @@ from vlm_r1.inference.batching import plan_batches
 @pytest.mark.parametrize(
     ("tokens", "images", "budget", "expected"),
     [
-        # 2 x (40 + 10) = 100; b's two rows do not fit beside a's one
+        # 2 x (40 + 10) = 100: b's two rows do not fit next to a's one
         ([40, 30, 30, 20], "abbc", 100, [[0], [1, 2], [3]]),
         ([40, 30, 30, 20], "abcd", 100, [[0, 1], [2, 3]]),
         ([40, 30, 30, 20], "abcd", 99, [[0], [1, 2], [3]]),
         ([20, 30, 40, 30], "abcd", 100, [[2, 1], [3, 0]]),  # longest first
         ([20, 40, 20], "aba", 150, [[1, 0, 2]]),  # rows of one image stay together
-        ([20, 20, 20], "aaa", 60, [[0, 1], [2]]),  # unless a batch cannot hold them
-        ([90, 20], "ab", 60, [[0], [1]]),  # above the budget: alone
+        ([20, 20, 20], "aaa", 60, [[0, 1], [2]]),  # unless they exceed the budget together
+        ([90, 20], "ab", 60, [[0], [1]]),  # above the budget: a batch of its own
         ([], "", 100, []),
     ],
 )
-def test_worked_by_hand(tokens, images, budget, expected):
+def test_batches_worked_by_hand(tokens, images, budget, expected):
     assert plan_batches(tokens, images, 10, budget) == expected
 
 
@@ -29,7 +29,7 @@ rows = st.lists(st.tuples(st.integers(1, 300), st.integers(0, 9)), max_size=60)
 
 
 @given(rows=rows, new=st.integers(1, 64), budget=st.integers(1, 4000))
-def test_every_row_is_in_one_batch_and_no_batch_of_several_is_above_the_budget(rows, new, budget):
+def test_every_row_is_in_one_batch_and_only_a_single_row_exceeds_the_budget(rows, new, budget):
     tokens = [row[0] for row in rows]
     batches = plan_batches(tokens, [row[1] for row in rows], new, budget)
     assert sorted(row for batch in batches for row in batch) == list(range(len(rows)))
@@ -40,7 +40,7 @@ def test_every_row_is_in_one_batch_and_no_batch_of_several_is_above_the_budget(r
 
 
 @given(rows=rows, new=st.integers(1, 64), budget=st.integers(1, 4000))
-def test_a_image_is_divided_only_if_one_batch_cannot_hold_it(rows, new, budget):
+def test_an_image_is_split_only_if_its_rows_exceed_the_budget(rows, new, budget):
     tokens, images = [row[0] for row in rows], [row[1] for row in rows]
     batches = plan_batches(tokens, images, new, budget)
     for image in set(images):

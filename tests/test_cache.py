@@ -1,4 +1,4 @@
-"""The cache of completions on disk: cut short at any byte, written by several, spoiled."""
+"""The cache of completions: truncated at any byte, several writers, broken lines."""
 
 import threading
 
@@ -34,7 +34,9 @@ OTHER = {
     "torch": "3",
     "transformers": "6",
 }
-SAID = [Completion(text, (56, 84)) for text in ("[1, 2, 3, 4]", 'é "\n\u2028', "", "<answer>")]
+COMPLETIONS = [
+    Completion(text, (56, 84)) for text in ("[1, 2, 3, 4]", 'é "\n\u2028', "", "<answer>")
+]
 BATCHES = ([2, 0], [1, 3])
 
 
@@ -44,37 +46,37 @@ def store(tmp_path) -> CompletionStore:
 
 
 def write(store: CompletionStore, rank: int = 0) -> None:
-    """As an evaluation does: every batch that is not wholly there."""
+    """Append every batch that is not complete yet, as an evaluation does."""
     with store.appending(rank) as append:
-        known = store.read().keys()
+        cached = store.read().keys()
         for rows in BATCHES:
-            if not known >= set(rows):
-                append(rows, [SAID[row] for row in rows])
+            if not cached >= set(rows):
+                append(rows, [COMPLETIONS[row] for row in rows])
 
 
-def test_what_was_written_is_read_in_the_order_of_the_rows(store):
+def test_completions_are_read_in_row_order(store):
     write(store)
-    assert store.read_all(4) == SAID
+    assert store.read_all(4) == COMPLETIONS
 
 
-def test_a_file_cut_at_any_byte_is_read_up_to_there_and_completed(store):
+def test_a_file_truncated_at_any_byte_is_read_up_to_there_and_completed(store):
     write(store)
     file = store.folder / "rank-0.jsonl"
     whole = file.read_bytes()
-    assert whole.count(b"\n") == len(SAID)
+    assert whole.count(b"\n") == len(COMPLETIONS)
     for size in range(len(whole)):
         file.write_bytes(whole[:size])
         rows = [2, 0, 1, 3][: whole[:size].count(b"\n")]
-        assert store.read() == {row: SAID[row] for row in rows}
+        assert store.read() == {row: COMPLETIONS[row] for row in rows}
         write(store)
-        assert store.read_all(4) == SAID
+        assert store.read_all(4) == COMPLETIONS
 
 
-def test_processes_write_files_of_their_own(store):
+def test_each_process_writes_its_own_file(store):
     for rank, rows in enumerate(BATCHES):
         with store.appending(rank) as append:
-            append(rows, [SAID[row] for row in rows])
-    assert store.read_all(4) == SAID
+            append(rows, [COMPLETIONS[row] for row in rows])
+    assert store.read_all(4) == COMPLETIONS
     assert len(list(store.folder.glob("rank-*.jsonl"))) == 2
 
 
@@ -89,17 +91,17 @@ def test_a_second_writer_waits_for_the_first(store):
         other = threading.Thread(target=second)
         other.start()
         for rows in BATCHES:
-            append(rows, [SAID[row] for row in rows])
+            append(rows, [COMPLETIONS[row] for row in rows])
         other.join(0.2)
         assert done == []
     other.join(10)
     assert done == [True]
-    assert (store.folder / "rank-0.jsonl").read_bytes().count(b"\n") == len(SAID)
+    assert (store.folder / "rank-0.jsonl").read_bytes().count(b"\n") == len(COMPLETIONS)
 
 
 def test_a_missing_row_is_named(store):
     with store.appending(0) as append:
-        append([0, 2], [SAID[0], SAID[2]])
+        append([0, 2], [COMPLETIONS[0], COMPLETIONS[2]])
     with pytest.raises(ResultError, match="no completion of row 1"):
         store.read_all(4)
 
@@ -107,7 +109,7 @@ def test_a_missing_row_is_named(store):
 @pytest.mark.parametrize(
     "line", ["", "not json", "[]", '{"row": 1}', '{"row": 1, "text": "", "input_size": [1]}']
 )
-def test_a_spoiled_line_is_named(store, line):
+def test_a_broken_line_is_named(store, line):
     write(store)
     file = store.folder / "rank-0.jsonl"
     file.write_text(file.read_text() + line + "\n")
@@ -116,20 +118,20 @@ def test_a_spoiled_line_is_named(store, line):
 
 
 @pytest.mark.parametrize("field", OTHER)
-def test_every_term_of_the_key_has_completions_of_its_own(field):
+def test_every_field_of_the_key_changes_its_digest(field):
     other = CompletionKey(**KEY | {field: OTHER[field]})
     assert other.digest != CompletionKey(**KEY).digest
     assert set(OTHER) | {"version"} == set(CompletionKey.model_fields)
 
 
-def test_the_folder_says_what_its_name_stands_for(store):
+def test_the_folder_holds_the_key_that_its_name_is_the_digest_of(store):
     write(store)
     text = (store.folder / "key.json").read_text()
     assert CompletionKey.model_validate_json(text).digest == store.folder.name
     assert store.folder.parent.parts[-2:] == (".cache", "completions")
 
 
-def test_a_question_is_its_words_and_its_image_whatever_the_files_name(image, tmp_path):
+def test_the_digest_of_questions_follows_text_and_image_bytes_not_file_names(image, tmp_path):
     copy = tmp_path / "copy.png"
     copy.write_bytes(image.read_bytes())
     asked = questions_digest([Question("Where?", image)])

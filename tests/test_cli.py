@@ -1,4 +1,4 @@
-"""The command line as a person meets it."""
+"""The command line as a user meets it: help, output, errors, exit codes, log level."""
 
 import json
 import re
@@ -7,10 +7,12 @@ import sys
 
 import pytest
 from PIL import Image
+from typer import BadParameter
 from typer.testing import CliRunner
 
 from tests.conftest import ROOT
 from vlm_r1.cli import main as cli
+from vlm_r1.cli.options import ImageSize, parse_image_size
 from vlm_r1.errors import ModelError
 from vlm_r1.evaluation.prediction_logs import FIELDS
 from vlm_r1.rec.boxes import COORDINATE_SPACES
@@ -45,20 +47,12 @@ def vlm_r1(*arguments, cwd=ROOT):
         (
             [],
             [
-                "config",
-                "sources",
-                "fetch",
-                "convert",
-                "validate",
-                "launch",
-                "doctor",
-                "plan",
-                "track",
-                "score",
-                "compare",
-                "predict",
-                "report",
-                "stage",
+                *("Pipeline", "config", "stage"),
+                *("Data", "sources", "fetch", "convert", "validate"),
+                *("Training", "launch", "doctor", "plan"),
+                *("Evaluation", "score", "compare", "predict", "prefetch"),
+                *("Report and tracking", "report-logs", "track"),
+                *("--verbose", "--quiet"),
             ],
         ),
         (
@@ -73,11 +67,12 @@ def vlm_r1(*arguments, cwd=ROOT):
         (["validate"], ["--image-root", "--out", "--metadata-only", "--against", "--from"]),
         (["track"], ["MLflow", "Example"]),
         (["predict"], ["--model", "--out", "Example"]),
-        (["report"], ["--from-logs", "--id", "--ood", "--out", "Example"]),
+        (["report-logs"], ["logs", "--id", "--ood", "--out", "Example"]),
+        (["prefetch"], ["--watch", "--device", "--patience-s", "--seed", "Example"]),
         (["launch"], ["--profile", "--method", "--dry-run", "--json", "--node-rank", "Example"]),
         (["doctor"], ["--profile", "--json", "Example"]),
         (["plan"], ["--profile", "--gpus", "--gpu-memory-gib", "--json", "Example"]),
-        (["stage"], ["draw", "prepare", "base", "train", "evaluate", "prompts", "report"]),
+        (["stage"], ["draw", "prepare", "base", "sft", "grpo", "evaluate", "prompts", "report"]),
         (["stage"], ["register", "unpack", "version"]),
     ],
 )
@@ -86,7 +81,7 @@ def test_help_teaches(command, taught):
     assert all(word in text for word in taught)
 
 
-def test_sources_are_listed_for_a_person_and_for_a_program():
+def test_sources_are_listed_as_text_and_as_json():
     shown = runner.invoke(cli.app, ["sources"]).output
     lines = runner.invoke(cli.app, ["sources", "--json"]).output.splitlines()
     listed = {source["name"]: source for source in map(json.loads, lines)}
@@ -98,26 +93,26 @@ def test_sources_are_listed_for_a_person_and_for_a_program():
     assert listed["refer_refcocop"]["file"] == "refer_refcocop.zip"
 
 
-def test_a_source_that_is_not_declared_is_told_with_the_names_there_are():
+def test_unknown_source_is_refused_with_the_known_names():
     done = vlm_r1("fetch", "coco")
     assert done.returncode == 1
-    assert done.stderr.startswith("got the source 'coco'\nneed one of train2014, ")
+    assert done.stderr.startswith("error: got the source 'coco'\n  need: one of train2014, ")
 
 
-def test_config_prints_what_it_resolved():
+def test_config_prints_the_resolved_parameters():
     done = vlm_r1("config")
     assert done.returncode == 0
     assert "num_generations: 8" in done.stdout
 
 
-def test_a_misspelt_key_ends_in_four_lines_and_a_code(tmp_path):
+def test_misspelled_key_is_an_error_of_four_lines(tmp_path):
     text = (ROOT / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text.replace("  beta:", "  betta:"))
     done = vlm_r1("config", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert [line.split(" ")[0] for line in done.stderr.splitlines()] == [
-        "got", "need", "because", "do:",
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == [
+        "error", "  need", "  because", "  do",
     ]  # fmt: skip
 
 
@@ -131,7 +126,7 @@ def test_score_prints_json(tmp_path):
     assert scores["parse_rate"] == 0.5
 
 
-def test_score_prints_words_for_any_log_as_it_is_told(tmp_path):
+def test_score_prints_text_and_reads_a_log_by_its_options(tmp_path):
     log = tmp_path / "other.jsonl"
     log.write_text('{"gt": [0, 0, 10, 10], "pred": "[10, 10, 0, 0]", "size": [40, 20]}')
     options = ["--field", "truth=gt", "--field", "completion=pred", "--field", "image_size=size"]
@@ -145,14 +140,14 @@ def test_score_prints_words_for_any_log_as_it_is_told(tmp_path):
     assert "reversed corners repaired 1" in told.output
 
 
-def test_a_log_that_is_none_ends_in_four_lines_and_a_code(tmp_path):
+def test_empty_log_is_an_error(tmp_path):
     (tmp_path / "log.json").write_text("")
     done = vlm_r1("score", "log.json", "--json", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("got log.json: the file is empty\nneed ")
+    assert done.stderr.startswith("error: got log.json: the file is empty\n  need: ")
 
 
-def test_predict_answers_with_json_whether_there_is_a_box_or_not(small_root, image, monkeypatch):
+def test_predict_prints_json_with_or_without_a_box(small_root, image, monkeypatch):
     monkeypatch.chdir(ROOT)
     model = str(small_root / "models/base")
     done = runner.invoke(cli.app, ["predict", "--model", model, str(image), "red one"])
@@ -160,7 +155,7 @@ def test_predict_answers_with_json_whether_there_is_a_box_or_not(small_root, ima
 
 
 def test_predict_draws_the_box(image, tmp_path, monkeypatch):
-    """The model's own words are replaced, everything around them is real."""
+    """The model's completion is replaced, everything around it is real."""
     from vlm_r1.config import load_params
     from vlm_r1.inference import predict as prediction
     from vlm_r1.inference.generate import Completion
@@ -168,7 +163,7 @@ def test_predict_draws_the_box(image, tmp_path, monkeypatch):
     monkeypatch.setattr(prediction, "load_model", lambda *_: None)
     monkeypatch.setattr(prediction, "load_processor", lambda *_: None)
     said = [Completion("<answer>[42, 28, 70, 42]</answer>", (56, 84))]
-    monkeypatch.setattr(prediction, "ask_all", lambda *_, **__: said)
+    monkeypatch.setattr(prediction, "generate_completions", lambda *_, **__: said)
     out = tmp_path / "found.png"
     params = load_params(ROOT / "params.yaml")
     answer = prediction.predict_box(params, "m", image, "red one", None, out)
@@ -182,3 +177,102 @@ def test_predict_refuses_a_missing_model(image, monkeypatch):
     done = runner.invoke(cli.app, ["predict", "--model", "./absent", str(image), "red one"])
     assert isinstance(done.exception, ModelError)
     assert done.exit_code != 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["scor"], "error: No such command 'scor'. Did you mean 'score', 'doctor'?"),
+        (["stage", "evalute"], "error: No such command 'evalute'. Did you mean 'evaluate'?"),
+        (["score", "--prset", "x"], "error: No such option: --prset. Did you mean '--preset'?"),
+        (["launch"], "error: Missing option '--method'. Choose from: sft, grpo"),
+        (
+            ["launch", "--method", "gpro"],
+            "error: Invalid value for '--method': 'gpro' is not one of 'sft', 'grpo'.",
+        ),
+        (
+            ["plan", "--image", "banana"],
+            "error: Invalid value for '--image': 'banana' is not WIDTHxHEIGHT in pixels, "
+            "e.g. 640x480",
+        ),
+        (
+            ["config", "--params", "a.yaml", "--profile", "b"],
+            "error: Invalid value for --profile: use either --params or --profile",
+        ),
+        (
+            ["-v", "-q", "config"],
+            "error: Invalid value for --quiet: use either --verbose or --quiet",
+        ),
+    ],
+)
+def test_usage_error_is_one_line_then_usage_and_where_help_is(arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0] == message
+    assert [line.split(":")[0] for line in shown[1:]] == ["  usage", "  help"]
+    assert shown[2].endswith(" --help")
+
+
+def test_help_has_a_short_option_everywhere():
+    for command in ([], ["plan"], ["stage"], ["stage", "draw"]):
+        shown = [runner.invoke(cli.app, [*command, name]) for name in ("-h", "--help")]
+        assert shown[0].output == shown[1].output
+        assert {done.exit_code for done in shown} == {0}
+
+
+def test_group_without_a_command_shows_its_help(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["stage"])
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert "prepare" in out + err
+    assert "error:" not in err
+
+
+PROGRAM = """
+import logging
+from vlm_r1.cli.main import app, main
+
+@app.command()
+def say() -> None:
+    for name in ("vlm_r1.training", "mlflow"):
+        for level in ("debug", "info", "warning", "error"):
+            getattr(logging.getLogger(name), level)("%s speaks", name)
+
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ([], ["vlm_r1", "warning: vlm_r1", "error: vlm_r1", "warning: mlflow", "error: mlflow"]),
+        (["--quiet"], ["warning: vlm_r1", "error: vlm_r1", "warning: mlflow", "error: mlflow"]),
+        (
+            ["--verbose"],
+            [
+                *("debug: vlm_r1", "vlm_r1", "warning: vlm_r1", "error: vlm_r1"),
+                *("debug: mlflow", "info: mlflow", "warning: mlflow", "error: mlflow"),
+            ],
+        ),
+    ],
+)
+def test_log_lines_show_their_level_and_options_choose_which(options, shown):
+    command = [sys.executable, "-c", PROGRAM, *options, "say"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = [line for line in done.stderr.splitlines() if line.endswith("speaks")]
+    starts = [re.match(r"(\w+: )?(vlm_r1|mlflow)", line)[0] for line in lines]
+    assert starts == shown
+    assert all("mlflow: mlflow speaks" in line for line in lines if "vlm_r1" not in line)
+
+
+@pytest.mark.parametrize("text", ["banana", "640", "x480", "640x", "0x480", "-1x5", "1x2x3", ""])
+def test_image_size_is_refused_unless_it_is_two_positive_numbers(text):
+    with pytest.raises(BadParameter, match="is not WIDTHxHEIGHT"):
+        parse_image_size(text)
+
+
+def test_image_size_is_width_then_height():
+    assert parse_image_size("640x480") == ImageSize(width=640, height=480)

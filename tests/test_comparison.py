@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from vlm_r1.cli import main as cli
 from vlm_r1.errors import ContractError, ResultError
 from vlm_r1.evaluation.comparison import compare_logs, comparison_text
-from vlm_r1.evaluation.prediction_logs import Log
+from vlm_r1.evaluation.prediction_logs import PredictionLog
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.rec.results import ResultFile, ResultRow, write_results
 from vlm_r1.stats.intervals import Resampling
@@ -32,10 +32,10 @@ def row(number: int, hit: bool, **more) -> ResultRow:
     return ResultRow(**(values | more))
 
 
-def log(name: str, rows: list[ResultRow], contract: dict | None = None) -> Log:
+def log(name: str, rows: list[ResultRow], contract: dict | None = None) -> PredictionLog:
     meta = None if contract is None else {"contract": contract}
     result = ResultFile(accuracy=None, results=rows, meta=meta)
-    return Log(name, result, score_results(result))
+    return PredictionLog(name, result, score_results(result))
 
 
 def rows(hits: str) -> list[ResultRow]:
@@ -61,7 +61,7 @@ def test_b_minus_a_by_hand():
 def test_rows_pair_whatever_their_order():
     shuffled = rows("101110")[::-1]
     found = compare_logs(log("a", rows("110000")), log("b", shuffled), resampling=FEW)
-    assert (found.discordance.only_a, found.discordance.only_b) == (1, 3)
+    assert (found.mcnemar.only_a, found.mcnemar.only_b) == (1, 3)
     assert found.pairing.by == "question and true box"
 
 
@@ -69,26 +69,26 @@ def test_record_ids_pair_where_questions_do_not():
     a = [row(0, True, record_id="x"), row(1, False, record_id="y")]
     b = [row(1, True, record_id="y", question="?"), row(0, True, record_id="x", question="!")]
     found = compare_logs(log("a", a), log("b", b), resampling=FEW)
-    assert (found.pairing.by, found.pairing.b, found.discordance.only_b) == ("record id", [1, 0], 1)
+    assert (found.pairing.by, found.pairing.b, found.mcnemar.only_b) == ("record id", [1, 0], 1)
 
 
 def test_images_that_are_called_otherwise_do_not_keep_rows_apart():
     b = [row(i, True, image=f"/data/{i}.png") for i in range(3)]
-    assert compare_logs(log("a", rows("100")), log("b", b), resampling=FEW).discordance.only_b == 2
+    assert compare_logs(log("a", rows("100")), log("b", b), resampling=FEW).mcnemar.only_b == 2
 
 
 def test_rows_alike_in_all_pair_by_occurrence():
     twice = [row(0, True), row(0, False), row(1, True)]
     found = compare_logs(log("a", twice), log("b", [twice[2], *twice[:2]]), resampling=FEW)
-    assert (found.discordance.only_a, found.discordance.only_b) == (0, 0)
+    assert (found.mcnemar.only_a, found.mcnemar.only_b) == (0, 0)
 
 
-def test_flips_tell_question_truth_and_both_boxes():
+def test_flips_show_question_true_box_and_both_predictions():
     a, b = rows("100"), [*rows("01"), row(2, False, model_output="none")]
     found = compare_logs(log("a", a), log("b", b), resampling=FEW)
     first, second = found.to_json_dict(flips=5)["flips"]
     assert first == {
-        "question": "q1", "truth": [0, 0, 10, 10.01],
+        "question": "q1", "true_box": [0, 0, 10, 10.01],
         "box_a": [50, 50, 60, 60], "box_b": [0, 0, 10, 10], "right": "b",
     }  # fmt: skip
     assert (second["question"], second["right"]) == ("q0", "a")

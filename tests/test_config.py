@@ -1,38 +1,137 @@
-"""params.yaml at the door: what is refused, and how it is told."""
+"""Reading params.yaml: what is refused, and what the message says."""
 
 from pathlib import Path
 
 import pytest
 import yaml
 
-from vlm_r1.config import load_params, parse_params
+from vlm_r1.config import load_params, parse_params, standalone
+from vlm_r1.config.base import Section
+from vlm_r1.config.load import ENTRIES
 from vlm_r1.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
-PROFILES = [ROOT / "params.yaml", *sorted((ROOT / "profiles").glob("*.yaml"))]
+LAPTOP = ROOT / "params.yaml"
+PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
+FREE_KEYS = ("grpo.rewards", "train.lora", *ENTRIES)  # mappings that differ between profiles
 
 
 @pytest.fixture
 def values():
-    return yaml.safe_load((ROOT / "params.yaml").read_text())
+    return yaml.safe_load(LAPTOP.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def project(monkeypatch):
+    """The project's root as the working folder, where other params files are looked up."""
+    monkeypatch.chdir(ROOT)
+
+
+def keys_of(values: dict, above: str = "") -> set[str]:
+    """Dotted keys of a params file, without those in mappings of the user's own keys."""
+    found = set()
+    for key, value in values.items():
+        dotted = f"{above}{key}"
+        found.add(dotted)
+        if isinstance(value, dict) and dotted not in FREE_KEYS:
+            found |= keys_of(value, f"{dotted}.")
+    return found
+
+
+def sections(parent: type[Section] = Section) -> list[type[Section]]:
+    return [s for child in parent.__subclasses__() for s in (child, *sections(child))]
+
+
+def test_no_parameter_has_a_default_in_the_code():
+    assert len(sections()) == 18
+    optional = {
+        f"{section.__name__}.{name}"
+        for section in sections()
+        for name, field in section.model_fields.items()
+        if not field.is_required()
+    }
+    assert optional == set()
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.name)
+def test_a_profile_has_the_keys_of_the_laptop_profile_and_no_others(path, values):
+    assert len(keys_of(values)) > 90
+    assert keys_of(yaml.safe_load(path.read_text(encoding="utf-8"))) == keys_of(values)
+
+
+@pytest.mark.parametrize("path", [LAPTOP, *PROFILES], ids=lambda path: path.name)
 def test_every_committed_profile_is_valid(path):
     assert load_params(path).train.step_grid[0] == 0
 
 
+def test_commands_without_a_params_file_use_the_values_of_the_laptop_profile():
+    params = load_params(LAPTOP)
+    assert params.validation == standalone.VALIDATION
+    assert params.report == standalone.REPORT
+    assert load_params(ROOT / "profiles/lora-1gpu.yaml").train.lora == standalone.LORA
+
+
 def test_the_laptop_profile_has_at_least_six_checkpoints_and_a_thousand_test_records():
-    params = load_params(ROOT / "params.yaml")
+    params = load_params(LAPTOP)
     assert len(params.train.step_grid) >= 7
     for name in params.test_datasets:
         split = params.draw[name]
         assert split.images * split.phrases_per_image >= 1000
 
 
-def test_an_unknown_key_is_named(values):
-    values["grpo"]["betta"] = 0.1
-    with pytest.raises(ConfigError, match=r"grpo\.betta: Extra inputs are not permitted"):
+@pytest.mark.parametrize(
+    ("section", "key", "told"),
+    [
+        ("grpo", "betta", r"grpo\.betta: no such key; did you mean grpo\.beta\?"),
+        ("train", "zzz", r"train\.zzz: no such key\n"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_closest_known_one(values, section, key, told):
+    values[section][key] = 0.1
+    with pytest.raises(ConfigError, match=told):
+        parse_params(values, "params.yaml")
+
+
+def test_an_unknown_key_of_a_dataset_is_named_with_the_closest_known_one(values):
+    values["datasets"]["street_test"]["exfi"] = "applied"
+    told = r"datasets\.street_test\.exfi: no such key; did you mean datasets\.street_test\.exif\?"
+    with pytest.raises(ConfigError, match=told):
+        parse_params(values, "params.yaml")
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("grpo.beta", "0.04"),
+        ("datasets.my_test.exif", "applied"),
+        ("datasets.my_test.split", "null"),
+        ("evaluate", "{batch_tokens: 16384, max_new_tokens: 72}"),
+    ],
+)
+def test_a_missing_key_is_named_with_the_value_of_the_laptop_profile(values, path, value):
+    values["datasets"]["my_test"] = dict(values["datasets"]["street_test"])
+    *above, key = path.split(".")
+    section = values
+    for part in above:
+        section = section[part]
+    del section[key]
+    with pytest.raises(ConfigError) as caught:
+        parse_params(values, "mine.yaml")
+    assert caught.value.got == f"mine.yaml: {path}: missing (params.yaml has {value})"
+
+
+@pytest.mark.usefixtures("project")
+def test_a_key_missing_in_params_yaml_is_named_with_the_value_of_a_profile(values):
+    del values["evaluate"]["max_new_tokens"]
+    told = r"evaluate\.max_new_tokens: missing \(profiles/lora-1gpu\.yaml has 256\)"
+    with pytest.raises(ConfigError, match=told):
+        parse_params(values, "params.yaml")
+
+
+def test_every_fault_is_named(values):
+    values["train"]["steps"], values["grpo"]["beta"] = "150", -1.0
+    with pytest.raises(ConfigError, match=r"train\.steps: .*; grpo\.beta: .*equal to 0 "):
         parse_params(values, "params.yaml")
 
 
@@ -58,7 +157,7 @@ def test_a_missing_role_is_named(values):
 def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
     path = tmp_path / "params.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match="need a YAML file with one section a stage"):
+    with pytest.raises(ConfigError, match="need a YAML file with one section per stage"):
         load_params(path)
 
 

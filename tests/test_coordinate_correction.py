@@ -7,11 +7,12 @@ from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.coordinate_correction import (
     Affine,
     Correction,
-    coordinate_space_block,
+    accuracy_recovered,
     correct_boxes,
-    recovered,
-    split_difference,
+    decompose_difference,
 )
+from vlm_r1.evaluation.coordinate_space_check import WrittenBoxes
+from vlm_r1.evaluation.score_text import coordinate_space_json
 from vlm_r1.rec.boxes import iou
 from vlm_r1.stats.intervals import Resampling
 
@@ -55,7 +56,7 @@ def test_boxes_in_the_right_coordinate_space_stay_where_they_are(seed, noise):
     found = correct_boxes(boxes, truth, images)
     assert found.scale == pytest.approx((1, 1), abs=0.01)
     assert found.offset == pytest.approx((0, 0), abs=8)
-    _, low, high, _ = recovered(found, images, FEW)
+    _, low, high, _ = accuracy_recovered(found, images, FEW)
     assert low <= 0 <= high
 
 
@@ -80,7 +81,7 @@ def test_a_scale_and_an_offset_are_found_whatever_the_wrong_groundings_say(wrong
     assert found.offset == pytest.approx((-20 / 1.05, 15 / 0.93), abs=6)
     right_space = correct_boxes(boxes, truth, images)
     assert accuracy(found.hit) == pytest.approx(accuracy(right_space.raw_hit), abs=1.5)
-    assert recovered(found, images, FEW).low > 10
+    assert accuracy_recovered(found, images, FEW).low > 10
     assert found.reason is None
 
 
@@ -206,7 +207,7 @@ def test_split_by_hand():
     """From 4 to 1 of 5 right, and to 3 with corrected coordinates: -20 grounding, -40 the rest."""
     start = hits([1, 1, 1, 1, 0], [1, 1, 1, 1, 0])
     end = hits([1, 0, 0, 0, 0], [1, 1, 1, 0, 0])
-    found = split_difference(start, end, np.arange(5), FEW)
+    found = decompose_difference(start, end, np.arange(5), FEW)
     assert found.total.mean == pytest.approx(-60)
     assert found.coordinates.mean == pytest.approx(-40)
     assert found.grounding.mean == pytest.approx(-20)
@@ -218,22 +219,22 @@ def test_the_parts_add_up_and_the_sum_is_paired():
     start = correct_boxes(boxes, truth, images)
     worse, _, _ = answers(1, wrong=0.45)
     end = correct_boxes(SKEW.apply(worse), truth, images)
-    found = split_difference(start, end, images, FEW)
+    found = decompose_difference(start, end, images, FEW)
     assert found.coordinates.mean + found.grounding.mean == pytest.approx(found.total.mean)
     assert found.total.mean == pytest.approx(accuracy(end.raw_hit) - accuracy(start.raw_hit))
     assert found.coordinates.high < -10
     assert found.grounding.high < 0
-    lost = recovered(start, images, FEW).mean - recovered(end, images, FEW).mean
+    lost = accuracy_recovered(start, images, FEW).mean - accuracy_recovered(end, images, FEW).mean
     assert found.coordinates.mean == pytest.approx(lost)
 
 
 # --- the block of `score --json`
 
 
-def test_coordinate_space_block_is_what_score_prints():
+def test_the_coordinate_space_block_is_what_score_prints():
     boxes, truth, images = answers(4)
     sizes = np.tile((HEIGHT, WIDTH), (len(boxes), 1))
-    block = coordinate_space_block(boxes, truth, sizes, sizes, images, "input", FEW)
+    block = coordinate_space_json(WrittenBoxes(boxes, truth, images, "input", sizes, sizes), FEW)
     found = correct_boxes(boxes, truth, images)
     assert list(block) == [
         "assumed", "best", "corrected_accuracy", "corrected_ci_low", "corrected_ci_high",
@@ -243,21 +244,21 @@ def test_coordinate_space_block_is_what_score_prints():
     assert block["corrected_ci_low"] < block["corrected_accuracy"] < block["corrected_ci_high"]
 
 
-def test_coordinate_space_block_names_the_better_coordinate_space_and_corrects_what_was_assumed():
+def test_the_coordinate_space_block_names_the_better_coordinate_space_and_corrects_what_was_assumed():
     boxes, truth, images = answers(4)
     written = Affine(scale=(1000 / WIDTH, 1000 / HEIGHT)).apply(boxes)
     sizes = np.tile((HEIGHT, WIDTH), (len(boxes), 1))
-    block = coordinate_space_block(written, truth, sizes, None, images, "original", FEW)
+    block = coordinate_space_json(WrittenBoxes(written, truth, images, "original", sizes), FEW)
     assert (block["assumed"], block["best"]) == ("original", "thousand")
     assert block["corrected_accuracy"] > 65
 
 
-def test_coordinate_space_block_of_one_image_or_without_sizes():
+def test_the_coordinate_space_block_of_one_image_or_without_sizes():
     truth = np.array([[0.0, 0.0, 10.0, 10.0]] * 3)
-    block = coordinate_space_block(truth, truth, None, None, np.zeros(3), "original")
+    block = coordinate_space_json(WrittenBoxes(truth, truth, np.zeros(3), "original"))
     assert list(block.values()) == ["original", "original", 100.0, None, None]
     with pytest.raises(ResultError, match="without the sizes"):
-        coordinate_space_block(truth, truth, None, None, np.zeros(3), "thousand")
+        coordinate_space_json(WrittenBoxes(truth, truth, np.zeros(3), "thousand"))
 
 
 def test_affine_by_hand():

@@ -1,6 +1,6 @@
-"""A change of data runs exactly the stages that depend on it again: archives and own files.
+"""A change of data runs exactly the stages that depend on it, for archives and other files.
 
-`fetch`, `unpack` and `version` are real; the stages after them only digest what they depend on.
+`fetch`, `unpack` and `version` are real; stand-ins for the later stages hash their dependencies.
 """
 
 import json
@@ -17,7 +17,7 @@ from tests.archive_server import serve, zip_of
 from tests.conftest import small_values
 from tests.layout import ROOT, SOURCE
 from tests.test_dvc_pipeline import dvc
-from vlm_r1.data.download.catalog import Source
+from vlm_r1.data.download.catalog import Archive
 from vlm_r1.data.download.fetch import fetch
 from vlm_r1.data.versions import read_versions
 
@@ -39,10 +39,10 @@ inside = [out / "cost.json", out / "training_log.jsonl"]
 made = dict.fromkeys([out] if out.suffix else inside, digest)
 if name == "prepare":
     roles = {{k: d["role"] for k, d in yaml.safe_load(open("params.yaml"))["datasets"].items()}}
-    for readers, wanted in (("training", True), ("evaluation", False)):
+    for consumer, wanted in (("training", True), ("evaluation", False)):
         read = [k for k, role in roles.items() if (role == "train") is wanted]
         versions = [pathlib.Path(f"data/versions/{{k}}.json").read_text() for k in read]
-        made[pathlib.Path(f"data/inputs/{{readers}}.json")] = "".join(versions)
+        made[pathlib.Path(f"data/inputs/{{consumer}}.json")] = "".join(versions)
 for file, text in made.items():
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
@@ -61,7 +61,7 @@ def server():
 
 @pytest.fixture
 def project(server, tmp_path) -> Path:
-    """Two fetched archives, and an image folder of somebody's own; every stage has run."""
+    """Two fetched archives and an image folder not from an archive; every stage has run."""
     root = tmp_path / "project"
     root.mkdir()
     for name in (".dvcignore", ".gitignore"):
@@ -80,13 +80,13 @@ def project(server, tmp_path) -> Path:
     shutil.copy(ROOT / ".dvc/config", root / ".dvc/config")
     for name in ("photos_a", "photos_b"):
         facts = {"path": f"{name}.zip", "license": "", "note": ""}
-        fetch(Source(name=name, base=server.address, **facts), root)
+        fetch(Archive(name=name, base=server.address, **facts), root)
     assert len(repro(root)) == 2 + 4 + 9
     return root
 
 
 def pipeline_of_data() -> str:
-    """dvc.yaml with stand-ins for the commands, and without the code that stages depend on."""
+    """dvc.yaml with stand-ins for the commands, and without dependencies on code."""
     pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
     pipeline["vars"] = [{"stage": f"{sys.executable} stand_in.py"}]
     for stage in pipeline["stages"].values():
@@ -112,7 +112,7 @@ def params() -> dict:
 
 
 def repro(root: Path) -> set[str]:
-    """Run what is stale; the stages that ran."""
+    """Run `dvc repro`; returns the stages that ran."""
     return set(re.findall(r"Running stage '(.+)':", dvc(root, "repro").stdout))
 
 
@@ -121,7 +121,7 @@ def test_a_change_of_data_runs_exactly_what_depends_on_it(project, server):
     assert before["b_id"].images_archive == "photos_b.zip"
     assert before["own_ood"].images_archive is None
 
-    # an archive whose images only an evaluation set shows, and another one's own record file
+    # an archive with images of an evaluation set only, and the record file of another dataset
     server.files["photos_b.zip"] = zip_of({"in/2.jpg": b"other"})
     dvc(project, "update", "data/raw/photos_b.zip.dvc")
     (project / "data/own/ood.json").write_text("[2]")
@@ -131,12 +131,12 @@ def test_a_change_of_data_runs_exactly_what_depends_on_it(project, server):
     changed = [name for name, version in read_versions(project).items() if version != before[name]]
     assert changed == ["b_id", "own_ood"]
 
-    # the training set's record file, as it lies in the unpacked archive
+    # the training set's record file, in the unpacked archive
     (project / "data/unpacked/photos_a/records.json").write_text("[2]")
-    changed = {"version@a_train", "version@a_val"}  # both look into that folder
+    changed = {"version@a_train", "version@a_val"}  # both read that folder
     assert repro(project) == changed | {"prepare", "sft", "grpo"} | EVALUATIONS | THE_REST
 
-    # one's own image; and an unpacked folder that is gone is unpacked again
+    # an image not from an archive; and an unpacked folder that was deleted
     (project / "data/own/images/3.jpg").write_text("third")
     shutil.rmtree(project / "data/unpacked/photos_b")
     assert set(json.loads(dvc(project, "status", "--json").stdout)) == {

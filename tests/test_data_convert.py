@@ -1,4 +1,4 @@
-"""Conversion: VLM-R1's own example both ways, and round trips that lose nothing."""
+"""Conversion: VLM-R1's own example in both directions, and round trips without loss."""
 
 import json
 
@@ -10,13 +10,14 @@ from tests.dataset_files import (
     GOLDEN_IMAGE,
     GOLDEN_PHRASE,
     GOLDEN_THOUSANDTHS,
+    records_table,
     vlm_r1_row,
     write_refer,
 )
 from vlm_r1.data.convert import convert_file, vlm_r1_rows
 from vlm_r1.data.readers import read
-from vlm_r1.data.readers.base import Source
-from vlm_r1.data.records import read_records, records_frame
+from vlm_r1.data.readers.base import InputFile
+from vlm_r1.data.records import read_records
 from vlm_r1.errors import DataError
 from vlm_r1.rec.prompts import question_for
 
@@ -37,7 +38,7 @@ def test_golden_annotation_becomes_vlm_r1s_own_row(tmp_path):
     )
 
 
-ODD = {  # a record that is hard to keep: ids that look like numbers, floats that end nowhere
+ODD = {  # hard to round-trip: ids that look like numbers, floats without a short decimal form
     "record_id": "mine",
     "image": "ünï/a b.png",
     "width": 61,
@@ -56,13 +57,13 @@ PLAIN = ODD | {"record_id": "d:000012", "source_id": "", "split": "", "expressio
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
 def test_records_to_vlm_r1_and_back_are_the_same_records(tmp_path, name):
-    frame = records_frame([ODD, PLAIN])
-    text = "\n".join(map(json.dumps, vlm_r1_rows(frame)))
+    records = records_table([ODD, PLAIN])
+    text = "\n".join(map(json.dumps, vlm_r1_rows(records)))
     (tmp_path / name).write_text(text if name.endswith("l") else f"[{text.replace(chr(10), ',')}]")
 
-    again = read("vlm-r1", Source(tmp_path / name, name)).records
+    again = read("vlm-r1", InputFile(tmp_path / name, name)).records
 
-    pd.testing.assert_frame_equal(again[list(frame)], frame)
+    pd.testing.assert_frame_equal(again[list(records)], records)
 
 
 @pytest.mark.parametrize("suffix", ["json", "jsonl"])

@@ -1,4 +1,4 @@
-"""Readers of the other formats: refer, RefGTA, rec.yaml, SFT rows, tables; each by hand."""
+"""Readers of the other formats: refer, RefGTA, rec.yaml, SFT rows, tables."""
 
 import json
 import pickle
@@ -23,20 +23,20 @@ from tests.dataset_files import (
 )
 from vlm_r1.config import Format
 from vlm_r1.data.readers import BY_SUFFIX, READERS, guess_format, read
-from vlm_r1.data.readers.base import Source
+from vlm_r1.data.readers.base import InputFile
 from vlm_r1.data.readers.llama_factory import relative_name
 from vlm_r1.data.records import BOX, write_records
 from vlm_r1.errors import DataError
 
 
 def read_all(name, path, **known):
-    reading = read(name, Source(path, path.name, **known))
-    assert reading.unread.empty, reading.unread.to_dict("records")
-    return reading.records
+    result = read(name, InputFile(path, path.name, **known))
+    assert result.unread.empty, result.unread.to_dict("records")
+    return result.records
 
 
 def faults(name, path, **known):
-    unread = read(name, Source(path, path.name, **known)).unread
+    unread = read(name, InputFile(path, path.name, **known)).unread
     return list(zip(unread["row"], unread["fault"], strict=True))
 
 
@@ -49,20 +49,20 @@ def test_every_format_of_params_has_a_reader():
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 4, 5])
-def test_refer_has_a_record_a_sentence_in_every_split(tmp_path, protocol):
-    frame = read_all("refer", write_refer(tmp_path, protocol=protocol), dataset="refcoco")
+def test_refer_gives_one_record_per_sentence_of_every_split(tmp_path, protocol):
+    records = read_all("refer", write_refer(tmp_path, protocol=protocol), dataset="refcoco")
 
-    assert frame["expression"].tolist() == [GOLDEN_PHRASE, "blue shirt", "left cup"]
-    assert frame["split"].tolist() == ["train", "train", "testA"]
-    assert frame["row"].tolist() == [1, 1, 2]
-    assert frame["record_id"].tolist() == [f"refcoco:{i:06d}" for i in (10, 11, 20)]
-    assert frame[BOX].to_numpy().tolist() == [GOLDEN_BOX, GOLDEN_BOX, [10, 20, 40, 60]]
-    assert frame.loc[0, ["image", "width", "height", "source_id"]].tolist() == [
+    assert records["expression"].tolist() == [GOLDEN_PHRASE, "blue shirt", "left cup"]
+    assert records["split"].tolist() == ["train", "train", "testA"]
+    assert records["row"].tolist() == [1, 1, 2]
+    assert records["record_id"].tolist() == [f"refcoco:{i:06d}" for i in (10, 11, 20)]
+    assert records[BOX].to_numpy().tolist() == [GOLDEN_BOX, GOLDEN_BOX, [10, 20, 40, 60]]
+    assert records.loc[0, ["image", "width", "height", "source_id"]].tolist() == [
         *(GOLDEN_IMAGE, 427, 640, "1719310")
     ]
 
 
-def test_one_split_is_taken_and_an_unknown_one_is_refused_with_those_there_are(tmp_path):
+def test_one_split_is_selected_and_an_unknown_one_is_refused(tmp_path):
     path = write_refer(tmp_path)
 
     assert read_all("refer", path, split="testA")["expression"].tolist() == ["left cup"]
@@ -110,7 +110,7 @@ def test_pickle_of_any_class_is_refused(tmp_path, value):
         read_all("refer", write_refer(tmp_path, refs=[value]))
 
 
-def test_what_is_no_pickle_or_half_of_one_is_refused(tmp_path):
+def test_a_broken_or_truncated_pickle_is_refused(tmp_path):
     path = write_refer(tmp_path)
     whole = path.read_bytes()
     for part in (b"", whole[:40], b"hello", pickle.dumps({"a": 1})):
@@ -143,7 +143,7 @@ def test_missing_or_broken_instances_are_named(tmp_path):
 
 
 @pytest.fixture
-def mixture(tmp_path):
+def rec_yaml(tmp_path):
     """Writes rec.yaml over two files of 10 rows, and gives its path."""
     for name in ("a.json", "b.jsonl"):
         rows = [vlm_r1_row(i) for i in range(1, 11)]
@@ -172,36 +172,36 @@ def mixture(tmp_path):
         ("end:20%", [9, 10]),
     ],
 )
-def test_sampling_takes_the_rows_it_names(mixture, strategy, rows):
-    frame = read_all("rec-yaml", mixture(strategy))
+def test_sampling_takes_the_rows_it_names(rec_yaml, strategy, rows):
+    records = read_all("rec-yaml", rec_yaml(strategy))
 
-    assert frame["row"].tolist() == rows
-    assert set(frame["file"]) == {"a.json"}
+    assert records["row"].tolist() == rows
+    assert set(records["file"]) == {"a.json"}
 
 
-def test_random_sampling_is_seeded_without_repeats_and_in_order(mixture):
-    path = mixture("random:5")
+def test_random_sampling_is_seeded_without_repeats_and_in_order(rec_yaml):
+    path = rec_yaml("random:5")
     rows = read_all("rec-yaml", path, seed=1)["row"].tolist()
 
     assert rows == read_all("rec-yaml", path, seed=1)["row"].tolist()
     assert rows == sorted(set(rows))
     assert len(rows) == 5
     assert any(rows != read_all("rec-yaml", path, seed=s)["row"].tolist() for s in (2, 3, 4))
-    assert len(read_all("rec-yaml", mixture("random:41%"))) == 5
+    assert len(read_all("rec-yaml", rec_yaml("random:41%"))) == 5
 
 
-def test_files_of_a_mixture_keep_their_ids_apart(mixture):
-    frame = read_all("rec-yaml", mixture("first:2", "end:1"), dataset="mix")
+def test_ids_of_several_files_do_not_clash(rec_yaml):
+    records = read_all("rec-yaml", rec_yaml("first:2", "end:1"), dataset="mix")
 
-    assert frame["record_id"].tolist() == ["a:000001", "a:000002", "b:000010"]
-    assert frame["file"].tolist() == ["a.json", "a.json", "b.jsonl"]
-    assert set(frame["dataset"]) == {"mix"}
+    assert records["record_id"].tolist() == ["a:000001", "a:000002", "b:000010"]
+    assert records["file"].tolist() == ["a.json", "a.json", "b.jsonl"]
+    assert set(records["dataset"]) == {"mix"}
 
 
 @pytest.mark.parametrize("strategy", ["some", "first", "first:-1", "first:0", "random:11", "end:x"])
-def test_other_strategies_are_refused(mixture, strategy):
+def test_other_strategies_are_refused(rec_yaml, strategy):
     with pytest.raises(DataError, match=rf"rec\.yaml: row 1: a\.json: sampling.*{strategy}"):
-        read_all("rec-yaml", mixture(strategy))
+        read_all("rec-yaml", rec_yaml(strategy))
 
 
 @pytest.mark.parametrize("text", ["datasets: [", "datasets: []", "a: 1", "datasets: [{json: a}]"])
@@ -247,7 +247,7 @@ def test_sft_row_of_the_authors_is_read_under_the_image_folder(coco):
         ("/a.jpg", "a.jpg"),
     ],
 )
-def test_absolute_path_keeps_folder_and_file_or_its_place_under_the_root(image, name):
+def test_an_absolute_path_becomes_relative_or_keeps_its_last_folder(image, name):
     assert relative_name(image, Path("/photos/mine")) == name
 
 
@@ -283,13 +283,13 @@ b.jpg,dog,0,0,60,40,60,40,6,test
 def test_csv_of_a_user_is_read_with_xywh(tmp_path):
     (tmp_path / "my.csv").write_text(CSV)
 
-    frame = read_all("csv", tmp_path / "my.csv")
+    records = read_all("csv", tmp_path / "my.csv")
 
-    assert frame[BOX].to_numpy().tolist() == [[1.5, 2, 31.5, 22.25], [0, 0, 60, 40]]
-    assert frame["expression"].tolist() == ["cup, left", "dog"]
-    assert frame["split"].tolist() == ["val", "test"]
-    assert frame["record_id"].tolist() == ["my:000005", "my:000006"]
-    assert frame["row"].tolist() == [1, 2]
+    assert records[BOX].to_numpy().tolist() == [[1.5, 2, 31.5, 22.25], [0, 0, 60, 40]]
+    assert records["expression"].tolist() == ["cup, left", "dog"]
+    assert records["split"].tolist() == ["val", "test"]
+    assert records["record_id"].tolist() == ["my:000005", "my:000006"]
+    assert records["row"].tolist() == [1, 2]
 
 
 def test_csv_with_corners_and_no_sizes_reads_the_images(coco):
@@ -343,9 +343,9 @@ def test_parquet_of_a_user_is_read(tmp_path):
     rows = {"image": ["a.jpg"], "expression": ["cup"], "width": [60], "height": [40]}
     pd.DataFrame(rows | {"x": [1], "y": [2], "w": [3], "h": [4]}).to_parquet(tmp_path / "m.parquet")
 
-    frame = read_all("parquet", tmp_path / "m.parquet")
+    records = read_all("parquet", tmp_path / "m.parquet")
 
-    assert frame[BOX].to_numpy().tolist() == [[1, 2, 4, 6]]
+    assert records[BOX].to_numpy().tolist() == [[1, 2, 4, 6]]
     (tmp_path / "m.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"m\.parquet: not a parquet file"):
         read_all("parquet", tmp_path / "m.parquet")
@@ -353,18 +353,18 @@ def test_parquet_of_a_user_is_read(tmp_path):
 
 def test_our_own_records_are_read_as_they_are(tmp_path):
     write = tmp_path / "records.parquet"
-    frame = read_all("refer", write_refer(tmp_path), dataset="refcoco")
-    write_records(write, frame)
+    records = read_all("refer", write_refer(tmp_path), dataset="refcoco")
+    write_records(write, records)
 
     again = read_all("records", write)
 
-    columns = [column for column in frame if column not in ("file", "row")]
-    pd.testing.assert_frame_equal(again[columns], frame[columns])
+    columns = [column for column in records if column not in ("file", "row")]
+    pd.testing.assert_frame_equal(again[columns], records[columns])
 
 
 def test_our_records_with_an_unknown_corner_are_named(tmp_path):
-    frame = read_all("refer", write_refer(tmp_path))
-    write_records(tmp_path / "r.parquet", frame.assign(x2=[1.0, float("nan"), 2.0]))
+    records = read_all("refer", write_refer(tmp_path))
+    write_records(tmp_path / "r.parquet", records.assign(x2=[1.0, float("nan"), 2.0]))
 
     ((number, fault),) = faults("records", tmp_path / "r.parquet")
 
@@ -374,7 +374,7 @@ def test_our_records_with_an_unknown_corner_are_named(tmp_path):
 # --- which format --------------------------------------------------------------------------
 
 
-def test_format_is_told_by_the_suffix_and_sft_rows_by_their_key(tmp_path):
+def test_the_format_is_guessed_by_suffix_and_sft_rows_by_their_key(tmp_path):
     (tmp_path / "sft.json").write_text(json.dumps([sft_row()]))
     (tmp_path / "rows.json").write_text(json.dumps([vlm_r1_row(normal_caption='"messages":')]))
 

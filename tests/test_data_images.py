@@ -38,7 +38,7 @@ def test_opaque_modes_become_rgb(tmp_path, mode):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
-def test_transparency_is_laid_on_white(tmp_path, mode):
+def test_transparency_becomes_white(tmp_path, mode):
     image = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
     image.putpixel((1, 0), (0, 0, 0, 255))
     suffix = "tiff" if mode == "PA" else "png"
@@ -73,7 +73,7 @@ def test_a_cmyk_photo_gets_the_colors_that_pillow_converts_it_to(tmp_path):
     assert (red > 250, green < 5, blue < 5) == (True, True, True)
 
 
-def test_palette_transparency_is_laid_on_white(tmp_path):
+def test_palette_transparency_becomes_white(tmp_path):
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.putpixel((1, 0), 1)
@@ -91,20 +91,20 @@ def test_the_first_of_several_frames_is_taken(tmp_path):
     assert open_image(tmp_path / "a.gif").getpixel((0, 0)) == (255, 0, 0)
 
 
-def test_the_content_decides_not_the_name(tmp_path):
+def test_the_format_is_recognized_by_the_content_not_the_suffix(tmp_path):
     Image.new("RGB", (3, 2), "red").save(tmp_path / "a.jpg", format="PNG")
 
     assert open_image(tmp_path / "a.jpg").getpixel((0, 0)) == (255, 0, 0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 3), (27, 27), (200, 1)])
-def test_a_tiny_image_is_a_image(tmp_path, size):
+def test_a_tiny_image_is_opened(tmp_path, size):
     Image.new("RGB", size).save(tmp_path / "a.png")
 
     assert open_image(tmp_path / "a.png").size == size
 
 
-def test_what_the_processor_would_refuse_is_refused_here(tmp_path):
+def test_sides_that_the_processor_would_refuse_are_refused(tmp_path):
     Image.new("RGB", (201, 1)).save(tmp_path / "line.png")
 
     with pytest.raises(DataError, match=r"line\.png: 201 x 1 px, longer than 200 to 1"):
@@ -134,7 +134,7 @@ def test_an_empty_file_is_named_so(tmp_path):
             reads(tmp_path / "a.jpg")
 
 
-def test_a_folder_in_place_of_a_image_is_named_so(tmp_path):
+def test_a_folder_in_place_of_an_image_is_named_so(tmp_path):
     (tmp_path / "a.jpg").mkdir()
 
     for reads in (open_image, read_image_size, image_digest):

@@ -1,4 +1,4 @@
-"""What is found out about image files, and what is remembered of it."""
+"""Facts about image files, and their cache."""
 
 import os
 
@@ -9,7 +9,7 @@ from PIL import Image
 from vlm_r1.data.images import image_digest
 from vlm_r1.data.validation import image_inspection as inspection
 from vlm_r1.data.validation.image_inspection import inspect, inspect_all
-from vlm_r1.data.validation.perceptual_hash import BITS, fingerprint, near_pairs
+from vlm_r1.data.validation.perceptual_hash import BITS, near_pairs, perceptual_hash
 
 
 def noise(seed=0, size=(40, 30)):
@@ -17,24 +17,24 @@ def noise(seed=0, size=(40, 30)):
     return Image.fromarray(values)
 
 
-def test_finding_tells_size_mode_and_bytes(tmp_path):
+def test_facts_are_size_mode_and_digest(tmp_path):
     noise().convert("L").save(tmp_path / "a.png")
 
-    finding = inspect(tmp_path / "a.png")
+    facts = inspect(tmp_path / "a.png")
 
-    assert (finding.width, finding.height, finding.mode) == (40, 30, "L")
-    assert (finding.fault, finding.suffix_fault, finding.turned) == (None, None, False)
-    assert finding.sha256 == image_digest(tmp_path / "a.png")
+    assert (facts.width, facts.height, facts.mode) == (40, 30, "L")
+    assert (facts.fault, facts.suffix_fault, facts.turned) == (None, None, False)
+    assert facts.sha256 == image_digest(tmp_path / "a.png")
 
 
-def test_turned_image_is_found_upright(tmp_path):
+def test_the_size_of_a_turned_image_is_that_of_the_upright_one(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     noise().save(tmp_path / "a.jpg", exif=exif)
 
-    finding = inspect(tmp_path / "a.jpg")
+    facts = inspect(tmp_path / "a.jpg")
 
-    assert (finding.width, finding.height, finding.turned) == (30, 40, True)
+    assert (facts.width, facts.height, facts.turned) == (30, 40, True)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_turned_image_is_found_upright(tmp_path):
         ("a.jpg", "MPO", None),  # what telephones call JPEG
     ],
 )
-def test_suffix_is_held_against_the_format(tmp_path, name, kind, fault):
+def test_suffix_is_compared_with_the_format(tmp_path, name, kind, fault):
     noise().save(tmp_path / name, kind)
 
     assert inspect(tmp_path / name).suffix_fault == fault
@@ -66,7 +66,7 @@ def test_second_run_opens_only_what_changed(tmp_path, monkeypatch):
     assert first[paths[3]].fault == "3.png: no such file"
     opened.clear()
     noise(9).save(paths[0])  # changed
-    noise(3).save(paths[3])  # there at last
+    noise(3).save(paths[3])
     second = inspect_all(paths, cache)
 
     assert sorted(opened) == [paths[0], paths[3]]
@@ -85,7 +85,7 @@ def test_file_of_the_same_size_and_another_time_is_opened_again(tmp_path):
     assert inspect_all([path], cache)[path].sha256 != before.sha256
 
 
-def test_what_was_found_before_a_stop_stays_found(tmp_path, monkeypatch):
+def test_facts_from_before_an_interruption_are_kept(tmp_path, monkeypatch):
     paths = [tmp_path / f"{i}.png" for i in range(6)]
     for seed, path in enumerate(paths):
         noise(seed).save(path)
@@ -126,7 +126,7 @@ def test_near_pairs_of_many_blocks_are_those_of_one(monkeypatch):
     rng = np.random.default_rng(0)
     hashes = [rng.bytes(32) + bytes(192) for _ in range(60)]
     whole = list(near_pairs(hashes, hashes, 110))
-    monkeypatch.setattr("vlm_r1.data.validation.perceptual_hash._BYTES_A_BLOCK", 1)
+    monkeypatch.setattr("vlm_r1.data.validation.perceptual_hash._BYTES_PER_BLOCK", 1)
 
     assert list(near_pairs(hashes, hashes, 110)) == whole
     assert len(whole) > 60
@@ -136,7 +136,7 @@ def test_hash_is_the_sign_of_low_frequencies_worked_by_hand():
     """An image that darkens from left to right has its energy in the first row of cosines."""
     ramp = np.tile(np.linspace(255, 0, 64).astype(np.uint8), (64, 1))
 
-    hashed = fingerprint(Image.fromarray(ramp))[: BITS // 8]
+    hashed = perceptual_hash(Image.fromarray(ramp))[: BITS // 8]
     bits = np.unpackbits(np.frombuffer(hashed, dtype=np.uint8))
 
     assert len(bits) == BITS

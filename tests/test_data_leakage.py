@@ -1,4 +1,4 @@
-"""Leakage: what counts as one image, and that drawn worlds hold no false twins."""
+"""Leakage: what counts as one image; the synthetic datasets contain no false pairs."""
 
 import io
 from pathlib import Path
@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
-from vlm_r1.config import DrawnSplit, Validation, load_params
+from vlm_r1.config import DrawnSplit, load_params, standalone
 from vlm_r1.data.synthetic.dataset import sample_split
 from vlm_r1.data.synthetic.drawing import draw_scene
-from vlm_r1.data.validation.image_inspection import Finding
+from vlm_r1.data.validation.image_inspection import ImageFacts
 from vlm_r1.data.validation.leakage import ImageSet, shared_images
-from vlm_r1.data.validation.perceptual_hash import fingerprint, near_pairs
+from vlm_r1.data.validation.perceptual_hash import near_pairs, perceptual_hash
 
-BITS = Validation().near_duplicate_bits
+BITS = standalone.VALIDATION.near_duplicate_bits
 
 
-def album(name, *images, folder="root", findings=None):
-    return ImageSet(name, Path(folder), list(images), findings or {})
+def image_set(name, *images, folder="root", facts=None):
+    return ImageSet(name, Path(folder), list(images), facts or {})
 
 
 def shared(ours, theirs, bits=BITS):
@@ -34,48 +34,53 @@ def shared(ours, theirs, bits=BITS):
     ],
 )
 def test_coco_images_are_one_by_their_id(ours, theirs):
-    assert shared(album("a", ours, folder="x"), album("b", theirs, folder="y")) == [
+    assert shared(image_set("a", ours, folder="x"), image_set("b", theirs, folder="y")) == [
         (ours, theirs, "id")
     ]
 
 
 def test_plain_numbers_are_no_coco_ids_but_a_path_is_a_path():
-    ours, theirs = album("a", "000000000001.jpg", folder="x"), album("b", "000000000001.jpg")
+    ours, theirs = (
+        image_set("a", "000000000001.jpg", folder="x"),
+        image_set("b", "000000000001.jpg"),
+    )
 
     assert shared(ours, theirs) == []
-    assert shared(ours, album("b", "./y/../000000000001.jpg", folder="x")) == [
+    assert shared(ours, image_set("b", "./y/../000000000001.jpg", folder="x")) == [
         ("000000000001.jpg", "./y/../000000000001.jpg", "id")
     ]
 
 
-def test_folder_of_coco_named_as_root_counts():
-    ours = album("a", "000000000001.jpg", folder="data/train2017")
+def test_a_coco_folder_as_the_image_folder_counts():
+    ours = image_set("a", "000000000001.jpg", folder="data/train2017")
 
-    assert len(shared(ours, album("b", "COCO_train2014_000000000001.jpg"))) == 1
-
-
-def finding(sha256, look):
-    return Finding(sha256=sha256, look=look)
+    assert len(shared(ours, image_set("b", "COCO_train2014_000000000001.jpg"))) == 1
 
 
-def test_pair_is_named_once_with_the_plainest_sign_and_in_order():
-    look = bytes(224)
-    ours = {Path("x/2.png"): finding("s", look), Path("x/1.png"): finding("t", look)}
-    theirs = {Path("y/3.png"): finding("s", look)}
+def facts(sha256, phash):
+    return ImageFacts(sha256=sha256, phash=phash)
+
+
+def test_a_pair_is_named_once_with_its_strongest_sign_and_in_order():
+    phash = bytes(224)
+    ours = {Path("x/2.png"): facts("s", phash), Path("x/1.png"): facts("t", phash)}
+    theirs = {Path("y/3.png"): facts("s", phash)}
     found = shared(
-        album("a", "2.png", "1.png", folder="x", findings=ours),
-        album("b", "3.png", folder="y", findings=theirs),
+        image_set("a", "2.png", "1.png", folder="x", facts=ours),
+        image_set("b", "3.png", folder="y", facts=theirs),
     )
 
     assert found == [
         ("2.png", "3.png", "bytes"),
-        ("1.png", "3.png", "look (0 of 256 bits differ)"),
+        ("1.png", "3.png", "phash (0 of 256 bits differ)"),
     ]
 
 
-def test_image_that_did_not_open_is_compared_by_name_only():
-    ours = album("a", "1.png", folder="x", findings={Path("x/1.png"): Finding(fault="broken")})
-    theirs = album("b", "2.png", folder="x", findings={Path("x/2.png"): Finding(fault="broken")})
+def test_an_image_that_cannot_be_opened_is_compared_by_name_only():
+    ours = image_set("a", "1.png", folder="x", facts={Path("x/1.png"): ImageFacts(fault="broken")})
+    theirs = image_set(
+        "b", "2.png", folder="x", facts={Path("x/2.png"): ImageFacts(fault="broken")}
+    )
 
     assert shared(ours, theirs) == []
 
@@ -111,23 +116,23 @@ NEAR = {
 
 
 @pytest.mark.parametrize("change", NEAR.values(), ids=NEAR)
-def test_changed_copy_looks_like_its_image_and_like_no_other(change):
+def test_a_changed_copy_is_near_its_image_and_no_other(change):
     images = [photo(seed) for seed in range(12)]
-    hashes = [fingerprint(image) for image in images]
-    copies = [fingerprint(change(image)) for image in images]
+    hashes = [perceptual_hash(image) for image in images]
+    copies = [perceptual_hash(change(image)) for image in images]
 
     pairs = {(i, j) for i, j, _ in near_pairs(hashes, copies, BITS)}
 
     assert pairs == {(i, i) for i in range(12)}
 
 
-def test_drawn_worlds_hold_no_false_twins():
-    """A few shapes on plain ground are alike; fingerprints still tell the splits apart."""
+def test_synthetic_datasets_contain_no_false_pairs():
+    """A few shapes on plain ground are alike; perceptual hashes still tell the splits apart."""
     params = load_params(Path(__file__).parents[1] / "params.yaml")
     images = {
         name: [
-            fingerprint(draw_scene(page.scene))
-            for page in sample_split(
+            perceptual_hash(draw_scene(described.scene))
+            for described in sample_split(
                 name,
                 DrawnSplit(world=drawn.world, images=300, phrases_per_image=1),
                 params.experiment.seed,
@@ -142,16 +147,16 @@ def test_drawn_worlds_hold_no_false_twins():
 
 
 def test_images_of_one_layout_in_other_colors_are_no_copies():
-    """What a hash without colors takes for one image."""
+    """Their hash bits, which ignore color, are equal."""
     images = [Image.new("RGB", (84, 84), "white") for _ in range(2)]
     for image, color in zip(images, ("#2040c0", "#a02020"), strict=True):
         ImageDraw.Draw(image).rectangle((10, 20, 50, 60), fill=color)
-    ours, theirs = (fingerprint(image) for image in images)
+    ours, theirs = (perceptual_hash(image) for image in images)
 
     assert ours[:32] == theirs[:32]
     assert list(near_pairs([ours], [theirs], BITS)) == []
     assert list(near_pairs([ours], [ours], 0)) == [(0, 0, 0)]
 
 
-def test_image_of_one_tone_has_no_look():
-    assert fingerprint(Image.new("RGB", (84, 84), (100, 101, 102))) is None
+def test_an_image_of_one_tone_has_no_perceptual_hash():
+    assert perceptual_hash(Image.new("RGB", (84, 84), (100, 101, 102))) is None

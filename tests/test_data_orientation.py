@@ -1,13 +1,14 @@
-"""EXIF orientation: where a box goes when the image is turned upright."""
+"""EXIF orientation: boxes are converted to the upright image."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.dataset_files import records_table
 from tests.image_files import save_turned
 from vlm_r1.data.images import open_image, read_image_size
 from vlm_r1.data.orientation import upright_boxes, upright_records
-from vlm_r1.data.records import BOX, records_frame
+from vlm_r1.data.records import BOX
 
 STORED = (40, 20)  # width, height
 MARK = (1, 2, 5, 8)  # xyxy, stored pixels
@@ -27,14 +28,14 @@ def record(image: str, size: tuple[int, int], box: tuple) -> dict:
     return words | sides | corners | {"dataset": "d", "source_id": ""}
 
 
-def test_a_quarter_turn_clockwise_worked_by_hand():
+def test_a_quarter_turn_clockwise_computed_by_hand():
     # 6: the stored top edge becomes the right edge, so upright x counts from the stored bottom
     turned = upright_boxes(np.array([MARK]), *STORED, 6)
     assert turned.tolist() == [[20 - 8, 1, 20 - 2, 5]]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_box_goes_where_the_pixels_go(tmp_path, orientation):
+def test_the_box_follows_the_pixels(tmp_path, orientation):
     save_turned(tmp_path / "a.png", marked(), orientation)
 
     upright = np.asarray(open_image(tmp_path / "a.png"))
@@ -57,7 +58,7 @@ def test_records_that_ignore_exif_are_turned_with_their_images(tmp_path):
     save_turned(tmp_path / "quarter.png", marked(), 6)
     save_turned(tmp_path / "half.png", marked(), 3)
     names = ("quarter.png", "plain.png", "half.png", "quarter.png")
-    records = records_frame([record(name, STORED, MARK) for name in names])
+    records = records_table([record(name, STORED, MARK) for name in names])
 
     upright = upright_records(records, tmp_path)
 
@@ -74,7 +75,7 @@ def test_records_that_ignore_exif_are_turned_with_their_images(tmp_path):
         [20, 40],
     ]
     assert upright.dtypes.equals(records.dtypes)
-    assert records[BOX].to_numpy().tolist() == [list(MARK)] * 4, "the input is left alone"
+    assert records[BOX].to_numpy().tolist() == [list(MARK)] * 4, "the input is not changed"
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])

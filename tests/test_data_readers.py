@@ -1,4 +1,4 @@
-"""The reader of VLM-R1's files: what it takes over, and what it refuses with which words."""
+"""The reader of VLM-R1's files: what it accepts, and what it refuses with which message."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from PIL import Image
 
 from vlm_r1.config import DrawnSplit
 from vlm_r1.data.readers import read
-from vlm_r1.data.readers.base import Source
+from vlm_r1.data.readers.base import InputFile
 from vlm_r1.data.readers.conversations import bare_expression
 from vlm_r1.data.records import BOX
 from vlm_r1.data.synthetic.dataset import sample_split, vlm_r1_records
@@ -49,14 +49,14 @@ def lines(*rows):
 
 def read_all(path, dataset="d", role="id"):
     """The records of a file all of whose rows can be read."""
-    reading = read("vlm-r1", Source(path, path.name, dataset, role=role))
-    assert reading.unread.empty, reading.unread.to_dict("records")
-    return reading.records
+    result = read("vlm-r1", InputFile(path, path.name, dataset, role=role))
+    assert result.unread.empty, result.unread.to_dict("records")
+    return result.records
 
 
 def faults(path, **known):
     """(row, fault) of the rows that cannot be read."""
-    unread = read("vlm-r1", Source(path, path.name, "d", **known)).unread
+    unread = read("vlm-r1", InputFile(path, path.name, "d", **known)).unread
     assert set(unread["file"]) <= {path.name}
     return list(zip(unread["row"], unread["fault"], strict=True))
 
@@ -65,10 +65,10 @@ def without(key):
     return {k: v for k, v in GOLDEN.items() if k != key}
 
 
-def test_golden_record_is_taken_over_as_it_is(tmp_path):
-    frame = read_all(write(tmp_path, [GOLDEN]), "refcoco_val", "validation")
+def test_golden_record_is_read_unchanged(tmp_path):
+    records = read_all(write(tmp_path, [GOLDEN]), "refcoco_val", "validation")
 
-    assert frame.to_dict("records") == [
+    assert records.to_dict("records") == [
         {
             "record_id": "refcoco_val:000005",
             "image": "train2014/COCO_train2014_000000581857.jpg",
@@ -88,10 +88,10 @@ def test_golden_record_is_taken_over_as_it_is(tmp_path):
     ]
 
 
-def test_golden_box_is_its_normalized_solution_in_the_thousand_frame(tmp_path):
-    frame = read_all(write(tmp_path, [GOLDEN]))
+def test_golden_box_is_its_normalized_solution_in_the_thousandths(tmp_path):
+    records = read_all(write(tmp_path, [GOLDEN]))
 
-    thousand = from_original(frame[BOX].to_numpy()[0], "thousand", (640, 427), (640, 427))
+    thousand = from_original(records[BOX].to_numpy()[0], "thousand", (640, 427), (640, 427))
 
     assert [math.floor(v) for v in thousand] == GOLDEN["normalized_solution"]
 
@@ -105,11 +105,11 @@ def test_whole_numbers_and_few_keys_are_enough(tmp_path):
         "solution": [0, 1, 2, 3],
     }
 
-    frame = read_all(write(tmp_path, [row]))
+    records = read_all(write(tmp_path, [row]))
 
-    assert frame[BOX].to_numpy().tolist() == [[0.0, 1.0, 2.0, 3.0]]
-    assert frame.loc[0, "source_id"] == ""
-    assert frame.loc[0, "record_id"] == "d:row-000001"
+    assert records[BOX].to_numpy().tolist() == [[0.0, 1.0, 2.0, 3.0]]
+    assert records.loc[0, "source_id"] == ""
+    assert records.loc[0, "record_id"] == "d:row-000001"
 
 
 def test_bare_expression_is_recovered_from_the_question(tmp_path):
@@ -121,14 +121,16 @@ def test_bare_expression_is_recovered_from_the_question(tmp_path):
 
 
 def test_drawn_records_come_back_in_order(tmp_path):
-    pages = sample_split("s", DrawnSplit(world="street", images=5, phrases_per_image=2), seed=1)
-    rows = list(vlm_r1_records("s", pages))
+    scenes = sample_split("s", DrawnSplit(world="street", images=5, phrases_per_image=2), seed=1)
+    rows = list(vlm_r1_records("s", scenes))
 
-    frame = read_all(write(tmp_path, rows), "s")
+    records = read_all(write(tmp_path, rows), "s")
 
-    assert frame[BOX].to_numpy().tolist() == [row["solution"] for row in rows]
-    assert frame["expression"].tolist() == [phrase for page in pages for phrase in page.phrases]
-    assert frame["record_id"].is_unique
+    assert records[BOX].to_numpy().tolist() == [row["solution"] for row in rows]
+    assert records["expression"].tolist() == [
+        text for described in scenes for text in described.expressions
+    ]
+    assert records["record_id"].is_unique
 
 
 BAD_ROWS = {
@@ -147,11 +149,11 @@ BAD_ROWS = {
     "five_numbers": (GOLDEN | {"solution": [1, 2, 3, 4, 5]}, "solution: .*at most 4 items"),
     "text_number": (
         GOLDEN | {"solution": [1, "2", 3, 4]},
-        r"solution: 1: Input should be a valid number \(found '2'\)",
+        r"solution\.1: Input should be a valid number \(found '2'\)",
     ),
-    "truth_as_number": (GOLDEN | {"solution": [True, 2, 3, 4]}, "solution: 0: .*valid number"),
-    "nan": (GOLDEN | {"solution": [1, 2, 3, math.nan]}, "solution: 3: .*a finite number"),
-    "infinite": (GOLDEN | {"solution": [1, 2, math.inf, 4]}, "solution: 2: .*a finite number"),
+    "truth_as_number": (GOLDEN | {"solution": [True, 2, 3, 4]}, r"solution\.0: .*valid number"),
+    "nan": (GOLDEN | {"solution": [1, 2, 3, math.nan]}, r"solution\.3: .*a finite number"),
+    "infinite": (GOLDEN | {"solution": [1, 2, math.inf, 4]}, r"solution\.2: .*a finite number"),
     "null_box": (GOLDEN | {"solution": None}, "solution: Input should be a valid list"),
     "text_width": (GOLDEN | {"width": "427"}, "width: Input should be a valid integer"),
     "no_width_at_all": (GOLDEN | {"width": 0}, "width: .*greater than or equal to 1"),
@@ -168,14 +170,14 @@ BAD_ROWS = {
 
 
 @pytest.mark.parametrize(("row", "message"), BAD_ROWS.values(), ids=BAD_ROWS)
-def test_bad_row_is_kept_apart_with_its_number_and_fault(tmp_path, row, message):
+def test_a_bad_row_is_returned_as_unread_with_its_number_and_fault(tmp_path, row, message):
     path = write(tmp_path, [GOLDEN, row, GOLDEN])
 
     ((number, fault),) = faults(path)
 
     assert number == 2
     assert re.match(message, fault), fault
-    assert read("vlm-r1", Source(path, "r", "d")).records["row"].tolist() == [1, 3]
+    assert read("vlm-r1", InputFile(path, "r", "d")).records["row"].tolist() == [1, 3]
 
 
 def test_further_faults_of_a_row_are_counted(tmp_path):
@@ -184,7 +186,7 @@ def test_further_faults_of_a_row_are_counted(tmp_path):
     assert faults(write(tmp_path, [row])) == [(1, "image: Field required (and 1 more faults)")]
 
 
-def test_lines_are_rows_and_blank_ones_are_passed_over(tmp_path):
+def test_lines_are_rows_and_blank_ones_are_skipped(tmp_path):
     path = write(tmp_path, lines(GOLDEN, "", GOLDEN), "records.jsonl")
 
     assert read_all(path)["row"].tolist() == [1, 3]
@@ -196,7 +198,7 @@ def test_broken_line_in_the_middle_is_named_and_the_others_are_read(tmp_path):
     ((number, fault),) = faults(path)
 
     assert (number, fault[:31]) == (2, "broken JSON: EOF while parsing ")
-    assert len(read("vlm-r1", Source(path, "r", "d")).records) == 2
+    assert len(read("vlm-r1", InputFile(path, "r", "d")).records) == 2
 
 
 def test_line_in_another_encoding_is_named(tmp_path):
@@ -259,9 +261,9 @@ def test_size_that_rows_lack_comes_from_the_upright_image(tmp_path):
     row = {k: v for k, v in TALK.items() if k not in ("width", "height")}
     path = write(tmp_path, lines(row, row | {"image": "b.jpg"}), "records.jsonl")
 
-    reading = read("vlm-r1", Source(path, "r", "d", images=tmp_path))
+    result = read("vlm-r1", InputFile(path, "r", "d", images=tmp_path))
 
-    assert reading.records[["width", "height"]].to_numpy().tolist() == [[40, 60]]
+    assert result.records[["width", "height"]].to_numpy().tolist() == [[40, 60]]
     ((number, fault),) = faults(path, images=tmp_path)
     assert number == 2
     assert fault.endswith("b.jpg: no such file")
@@ -288,7 +290,7 @@ def test_broken_file_is_refused_with_the_row_in_which_it_breaks(tmp_path, raw, m
         read_all(tmp_path / "records.json")
 
 
-def test_byte_order_mark_is_no_fault(tmp_path):
+def test_a_byte_order_mark_is_accepted(tmp_path):
     path = tmp_path / "records.json"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps([GOLDEN]).encode())
 

@@ -1,15 +1,15 @@
-"""Records: the parquet contract and the digest."""
+"""Records: the parquet file and the digest."""
 
 import hashlib
 
 import pandas as pd
 import pytest
 
+from tests.dataset_files import records_table
 from vlm_r1.data.records import (
     COLUMNS,
     read_records,
     records_digest,
-    records_frame,
     write_records,
 )
 from vlm_r1.errors import DataError
@@ -30,15 +30,15 @@ def two_records():
         "dataset": "d",
         "source_id": "1719310",
     }
-    return records_frame([row, row | {"record_id": "d:000002", "x1": 0}])
+    return records_table([row, row | {"record_id": "d:000002", "x1": 0}])
 
 
 def test_records_come_back_as_they_were_written(tmp_path):
-    frame = two_records()
+    records = two_records()
 
-    write_records(tmp_path / "new" / "records.parquet", frame)
+    write_records(tmp_path / "new" / "records.parquet", records)
 
-    pd.testing.assert_frame_equal(read_records(tmp_path / "new" / "records.parquet"), frame)
+    pd.testing.assert_frame_equal(read_records(tmp_path / "new" / "records.parquet"), records)
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["records.parquet"]
 
 
@@ -49,7 +49,7 @@ def test_same_records_give_the_same_bytes_whatever_their_index(tmp_path):
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
-def test_digest_is_the_sha256_of_lines_worked_by_hand():
+def test_digest_is_the_sha256_of_lines_computed_by_hand():
     lines = (
         '["record_id", "image", "width", "height", "expression", "x1", "y1", "x2", "y2", "split",'
         ' "dataset", "source_id"]'
@@ -61,15 +61,15 @@ def test_digest_is_the_sha256_of_lines_worked_by_hand():
 
 
 def test_digest_ignores_index_and_further_columns_but_no_content(tmp_path):
-    frame = two_records()
-    digest = records_digest(frame)
-    write_records(tmp_path / "r.parquet", frame)
+    records = two_records()
+    digest = records_digest(records)
+    write_records(tmp_path / "r.parquet", records)
 
     assert records_digest(read_records(tmp_path / "r.parquet")) == digest
-    assert records_digest(frame.set_index(pd.Index([3, 1])).assign(more=1)) == digest
-    assert records_digest(frame[::-1]) != digest
+    assert records_digest(records.set_index(pd.Index([3, 1])).assign(more=1)) == digest
+    assert records_digest(records[::-1]) != digest
     for column in COLUMNS:
-        changed = frame.copy()
+        changed = records.copy()
         changed.loc[1, column] = changed.loc[1, column] * 2 + type(changed.loc[1, column])(1)
         assert records_digest(changed) != digest, column
 

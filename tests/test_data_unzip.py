@@ -1,4 +1,4 @@
-"""Unpacking: whole, inside the folder, bounded; an archive that would do harm is refused."""
+"""Unpacking: complete, inside the folder, bounded; harmful archives are refused."""
 
 import os
 import signal
@@ -50,14 +50,14 @@ def odd_zip(path: Path, name: str, mode: int = 0, content: bytes = b"x") -> Path
     return path
 
 
-def test_every_file_comes_out_and_every_folder_says_of_which_archive(archive, folder):
+def test_every_file_is_unpacked_and_every_folder_names_its_archive(archive, folder):
     manifest = unpack(archive, folder)
     assert files_in(folder) == {"records.json": b"[]", "a/b/1.jpg": b"one", "a/2.jpg": b"two"}
     assert (manifest.archive, manifest.files, manifest.unpacked_bytes) == ("some.zip", 3, 8)
     assert [read_manifest(folder / place) for place in (".", "a", "a/b")] == [manifest] * 3
 
 
-def test_what_is_unpacked_already_is_left_alone(archive, folder):
+def test_an_unpacked_folder_is_left_alone(archive, folder):
     unpack(archive, folder)
     (folder / "a/2.jpg").unlink()
     unpack(archive, folder)
@@ -86,12 +86,12 @@ def test_no_member_leaves_the_folder(tmp_path, folder, name):
 
 
 @pytest.mark.parametrize(
-    ("mode", "says"),
+    ("mode", "message"),
     [(LINK, "is a link"), (DEVICE, "is neither a file nor"), (PIPE, "is neither a file nor")],
 )
-def test_links_and_devices_are_refused(tmp_path, folder, mode, says):
+def test_links_and_devices_are_refused(tmp_path, folder, mode, message):
     evil = odd_zip(tmp_path / "evil.zip", "link", mode, b"/etc/passwd")
-    with pytest.raises(DataError, match=rf"member 'link' {says}"):
+    with pytest.raises(DataError, match=rf"member 'link' {message}"):
         unpack(evil, folder)
     assert not folder.exists()
 
@@ -107,7 +107,7 @@ def test_an_encrypted_member_is_refused(archive, folder):
 
 @pytest.mark.parametrize("second", ["a/2.jpg", "a\\2.jpg", "a", "a/2.jpg/deeper", MANIFEST])
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_member_in_the_place_of_another_is_refused(archive, folder, second):
+def test_two_members_with_one_path_are_refused(archive, folder, second):
     unpack(archive, folder)
     before = files_in(folder)
     with zipfile.ZipFile(archive, "a") as packed:
@@ -137,8 +137,8 @@ def test_an_archive_bomb_is_refused_before_it_is_unpacked(tmp_path, folder):
     assert not folder.exists()
 
 
-def test_a_member_that_claims_less_than_it_holds_is_refused(tmp_path, folder):
-    """No more than the claimed bytes are read, and their CRC does not fit."""
+def test_a_member_larger_than_it_declares_is_refused(tmp_path, folder):
+    """No more than the declared bytes are read, and their CRC does not match."""
     liar = tmp_path / "liar.zip"
     content = bytearray(zip_of({"a.bin": bytes(10**6)}))
     for entry, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
@@ -170,7 +170,7 @@ def test_a_damaged_archive_is_refused_and_the_folder_stays(archive, folder, how)
 
 
 def test_any_flipped_byte_is_refused_or_harmless(archive, folder):
-    """Never another error, never another content."""
+    """Never another exception, never other content."""
     content = archive.read_bytes()
     good = {"records.json": b"[]", "a/b/1.jpg": b"one", "a/2.jpg": b"two"}
     refused = 0
@@ -185,7 +185,7 @@ def test_any_flipped_byte_is_refused_or_harmless(archive, folder):
     assert refused > len(content) / 3 / 4
 
 
-def test_a_disk_without_room_is_told_before_a_byte_is_written(archive, folder, monkeypatch):
+def test_a_full_disk_is_reported_before_a_byte_is_written(archive, folder, monkeypatch):
     free = archives.shutil.disk_usage(archive)._replace(free=7)
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda _: free)
     with pytest.raises(DataError, match="8 bytes unpacked, 7 free"):
@@ -193,7 +193,7 @@ def test_a_disk_without_room_is_told_before_a_byte_is_written(archive, folder, m
     assert not part_of(folder).exists()
 
 
-def test_a_kill_in_the_middle_leaves_the_old_folder_and_the_next_call_the_new(archive, folder):
+def test_a_kill_leaves_the_old_folder_and_the_next_call_the_new_one(archive, folder):
     unpack(archive, folder)
     before = files_in(folder)
     many = {f"{i:05d}.bin": os.urandom(64) for i in range(3_000)}
@@ -208,7 +208,7 @@ def test_a_kill_in_the_middle_leaves_the_old_folder_and_the_next_call_the_new(ar
         while not (part_of(folder) / "00050.bin").exists() and time.monotonic() < deadline_s:
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL, "killed while it worked"
+    assert process.returncode == -signal.SIGKILL, "killed while it was unpacking"
     assert files_in(folder) == before
     unpack(archive, folder)
     assert files_in(folder) == many

@@ -1,4 +1,4 @@
-"""Versions of data: what they see, and what preparing writes for the stages after it."""
+"""Digests of source files, and the digests that `prepare` writes for later stages."""
 
 import json
 import shutil
@@ -23,10 +23,18 @@ def own_folder(root):
     (root / "images/deep").mkdir(parents=True)
     (root / "images/deep/1.jpg").write_text("one")
     (root / "records.json").write_text("[]")
-    return Dataset(role="ood", records="records.json", images="images")
+    return Dataset(
+        role="ood",
+        records="records.json",
+        images="images",
+        format="vlm-r1",
+        split=None,
+        published=None,
+        exif="applied",
+    )
 
 
-def test_a_folder_of_ones_own_changes_with_every_byte_and_name(tmp_path):
+def test_the_version_of_a_folder_changes_with_every_byte_and_name(tmp_path):
     own_folder(tmp_path)
     seen = {images_version(tmp_path / "images")}
     for step in range(3):
@@ -64,23 +72,22 @@ def test_missing_data_is_named(tmp_path, gone):
         version_of(dataset, tmp_path)
 
 
-def test_preparing_says_what_training_and_evaluation_read(small_root, small_params):
-    for readers, names in (
+def test_prepare_writes_the_digests_of_what_training_and_evaluation_read(small_root, small_params):
+    for consumer, names in (
         ("training", ["studio_train"]),
         ("evaluation", ["studio_val", "studio_test", "street_test"]),
     ):
-        inputs = json.loads((small_root / inputs_file(readers)).read_text())
+        inputs = json.loads((small_root / inputs_file(consumer)).read_text())
         assert list(inputs) == names
         for name in names:
             records = read_records(small_root / records_file(name))
             folder = small_root / small_params.datasets[name].images
             assert inputs[name]["records_digest"] == records_digest(records)
+            assert inputs[name]["role"] == small_params.datasets[name].role
             assert inputs[name]["images_sha256"] == images_version(folder)[0]
 
 
-def test_boxes_that_ignore_exif_are_prepared_in_the_coordinate_space_of_the_image(
-    small_root, tmp_path
-):
+def test_boxes_that_ignore_exif_are_prepared_for_the_upright_image(small_root, tmp_path):
     """An image that EXIF turns upside down: the box must still hold the same pixels."""
     shutil.copytree(small_root / "data/drawn", tmp_path / "data/drawn")
     values = small_values()

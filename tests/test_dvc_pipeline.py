@@ -1,4 +1,4 @@
-"""dvc.yaml: what it lists, and what it runs again (with commands that only write their outputs)."""
+"""dvc.yaml: what it lists, and what becomes stale (with commands that only write their outputs)."""
 
 import json
 import os
@@ -13,30 +13,38 @@ import pytest
 import yaml
 
 from flows.generalization import STAGES, stages_of
-from tasks.dvc_deps import STAGE_MODULES, code_deps, with_code_deps
+from tasks.dvc_deps import code_deps, module_of, with_code_deps
 from tests.layout import ROOT
-from vlm_r1.config import load_params
+from vlm_r1.config import METHODS, load_params
+from vlm_r1.config.training import Health
 
 DVC = str(Path(sys.executable).with_name("dvc"))
 STAND_IN = """
-import pathlib, sys, yaml
-name, *words = sys.argv[1:]
-method, *seed = [word for word in words if word != "--seed"] or [""]
-if name == "train" and not seed:
-    name = method
-elif seed:
-    name += "_seed"
+import json, os, pathlib, yaml
+name, _, key = os.environ["DVC_STAGE"].partition("@")
 stages = yaml.safe_load(pathlib.Path("dvc.yaml").read_text())["stages"]
+params = yaml.safe_load(pathlib.Path("params.yaml").read_text())
+sets = params["datasets"].items()
+texts = {
+    "data/drawn": {f"{split}/records.json": name for split in params["draw"]},
+    "data/inputs": {
+        "training.json": json.dumps([d for d in sets if d[1]["role"] == "train"]),
+        "evaluation.json": json.dumps([d for d in sets if d[1]["role"] != "train"]),
+    },
+}
 for out in stages[name].get("do", stages[name])["outs"]:
-    out = pathlib.Path(out.replace("${key}", "-".join([method, *seed])))
-    inside = {
-        "data/drawn": [f"{x}/records.json" for x in yaml.safe_load(open("params.yaml"))["draw"]],
-        "data/inputs": ["training.json", "evaluation.json"],
-    }.get(str(out), ["cost.json", "training_log.jsonl"])
-    for file in [out] if out.suffix else [out / x for x in inside]:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(name)
+    out = pathlib.Path(out.replace("${key}", key))
+    inside = texts.get(str(out), {"cost.json": name, "training_log.jsonl": name})
+    for file, text in {"": name}.items() if out.suffix else inside.items():
+        (out / file).parent.mkdir(parents=True, exist_ok=True)
+        (out / file).write_text(text)
 """
+DOC = ROOT / "docs/staleness.md"
+# Parameters that no stage lists: they decide where a training runs and when it warns.
+UNLISTED = {
+    *("launch.device", "launch.endpoint", "launch.id", "launch.vllm_server_url"),
+    *(f"health.{name}" for name in Health.model_fields),
+}
 
 
 def stages() -> dict[str, dict]:
@@ -53,17 +61,37 @@ def test_the_code_in_deps_is_what_the_stages_import():
 @pytest.mark.parametrize("stage", stages())
 def test_a_stage_depends_on_its_own_module_and_on_what_it_renders(stage):
     code = code_deps(stage)
-    assert f"src/vlm_r1/stages/{STAGE_MODULES.get(stage, stage)}.py" in code
+    assert f"src/vlm_r1/stages/{module_of(stage)}.py" in code
     assert all((ROOT / dep).exists() for dep in code)
     assert ("src/vlm_r1/report/render" in code) == (stage == "report")
-    assert ("src/vlm_r1/config/deepspeed_json" in code) == (STAGE_MODULES.get(stage) == "train")
+    trains = module_of(stage) in METHODS
+    assert ("src/vlm_r1/config/deepspeed_json" in code) == trains
 
 
-def test_every_section_of_params_is_listed_by_a_stage():
-    sections = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+def test_every_parameter_is_listed_by_a_stage_or_changes_no_result():
     keys = [key for stage in stages().values() for key in stage.get("params", [])]
     keys += re.findall(r"foreach: \$\{(\w+)\}", (ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-    assert {key.split(".")[0] for key in keys} - {"${item"} == set(sections)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    known = {key for key in dotted_keys(params) if "datasets." not in key and "draw." not in key}
+    listed = {key for key in known if any(is_under(key, above) for above in keys)}
+    assert known - listed == UNLISTED
+    assert {key for key in keys if not any(is_under(k, key) for k in known)} <= {
+        "datasets",
+        "draw",
+    }
+
+
+def dotted_keys(values: dict, above: str = "") -> set[str]:
+    """Dotted names of all values that are no mappings."""
+    found = set()
+    for key, value in values.items():
+        dotted = f"{above}{key}"
+        found |= dotted_keys(value, f"{dotted}.") if isinstance(value, dict) else {dotted}
+    return found
+
+
+def is_under(key: str, above: str) -> bool:
+    return key == above or key.startswith(f"{above}.")
 
 
 def test_the_flow_names_every_stage_once_and_in_an_order_that_dvc_allows():
@@ -124,6 +152,11 @@ def dvc(root: Path, *arguments: str) -> subprocess.CompletedProcess:
     return done
 
 
+def ran_by(repro: subprocess.CompletedProcess) -> set[str]:
+    """Stages that `dvc repro` ran."""
+    return set(re.findall(r"^Running stage '(.+)':", repro.stdout, re.MULTILINE))
+
+
 def edit(path: Path, old: str, new: str) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.count(old) == 1, f"{path.name}: {old!r}"
@@ -147,20 +180,66 @@ def test_the_base_of_a_clone_is_taken_as_it_is(reproduced):
     assert stale(reproduced) == set()
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "expected"),
-    [
-        ("max_new_tokens: 72", "max_new_tokens: 70", {"evaluate@sft", "evaluate@grpo", "prompts"}),
-        ("resamples: 10000", "resamples: 999", {"report"}),
-        ("prompt_matrix: false", "prompt_matrix: true", {"prompts", "report"}),
-        ("beta: 0.04", "beta: 0.05", {"grpo"}),
-        ("model_name: vlm-r1-rec", "model_name: other", {"register"}),
-        ("find_steps: ", "find_steps: 1", set()),  # frozen
-    ],
-)
-def test_a_changed_knob_makes_only_its_readers_stale(clone, old, new, expected):
-    edit(clone / "params.yaml", old, new)
-    assert stale(clone) == expected
+def edits(heading: str) -> dict[str, str]:
+    """Edit -> stages, from the table under a heading of docs/staleness.md."""
+    section = DOC.read_text(encoding="utf-8").partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return dict(re.findall(r"^\|[^|]*`([^`|]+)` *\|([^|]+)\|", section, re.MULTILINE))
+
+
+def named_stages(cell: str) -> set[str]:
+    """The stages in a cell of the table; "nothing" is none."""
+    return set(re.findall(r"`(\w+)`", cell))
+
+
+CODE_EDITS, PARAMETER_EDITS = edits("A comment in the code"), edits("A parameter")
+
+
+def test_the_table_of_stale_stages_is_read():
+    assert len(CODE_EDITS) >= 20
+    assert len(PARAMETER_EDITS) >= 15
+    free = [path for path, cell in CODE_EDITS.items() if not named_stages(cell)]
+    assert {"cli", "config", "preflight", "tracking"} <= {path.split("/")[0] for path in free}
+    cells = [*CODE_EDITS.values(), *PARAMETER_EDITS.values()]
+    assert {cell.strip() for cell in cells if not named_stages(cell)} == {"nothing"}
+    assert {stage for cell in cells for stage in named_stages(cell)} <= set(stages())
+
+
+@pytest.mark.parametrize("path", CODE_EDITS)
+def test_a_comment_makes_the_stages_stale_that_the_table_names(clone, path):
+    file = clone / "src/vlm_r1" / path
+    file.write_text(file.read_text(encoding="utf-8") + "\n# a comment\n", encoding="utf-8")
+    assert {stage.partition("@")[0] for stage in stale(clone)} == named_stages(CODE_EDITS[path])
+
+
+@pytest.mark.parametrize("edited", PARAMETER_EDITS)
+def test_a_parameter_makes_the_stages_stale_that_the_table_names(clone, edited):
+    *above, key = edited.partition(": ")[0].split(".")
+    params = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))
+    section = params
+    for part in above:
+        section = section[part]
+    assert key in section
+    section[key] = yaml.safe_load(edited.partition(": ")[2])
+    (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    assert {stage.partition("@")[0] for stage in stale(clone)} == named_stages(
+        PARAMETER_EDITS[edited]
+    )
+
+
+def test_a_new_test_dataset_trains_nothing_again(clone):
+    (clone / "mine").mkdir()
+    (clone / "mine/records.json").write_text("mine")
+    entry = "{ role: ood, records: mine/records.json, images: mine, format: vlm-r1,"
+    edit(
+        clone / "params.yaml",
+        "\nvalidation:\n",
+        f"  mine: {entry} split: null, published: null, exif: applied }}\n\nvalidation:\n",
+    )
+    assert stale(clone) == {"prepare", "version@mine"}
+    assert ran_by(dvc(clone, "repro")) == {
+        *("version@mine", "prepare", "evaluate@sft", "evaluate@grpo"),
+        *("prompts", "report", "register"),
+    }
 
 
 def test_further_seeds_add_stages_and_leave_the_first_runs_alone(clone):
@@ -168,20 +247,18 @@ def test_further_seeds_add_stages_and_leave_the_first_runs_alone(clone):
     params = load_params(clone / "params.yaml")
     further = [stage for stage in stages_of(params) if stage not in STAGES]
     assert further == [
-        "train_seed@sft-7",
-        "train_seed@grpo-7",
+        "sft_seed@7",
+        "grpo_seed@7",
         "evaluate_seed@sft-7",
         "evaluate_seed@grpo-7",
     ]
-    ran = dvc(clone, "repro").stdout.splitlines()
-    runs = {line.split("'")[1] for line in ran if line.startswith("Running")}
-    assert runs == {*further, "report", "register"}
+    assert ran_by(dvc(clone, "repro")) == {*further, "report"}
     assert (clone / "models/grpo-7/cost.json").exists()
     assert (clone / "results/sft-7").is_dir()
     edit(clone / "params.yaml", "learning_rate: 1.0e-4\n  schedule: linear\n  warmup_share: 0.0\n"
          "  micro_batch: 16", "learning_rate: 2.0e-4\n  schedule: linear\n  warmup_share: 0.0\n"
          "  micro_batch: 16")  # fmt: skip
-    assert stale(clone) == {"sft", "train_seed@sft-7"}  # what hangs on them follows
+    assert stale(clone) == {"sft", "sft_seed@7"}  # the stages after them follow in a repro
 
 
 def test_no_stage_asks_for_telemetry_or_updates():

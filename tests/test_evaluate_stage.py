@@ -1,4 +1,4 @@
-"""The stage `evaluate`: cached, killed, shared between processes, ahead of time while training."""
+"""The stage `evaluate`: cache, kill and restart, several processes, watching a training."""
 
 import json
 import os
@@ -20,53 +20,58 @@ from vlm_r1 import paths
 from vlm_r1.config import Params, parse_params
 from vlm_r1.errors import ConfigError, ContractError, ModelError
 from vlm_r1.experiment import contract_of
-from vlm_r1.inference import checkpoint as checkpoint
-from vlm_r1.inference import watch
+from vlm_r1.inference import checkpoint, watch
+from vlm_r1.inference.evaluator import make_evaluator
 from vlm_r1.rec.contract import differences, read_terms
 from vlm_r1.rec.results import read_results
 from vlm_r1.stages import evaluate
 
 PROGRAM = ROOT / "tests/evaluation_process.py"
-UNITS = 3 * 3  # steps 0, 1, 2; three datasets
+RESULT_FILES = 3 * 3  # steps 0, 1, 2; three datasets
 
 
 @pytest.fixture(autouse=True)
 def untracked(monkeypatch):
     """No MLflow: these tests look at files only."""
-    monkeypatch.setattr("vlm_r1.tracking.track_evaluation", lambda *_: None)
+    monkeypatch.setattr("vlm_r1.tracking.after_evaluation", lambda *_: None)
+
+
+@pytest.fixture(autouse=True)
+def fast_polling(monkeypatch):
+    monkeypatch.setattr(watch, "POLL_S", 0.02)
 
 
 @pytest.fixture(scope="module")
 def trained(small_root, small_params, tmp_path_factory) -> Path:
-    """A project with data, base and two checkpoints of sft, not evaluated yet."""
+    """A project with data, base and two SFT checkpoints, not yet evaluated."""
     root = tmp_path_factory.mktemp("trained") / "project"
     for name in ("data", "models/base"):
         shutil.copytree(small_root / name, root / name)
     (root / "params.yaml").write_text(yaml.safe_dump(small_values()))
     for step in (1, 2):
-        drop_checkpoint(root, small_params, root / paths.checkpoint_dir("sft", step), step)
+        write_checkpoint(root, small_params, root / paths.checkpoint_dir("sft", step), step)
     return root
 
 
 @pytest.fixture
 def project(trained, tmp_path) -> Path:
-    """A copy of it that a test may change."""
+    """A copy of `trained` that a test may change."""
     return Path(shutil.copytree(trained, tmp_path / "project"))
 
 
 @pytest.fixture(scope="module")
-def undisturbed(trained, small_params, tmp_path_factory) -> dict[str, bytes]:
-    """The results of one evaluation in one process that nothing interrupts."""
-    root = shutil.copytree(trained, tmp_path_factory.mktemp("undisturbed") / "project")
+def uninterrupted(trained, small_params, tmp_path_factory) -> dict[str, bytes]:
+    """The results of an evaluation in one process that nothing interrupts."""
+    root = shutil.copytree(trained, tmp_path_factory.mktemp("uninterrupted") / "project")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vlm_r1.tracking.track_evaluation", lambda *_: None)
+        patch.setattr("vlm_r1.tracking.after_evaluation", lambda *_: None)
         evaluate.run(small_params, root, "sft")
-    assert len(results(root)) == UNITS
+    assert len(results(root)) == RESULT_FILES
     return results(root)
 
 
-def drop_checkpoint(root: Path, params: Params, folder: Path, step: int) -> None:
-    """What a trainer leaves: the base with other weights, in pieces, the contract last."""
+def write_checkpoint(root: Path, params: Params, folder: Path, step: int) -> None:
+    """Writes what a trainer does: the base with other weights, step by step, contract.json last."""
     shutil.copytree(root / "models/base", folder)
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
@@ -84,17 +89,17 @@ def results(root: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def no_models(monkeypatch):
-    """Whoever opens a model now has asked what the cache should have known."""
+    """Fails the test if a model is loaded, that is, if the cache lacked a completion."""
 
     def refuse(*_):
-        raise AssertionError("a model was opened")
+        raise AssertionError("a model was loaded")
 
     monkeypatch.setattr(checkpoint, "load_model", refuse)
 
 
 @pytest.fixture
-def opened(monkeypatch) -> list[str]:
-    """Names of the folders whose models were opened, in order."""
+def loaded(monkeypatch) -> list[str]:
+    """Names of the folders whose models were loaded, in order."""
     names, load = [], checkpoint.load_model
 
     def note(path, task):
@@ -109,27 +114,25 @@ def changed(section: str, **values) -> Params:
     return parse_params(small_values() | {section: small_values()[section] | values}, "changed")
 
 
-def test_removed_results_come_back_without_a_model(project, small_params, undisturbed, request):
+def test_removed_results_come_back_without_a_model(project, small_params, uninterrupted, request):
     evaluate.run(small_params, project, "sft")
     shutil.rmtree(project / "results")
     request.getfixturevalue("no_models")
     evaluate.run(small_params, project, "sft")
-    assert results(project) == undisturbed
+    assert results(project) == uninterrupted
 
 
-def test_checkpoints_answer_differently(undisturbed):
-    """Else nothing below could tell one checkpoint's completions from another's."""
+def test_checkpoints_answer_differently(uninterrupted):
+    """A precondition of the tests below: completions tell the checkpoints apart."""
     said = {
-        step: [row["model_output"] for row in json.loads(undisturbed[name])["results"]]
+        step: [row["model_output"] for row in json.loads(uninterrupted[name])["results"]]
         for step in (0, 1, 2)
         for name in [f"results/sft/street_test/step-{step}.json"]
     }
     assert said[0] != said[1] != said[2] != said[0]
 
 
-def test_another_coordinate_space_or_truth_reads_the_same_completions(
-    project, small_params, request
-):
+def test_another_coordinate_space_reuses_the_completions(project, small_params, request):
     evaluate.run(small_params, project, "sft")
     request.getfixturevalue("no_models")
     for step in (1, 2):  # the coordinate space is in the contract that training writes
@@ -145,27 +148,27 @@ def test_another_coordinate_space_or_truth_reads_the_same_completions(
     ]
 
 
-def test_the_base_is_asked_once_a_prompt(project, opened):
+def test_the_base_is_evaluated_once_for_each_prompt(project, loaded):
     same = changed("task", prompts={"sft": "r1", "grpo": "r1"})
     base_only = same.model_copy(update={"train": same.train.model_copy(update={"steps": 0})})
     evaluate.run(base_only, project, "sft")
     evaluate.run(base_only, project, "grpo")
-    assert opened == ["base"]
+    assert loaded == ["base"]
     own_prompts = changed("task", prompts={"sft": "r1", "grpo": "plain"})
     evaluate.run(own_prompts.model_copy(update={"train": base_only.train}), project, "grpo")
-    assert opened == ["base", "base"]
+    assert loaded == ["base", "base"]
 
 
-def test_another_image_under_the_same_name_is_another_question(project, small_params, opened):
+def test_a_changed_image_file_is_evaluated_again(project, small_params, loaded):
     evaluate.run(small_params, project, "sft")
     first, second = sorted((project / "data/drawn/studio_val").rglob("*.png"))[:2]
     shutil.copy(second, first)
-    opened.clear()
+    loaded.clear()
     evaluate.run(small_params, project, "sft")
-    assert opened == ["base", "checkpoint-1", "checkpoint-2"]
+    assert loaded == ["base", "checkpoint-1", "checkpoint-2"]
 
 
-def test_every_batch_tells_how_far_it_is(project, small_params, caplog):
+def test_the_log_shows_the_progress_in_batches(project, small_params, caplog):
     caplog.set_level("INFO", logger="vlm_r1")
     evaluate.run(small_params, project, "sft")
     lines = [record.getMessage() for record in caplog.records]
@@ -175,7 +178,7 @@ def test_every_batch_tells_how_far_it_is(project, small_params, caplog):
     assert [line for line in lines if line.startswith("sft step 2  accuracy: studio_val ")]
 
 
-def test_killed_and_started_again_it_writes_the_same_bytes(project, undisturbed):
+def test_results_after_kills_and_restarts_are_the_same_bytes(project, uninterrupted):
     for lines in (1, 9, 40):  # of 108 rows
         process = start(project)
         wait_for(lambda least=lines: len(cached_lines(project)) >= least, process)
@@ -184,14 +187,14 @@ def test_killed_and_started_again_it_writes_the_same_bytes(project, undisturbed)
         assert not (project / "results/sft").exists()
     assert 40 <= len(cached_lines(project)) < 108
     assert start(project).wait() == 0
-    assert results(project) == undisturbed
+    assert results(project) == uninterrupted
 
 
-def test_two_processes_write_what_one_writes(project, undisturbed):
+def test_two_processes_write_the_same_bytes_as_one(project, uninterrupted):
     together = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     process = start(project, *together)
     assert process.wait() == 0, (project / "log").read_text()[-3000:]
-    assert results(project) == undisturbed
+    assert results(project) == uninterrupted
     ranks = {file.name for file in (project / paths.COMPLETIONS).rglob("rank-*.jsonl")}
     assert ranks == {"rank-0.jsonl", "rank-1.jsonl"}
 
@@ -212,15 +215,15 @@ def cached_lines(project: Path) -> list[str]:
     return [line for file in files for line in file.read_text().splitlines()]
 
 
-def wait_for(true, process: subprocess.Popen, patience_s: float = 300) -> None:
+def wait_for(condition, process: subprocess.Popen, patience_s: float = 300) -> None:
     deadline = time.monotonic() + patience_s
-    while not true():
-        assert process.poll() is None, "it ended before it could be killed"
+    while not condition():
+        assert process.poll() is None, "the process ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.002)
 
 
-def test_a_broken_checkpoint_is_named_before_anything_is_asked(project, small_params, no_models):
+def test_a_broken_checkpoint_is_refused_before_any_is_evaluated(project, small_params, no_models):
     file = project / paths.checkpoint_dir("sft", 2) / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(ModelError, match=r"checkpoint-2: model\.safetensors cannot be read"):
@@ -229,8 +232,8 @@ def test_a_broken_checkpoint_is_named_before_anything_is_asked(project, small_pa
     assert not (project / paths.COMPLETIONS).exists()
 
 
-def test_a_checkpoint_that_does_not_open_leaves_the_old_results(
-    project, small_params, undisturbed, monkeypatch
+def test_a_checkpoint_that_does_not_load_leaves_the_old_results(
+    project, small_params, uninterrupted, monkeypatch
 ):
     evaluate.run(small_params, project, "sft")
     shutil.rmtree(project / paths.COMPLETIONS)
@@ -238,59 +241,57 @@ def test_a_checkpoint_that_does_not_open_leaves_the_old_results(
     config.write_text(config.read_text().replace('"vocab_size": ', '"vocab_size": 1'))
     with pytest.raises(ModelError, match="checkpoint-2"):
         evaluate.run(small_params, project, "sft")
-    assert results(project) == undisturbed
+    assert results(project) == uninterrupted
     assert not (project / "results/sft.part").exists()
 
 
 class Trainer(threading.Thread):
-    """Drops checkpoints one after the other, as training does, then gives the folder its name."""
+    """Writes checkpoints into sft.part one after the other, then renames it, as training does."""
 
     def __init__(self, project: Path, params: Params) -> None:
         super().__init__(daemon=True)
         self.project, self.params = project, params
         self.part = project / "models/sft.part"
-        self.may_go_on = threading.Event()
+        self.may_continue = threading.Event()
 
     def run(self) -> None:
         for step in self.params.train.step_grid[1:]:
-            drop_checkpoint(self.project, self.params, self.part / f"checkpoint-{step}", step)
+            write_checkpoint(self.project, self.params, self.part / f"checkpoint-{step}", step)
             if step == 1:
-                self.may_go_on.wait()
+                self.may_continue.wait()
         self.part.rename(self.project / "models/sft")
 
 
-def test_checkpoints_are_evaluated_while_training_goes_on(
-    project, small_params, undisturbed, opened, request, caplog
+def test_checkpoints_are_evaluated_while_training_continues(
+    project, small_params, uninterrupted, loaded, request, caplog
 ):
     caplog.set_level("INFO", logger="vlm_r1")
     shutil.rmtree(project / "models/sft")
     trainer = Trainer(project, small_params)
-    watcher = threading.Thread(
-        target=watch.run, args=(small_params, project, "sft", "cpu", 120, 0.02)
-    )
+    watcher = threading.Thread(target=watch.run, args=(small_params, project, "sft", "cpu", 120))
     watcher.start()
-    wait_until(lambda: opened == ["base"])
+    wait_until(lambda: loaded == ["base"])
     trainer.start()
     wait_until(lambda: any("step 1  accuracy" in r.getMessage() for r in caplog.records))
-    assert opened == ["base", "checkpoint-1"]
-    trainer.may_go_on.set()
+    assert loaded == ["base", "checkpoint-1"]
+    trainer.may_continue.set()
     watcher.join(timeout=120)
     assert not watcher.is_alive()
-    assert opened == ["base", "checkpoint-1", "checkpoint-2"]
+    assert loaded == ["base", "checkpoint-1", "checkpoint-2"]
     trainer.join()
     request.getfixturevalue("no_models")
     evaluate.run(small_params, project, "sft")
-    assert results(project) == undisturbed
+    assert results(project) == uninterrupted
 
 
-def wait_until(true, patience_s: float = 120) -> None:
+def wait_until(condition, patience_s: float = 120) -> None:
     deadline = time.monotonic() + patience_s
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def test_while_training_writes_an_earlier_training_is_not_looked_at(project):
+def test_while_training_runs_checkpoints_of_an_earlier_training_are_ignored(project):
     assert watch.find_checkpoint(project, "sft", 1) == Path("models/sft/checkpoint-1")
     growing = project / "models/sft.part/checkpoint-1"
     growing.mkdir(parents=True)
@@ -299,8 +300,8 @@ def test_while_training_writes_an_earlier_training_is_not_looked_at(project):
     assert watch.find_checkpoint(project, "sft", 1) == Path("models/sft.part/checkpoint-1")
 
 
-def test_a_checkpoint_moved_by_the_end_of_training_is_found_again(
-    project, small_params, undisturbed, monkeypatch, request
+def test_a_checkpoint_moved_at_the_end_of_training_is_found_again(
+    project, small_params, uninterrupted, monkeypatch, request
 ):
     (project / "models/sft").rename(project / "models/sft.part")
     load = checkpoint.load_model
@@ -311,34 +312,36 @@ def test_a_checkpoint_moved_by_the_end_of_training_is_found_again(
         return load(path, task)
 
     monkeypatch.setattr(checkpoint, "load_model", load_late)
-    watch.run(small_params, project, "sft", "cpu", 60, 0.02)
+    watch.run(small_params, project, "sft", "cpu", 60)
     request.getfixturevalue("no_models")
     evaluate.run(small_params, project, "sft")
-    assert results(project) == undisturbed
+    assert results(project) == uninterrupted
 
 
-def test_what_does_not_come_is_not_waited_for_for_ever(project, small_params):
+def test_waiting_for_a_checkpoint_ends_after_patience_s(project, small_params):
     shutil.rmtree(project / paths.checkpoint_dir("sft", 2))
     with pytest.raises(ModelError, match=r"no models/sft/checkpoint-2 after 0\.1 s"):
-        watch.run(small_params, project, "sft", "cpu", 0.1, 0.02)
+        watch.run(small_params, project, "sft", "cpu", 0.1)
 
 
-def test_a_training_that_failed_is_not_waited_for(project, small_params):
+def test_waiting_ends_when_training_ends_without_the_checkpoint(project, small_params):
     (project / "models/sft").rename(project / "models/sft.part")
     shutil.rmtree(project / "models/sft.part/checkpoint-2")
     wait = threading.Timer(8, shutil.rmtree, [project / "models/sft.part"])
     wait.start()
     with pytest.raises(ModelError, match=r"no models/sft/checkpoint-2 and training has ended"):
-        watch.run(small_params, project, "sft", "cpu", 300, 0.02)
+        watch.run(small_params, project, "sft", "cpu", 300)
 
 
-def test_a_watched_checkpoint_of_other_terms_is_refused(project, no_models):
+def test_a_watched_checkpoint_of_another_contract_is_refused(project, no_models):
     other = changed("experiment", seed=7)
     with pytest.raises(ContractError, match="seed: 42 != 7"):
-        watch._evaluated(evaluate.begin(other, project, "sft"), 1, Path("models/sft/checkpoint-1"))
+        watch._evaluate_unless_moved(
+            make_evaluator(other, project, "sft"), 1, Path("models/sft/checkpoint-1")
+        )
 
 
-def test_a_further_run_is_trained_and_evaluated_beside_the_first(small_root, tmp_path):
+def test_a_run_with_another_seed_has_its_own_checkpoints_and_results(small_root, tmp_path):
     root = tmp_path / "project"
     for name in ("data", "models/base"):
         shutil.copytree(small_root / name, root / name)
@@ -350,7 +353,7 @@ def test_a_further_run_is_trained_and_evaluated_beside_the_first(small_root, tmp
     assert differences(*terms.values()) == ["seed: 42 != 7"]
     weights = [load_file(root / f"models/{run}/checkpoint-2/model.safetensors") for run in terms]
     assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    assert len(results(root)) == UNITS
+    assert len(results(root)) == RESULT_FILES
     assert all(name.startswith("results/sft-7/") for name in results(root))
     result = read_results(root / paths.result_file("sft-7", "studio_test", 2))
     assert result.meta["contract"]["seed"] == 7

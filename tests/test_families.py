@@ -1,4 +1,4 @@
-"""Another family: its own coordinate space, its own resize, the same training, answers and rewards."""
+"""Another model family: its coordinate space and resize; training, answers and rewards work."""
 
 import json
 
@@ -12,11 +12,11 @@ from transformers.models.smolvlm.image_processing_smolvlm import SmolVLMImagePro
 
 from tests.conftest import small_values
 from tests.families import write_tiny_qwen3_vl
-from tests.test_training import job_of, weights
+from tests.training_jobs import job_of, train, weights
 from vlm_r1.config import parse_params
 from vlm_r1.data.records import read_records
 from vlm_r1.errors import ModelError
-from vlm_r1.inference.generate import ask_all
+from vlm_r1.inference.generate import generate_completions
 from vlm_r1.inference.questions import Question
 from vlm_r1.models.families import FAMILIES, family_of
 from vlm_r1.models.loading import load_model, load_processor
@@ -24,8 +24,8 @@ from vlm_r1.paths import records_file
 from vlm_r1.rec import prompts
 from vlm_r1.rec.parsing import box_in_original, parse_answer
 from vlm_r1.rec.rewards import REWARDS
-from vlm_r1.training.dataset import grpo_rows, sft_rows
-from vlm_r1.training.run import train
+from vlm_r1.training.grpo import grpo_rows
+from vlm_r1.training.sft import sft_rows
 
 QWEN3 = FAMILIES["qwen3_vl"]
 
@@ -39,7 +39,7 @@ def qwen3(tmp_path_factory):
 
 @pytest.fixture
 def thousand():
-    """Parameters for a family that speaks 0-1000."""
+    """Params for a family that writes boxes in 0-1000."""
     values = small_values()
     values["task"]["coordinate_space"] = "thousand"
     for method in ("sft", "grpo"):
@@ -48,7 +48,7 @@ def thousand():
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
-def test_a_familys_modules_are_where_it_says(model_type):
+def test_a_familys_modules_exist_at_their_paths(model_type):
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(AutoConfig.for_model(model_type))
     family = family_of(model_type)
@@ -61,7 +61,7 @@ def test_an_unknown_family_is_refused():
         family_of("llava")
 
 
-def test_a_family_resizes_by_its_own_square(qwen3, thousand):
+def test_a_family_resizes_to_multiples_of_its_own_square(qwen3, thousand):
     image = Image.new("RGB", (130, 90))
     processor = load_processor(qwen3, thousand.task)
     _, rows, columns = processor.image_processor([image])["image_grid_thw"][0]
@@ -69,27 +69,27 @@ def test_a_family_resizes_by_its_own_square(qwen3, thousand):
     assert FAMILIES["qwen2_5_vl"].input_size(90, 130, thousand.task) == (84, 140)
 
 
-def test_sft_is_taught_thousandths_and_grpo_pays_for_them(small_root, thousand, qwen3):
+def test_sft_targets_and_grpo_rewards_use_thousandths(small_root, thousand, qwen3):
     """Studio images are 80 x 80: half a side is 500 of 1000, whatever the resize."""
     records = read_records(small_root / records_file("studio_train")).head(1)
     records = records.assign(x1=0.0, y1=0.0, x2=40.0, y2=20.0, expression="red one")
     images = small_root / thousand.datasets["studio_train"].images
-    answer = sft_rows(records, images, thousand, QWEN3)[0]["completion"][0]["content"]
+    answer = sft_rows(records, images, thousand.task, QWEN3)[0]["completion"][0]["content"]
     assert '"bbox_2d": [0, 0, 500, 250]' in answer
-    row = grpo_rows(records, images, thousand, QWEN3)[0]
+    row = grpo_rows(records, images, small_root, thousand.task, QWEN3)[0]
     assert row["input_size"] == [64, 64]  # 80 is two and a half squares
     box = box_in_original(parse_answer(answer, "thousand"), row["image_size"], row["input_size"])
     assert box.tolist() == row["true_box"] == [0, 0, 40, 20]
 
 
-def test_a_unit_coordinate_space_is_written_in_thousandths(small_root):
+def test_boxes_in_the_unit_space_are_written_with_three_decimals(small_root):
     values = small_values()
     values["task"]["coordinate_space"] = "unit"
     params = parse_params(values, "unit")
     records = read_records(small_root / records_file("studio_train")).head(1)
     records = records.assign(x1=0.0, y1=10.0, x2=40.0, y2=20.0, expression="red one")
     images = small_root / params.datasets["studio_train"].images
-    answer = sft_rows(records, images, params)[0]["completion"][0]["content"]
+    answer = sft_rows(records, images, params.task)[0]["completion"][0]["content"]
     assert '"bbox_2d": [0.0, 0.125, 0.5, 0.25]' in answer
 
 
@@ -106,14 +106,14 @@ def test_both_methods_train_another_family(
     assert json.loads((tmp_path / "cost.json").read_text())["prompts"] == 4
 
 
-def test_another_family_answers_in_batches_as_it_answers_alone(qwen3, thousand, image):
+def test_another_familys_batched_completions_equal_single_ones(qwen3, thousand, image):
     model, processor = load_model(qwen3, thousand.task), load_processor(qwen3, thousand.task)
     asked = [
-        Question(prompts.ask("plain", prompts.question_for(phrase)), image)
-        for phrase in ("red one", "the small blue circle on the left")
+        Question(prompts.fill_template("plain", prompts.question_for(expression)), image)
+        for expression in ("red one", "the small blue circle on the left")
     ]
-    together = ask_all(model, processor, asked, batch_tokens=1000, max_new_tokens=6)
-    alone = [ask_all(model, processor, [one], 1000, 6)[0] for one in asked]
+    together = generate_completions(model, processor, asked, batch_tokens=1000, max_new_tokens=6)
+    alone = [generate_completions(model, processor, [one], 1000, 6)[0] for one in asked]
     assert together == alone
     assert {answer.input_size for answer in together} == {(64, 96)}
 
@@ -123,7 +123,7 @@ def image_of(width, height):
 
 
 @pytest.mark.parametrize(("max_pixels", "tiles"), [(200_000, 1), (700_000, 3), (2_000_000, 9)])
-def test_internvl_keeps_the_budget_in_tiles(thousand, max_pixels, tiles):
+def test_internvl_keeps_the_pixel_budget_in_tiles(thousand, max_pixels, tiles):
     processor = GotOcr2ImageProcessor(size={"height": 448, "width": 448})
     task = thousand.task.model_copy(update={"max_pixels": max_pixels})
     FAMILIES["internvl"].set_budget(processor, task)
@@ -133,7 +133,7 @@ def test_internvl_keeps_the_budget_in_tiles(thousand, max_pixels, tiles):
 
 
 @pytest.mark.parametrize("max_pixels", [300_000, 1_000_000, 4_000_000])
-def test_smolvlm_keeps_the_budget_in_squares(thousand, max_pixels):
+def test_smolvlm_keeps_the_pixel_budget_in_squares(thousand, max_pixels):
     processor = SmolVLMImageProcessor()
     task = thousand.task.model_copy(update={"max_pixels": max_pixels})
     FAMILIES["smolvlm"].set_budget(processor, task)

@@ -8,7 +8,7 @@ import yaml
 from tests.conftest import ROOT
 from vlm_r1.config import load_params, profile_file
 from vlm_r1.config.deepspeed import deepspeed_config
-from vlm_r1.training.arguments import resolved_arguments
+from vlm_r1.training.dry_run import resolved_arguments
 
 PROFILES = ("vlm-r1-feb2025", "vlm-r1-mar2025")
 # Arguments that differ from VLM-R1's flag; the table's footnotes say why.

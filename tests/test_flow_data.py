@@ -1,4 +1,4 @@
-"""Fetching as a Prefect task: which faults are tried again, how often, and what is said."""
+"""Fetching as a Prefect task: which faults are retried and how often; the data flow."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ from tests.layout import SOURCE
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """The mirror of a project in the current folder, which is no DVC project."""
+    """A mirror for a project in the current folder, which does not use DVC."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(stage_task, "get_run_logger", lambda: logging.getLogger("fetch"))
     monkeypatch.setenv("PYTHONPATH", str(SOURCE))
@@ -33,20 +33,20 @@ def test_the_task_fetches_through_the_command(server):
 
 
 @pytest.mark.parametrize(("status", "again"), [(503, True), (404, False)])
-def test_only_what_may_pass_is_tried_again(server, status, again):
+def test_only_temporary_errors_are_retried(server, status, again):
     server.faults = [Fault(status=status)]
     with pytest.raises(
         SourceFailedError, match=f"(?s)fetching refgta ended.*HTTP {status}"
-    ) as told:
+    ) as raised:
         fetch_source.fn("refgta")
-    state = Failed(data=told.value)
-    assert asyncio.run(source_task._may_pass(None, None, state)) is again
+    state = Failed(data=raised.value)
+    assert asyncio.run(source_task._is_temporary(None, None, state)) is again
 
 
 def test_retries_back_off_twice_as_long_each_time():
     assert fetch_source.retries == RETRIES == 5
     assert fetch_source.retry_delay_seconds == [10, 20, 40, 80, 160]
-    assert fetch_source.retry_condition_fn is source_task._may_pass
+    assert fetch_source.retry_condition_fn is source_task._is_temporary
 
 
 def test_the_flow_fetches_what_params_name_and_then_runs_the_stages(monkeypatch):
@@ -61,7 +61,7 @@ def test_the_flow_fetches_what_params_name_and_then_runs_the_stages(monkeypatch)
     assert done == ["unpack", "version", "prepare", "verdicts"], "the laptop profile has no sources"
 
 
-def test_the_verdicts_are_published_also_when_data_fails(monkeypatch):
+def test_the_validation_is_published_even_if_data_fails(monkeypatch):
     done = []
 
     def run_stage(stage):

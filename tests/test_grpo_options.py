@@ -13,11 +13,12 @@ from vlm_r1.data.records import read_records
 from vlm_r1.errors import ConfigError
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.paths import records_file
-from vlm_r1.training.arguments import grpo_arguments, prompts_read, sft_arguments
-from vlm_r1.training.dataset import grpo_rows
+from vlm_r1.training.arguments import prompts_read
 from vlm_r1.training.flops import Size, estimate_flops
+from vlm_r1.training.grpo import grpo_arguments, grpo_rows
 from vlm_r1.training.resume import read_log
 from vlm_r1.training.reward_functions import RewardFunctions
+from vlm_r1.training.sft import sft_arguments
 from vlm_r1.training.trainers import ResumableGRPOTrainer
 
 
@@ -47,14 +48,16 @@ def test_every_option_reaches_trl(tmp_path):
 
 
 def trainer_of(root, folder, params, **more):
-    """A trainer as training/run.py builds it."""
+    """A trainer as training/grpo.py builds it."""
     records = read_records(root / records_file("studio_train")).head(4)
+    images, samples = root / params.datasets["studio_train"].images, folder / "samples"
+    rewards = RewardFunctions(params.grpo, params.task.coordinate_space, samples, root)
     return ResumableGRPOTrainer(
         params.task,
         model=load_model(root / "models/base", params.task),
-        reward_funcs=RewardFunctions(params, folder / "samples", root).as_list(),
+        reward_funcs=rewards.as_list(),
         args=grpo_arguments(params, folder),
-        train_dataset=grpo_rows(records, root / params.datasets["studio_train"].images, params),
+        train_dataset=grpo_rows(records, images, root, params.task),
         processing_class=load_processor(root / "models/base", params.task),
         **more,
     )

@@ -14,6 +14,8 @@ from vlm_r1.rec.rewards import REWARDS
 from vlm_r1.training.health import CHECKS, HealthMonitor
 from vlm_r1.training.resume import read_log
 
+HEALTH = parse_params(small_values(), "test").health
+
 
 class State:
     is_world_process_zero = True
@@ -48,7 +50,7 @@ ILL = {
 
 def judged(lines, health=None, earlier=()):
     """Alarms of each line, and whether training was told to stop."""
-    monitor, control = HealthMonitor(health or Health(), list(earlier)), Control()
+    monitor, control = HealthMonitor(health or HEALTH, list(earlier)), Control()
     alarms = []
     for step, line in enumerate(lines):
         State.global_step, logs = step, dict(line)
@@ -102,7 +104,8 @@ def test_a_check_alarms_when_patience_ends_and_is_quiet_when_all_is_well_again(c
 
 @pytest.mark.parametrize("check", [check for check in ILL if check != "numbers"])
 def test_a_threshold_of_null_is_not_checked(check):
-    off = Health.model_validate(dict.fromkeys(set(Health.model_fields) - {"on_alarm", "patience"}))
+    thresholds = set(Health.model_fields) - {"on_alarm", "patience"}
+    off = HEALTH.model_copy(update=dict.fromkeys(thresholds))
     assert judged([WELL, *[{**WELL, **ILL[check]}] * 5], off)[0] == [[]] * 6
 
 

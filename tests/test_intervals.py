@@ -10,9 +10,9 @@ from vlm_r1.errors import ResultError
 from vlm_r1.stats.bootstrap import resample_difference, resample_mean
 from vlm_r1.stats.intervals import (
     Resampling,
-    discordance,
     holm,
     interval,
+    mcnemar_test,
     paired_difference,
     resampled_means,
 )
@@ -199,11 +199,11 @@ def test_standard_error_is_that_of_independent_images():
 def test_mcnemar_by_hand():
     a = np.array([1, 0, 0, 0, 0, 0, 1, 0], dtype=bool)
     b = np.array([0, 1, 1, 1, 1, 1, 1, 0], dtype=bool)
-    assert discordance(a, b) == pytest.approx((1, 5, 2 * (1 + 6) / 2**6))
+    assert mcnemar_test(a, b) == pytest.approx((1, 5, 2 * (1 + 6) / 2**6))
 
 
 def test_mcnemar_without_a_discordant_row():
-    assert discordance(np.array([1, 0]), np.array([1, 0])) == (0, 0, 1.0)
+    assert mcnemar_test(np.array([1, 0]), np.array([1, 0])) == (0, 0, 1.0)
 
 
 def test_holm_by_hand():
@@ -288,7 +288,7 @@ def test_unequal_lengths_are_refused():
     with pytest.raises(ResultError, match=r"got 3 values and \(2,\) images"):
         interval(np.ones(3), np.arange(2), FEW)
     with pytest.raises(ResultError, match="got hits of 3 and 2 rows"):
-        discordance(np.ones(3), np.ones(2))
+        mcnemar_test(np.ones(3), np.ones(2))
 
 
 def test_an_empty_dataset_is_refused():
@@ -296,7 +296,7 @@ def test_an_empty_dataset_is_refused():
         with pytest.raises(ResultError, match="got no values"):
             count(np.array([]), np.array([]), FEW)
     with pytest.raises(ResultError, match="got hits of 0 and 0 rows"):
-        discordance(np.array([]), np.array([]))
+        mcnemar_test(np.array([]), np.array([]))
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])

@@ -18,7 +18,7 @@ from vlm_r1.config import load_params, parse_params, profile_file
 from vlm_r1.config.deepspeed import deepspeed_config, is_offloaded, zero_stage
 from vlm_r1.errors import ConfigError
 from vlm_r1.launch import evaluation_plan, require_world, training_plan
-from vlm_r1.training.arguments import resolved_arguments
+from vlm_r1.training.dry_run import resolved_arguments
 
 PATIENCE_S = 60
 
@@ -28,7 +28,9 @@ def profile(name):
 
 
 def params_with(**launch):
-    return parse_params({**small_values(), "launch": launch}, "test")
+    values = small_values()
+    values["launch"] |= launch
+    return parse_params(values, "test")
 
 
 def test_one_process_needs_no_torchrun():
@@ -42,7 +44,7 @@ def test_one_node_stands_alone():
     assert plan.command[0].endswith("/torchrun")
     assert plan.command[1:4] == ["--nnodes=1", "--nproc-per-node=8", "--standalone"]
     assert plan.command[4:] == [
-        *("-m", "vlm_r1.cli", "stage", "train", "grpo"),
+        *("-m", "vlm_r1.cli", "stage", "grpo"),
         *("--params", str(ROOT / "profiles/x.yaml")),
     ]
 
@@ -148,7 +150,7 @@ LAUNCHER = """
 import sys
 from vlm_r1.config import Launch
 from vlm_r1.launch import launch_plan, run_plan
-launch = Launch(device="cpu", processes_per_node=2)
+launch = Launch(device="cpu", processes_per_node=2, nodes=1, endpoint=None, id="test", vllm_server_url="")
 sys.exit(run_plan(launch_plan(launch, sys.argv[1:])))
 """
 

@@ -1,4 +1,4 @@
-"""The rules of the house: who imports whom, what an import may do, which names are taken."""
+"""The borders between packages: who imports whom, what an import may do, which names are taken."""
 
 import importlib.util
 import os
@@ -11,15 +11,15 @@ import pytest
 
 from tests.layout import ROOT, SOURCE, imports_of, modules
 
-GROUND = {f"vlm_r1.{name}" for name in ("errors", "environment", "paths", "files", "processes")} | {
+BASICS = {f"vlm_r1.{name}" for name in ("errors", "environment", "paths", "files", "processes")} | {
     "vlm_r1.source_code"
 }
-# Rooms that load no torch, transformers, TRL, Prefect or MLflow: text, numpy, pandas.
-LIGHT_ROOMS = ("rec", "stats", "evaluation", "config", "report")
+# Packages that load none of HEAVY: they need text, numpy and pandas only.
+LIGHT_PACKAGES = ("rec", "stats", "evaluation", "config", "report")
 HEAVY = {"torch", "transformers", "trl", "prefect", "mlflow"}
-# A room imports from the rooms above it in this list, and from itself.
-FLOORS = (
-    ("vlm_r1",),  # modules of no room: paths, errors, launch, ...
+# A package imports from those above it in this list, and from itself.
+LAYERS = (
+    ("vlm_r1",),  # modules in no package: paths, errors, ...
     ("vlm_r1.config",),
     ("vlm_r1.rec", "vlm_r1.stats", "vlm_r1.launch"),
     ("vlm_r1.data",),
@@ -31,7 +31,7 @@ FLOORS = (
     ("vlm_r1.cli",),
 )
 ONLY_IMPORTERS = {
-    "mlflow": ("vlm_r1.tracking", "vlm_r1.tracking.registry"),
+    "mlflow": ("vlm_r1.tracking",),
     "trl": ("vlm_r1.training",),
     "deepspeed": ("vlm_r1.training",),
     "peft": ("vlm_r1.training", "vlm_r1.models", "vlm_r1.preflight"),
@@ -39,64 +39,65 @@ ONLY_IMPORTERS = {
     "dvc": (),
 }
 HERE = os.pathsep.join([str(SOURCE), str(ROOT)])  # this checkout, whatever is installed
-SHELLS_MAY_IMPORT = {*GROUND, "vlm_r1.config"}
+FLOWS_MAY_IMPORT = {*BASICS, "vlm_r1.config"}
 
 
-def floor_of(module: str) -> int:
-    """Index of the floor whose entry holds the module; the longest entry counts."""
-    entries = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-    return entries[room_of(module)]
+def layer_of(module: str) -> int:
+    """Index in LAYERS of the module's package."""
+    numbers = {name: number for number, names in enumerate(LAYERS) for name in names}
+    return numbers[package_of(module)]
 
 
-def room_of(module: str) -> str:
-    return max((room for rooms in FLOORS for room in rooms if is_in(module, room)), key=len)
+def package_of(module: str) -> str:
+    """The longest name in LAYERS that holds the module."""
+    return max((name for names in LAYERS for name in names if is_in(module, name)), key=len)
 
 
-def is_in(module: str, room: str) -> bool:
-    return module == room or module.startswith(room + ".")
+def is_in(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
 
 
-def house_imports() -> list[tuple[str, str]]:
+def all_imports() -> list[tuple[str, str]]:
     return [(name, imported) for name, file in modules().items() for imported in imports_of(file)]
 
 
-def test_the_house_is_seen():
-    assert {"vlm_r1.rec.boxes", "vlm_r1.stages.train", "flows.generalization"} <= set(modules())
-    assert ("flows.generalization", "tasks.stage") in house_imports()
+def test_the_modules_are_found():
+    assert {"vlm_r1.rec.boxes", "vlm_r1.stages.sft", "flows.generalization"} <= set(modules())
+    assert ("flows.generalization", "tasks.stage") in all_imports()
 
 
-def test_rooms_import_only_from_floors_below():
+def test_packages_import_only_from_layers_above_them():
     wrong = [
         f"{name} imports {imported}"
-        for name, imported in house_imports()
+        for name, imported in all_imports()
         if is_in(name, "vlm_r1") and is_in(imported, "vlm_r1")
-        if room_of(name) != room_of(imported) and floor_of(name) <= floor_of(imported)
+        if package_of(name) != package_of(imported) and layer_of(name) <= layer_of(imported)
     ]
     assert wrong == []
 
 
-def test_the_library_knows_nothing_of_flows_and_tasks():
-    assert [n for n, i in house_imports() if not n.startswith("flows") and is_in(i, "flows")] == []
-    assert [n for n, i in house_imports() if n.startswith("vlm_r1") and is_in(i, "tasks")] == []
+def test_the_library_imports_no_flows_and_tasks():
+    assert [n for n, i in all_imports() if not n.startswith("flows") and is_in(i, "flows")] == []
+    assert [n for n, i in all_imports() if n.startswith("vlm_r1") and is_in(i, "tasks")] == []
 
 
-def test_flows_and_tasks_start_stages_and_import_no_room_of_theirs():
-    shells = [(n, i) for n, i in house_imports() if n.startswith(("flows", "tasks"))]
-    wrong = [(n, i) for n, i in shells if is_in(i, "vlm_r1") and i not in SHELLS_MAY_IMPORT]
+def test_flows_and_tasks_import_only_config_and_basics():
+    scripts = [(n, i) for n, i in all_imports() if n.startswith(("flows", "tasks"))]
+    wrong = [(n, i) for n, i in scripts if is_in(i, "vlm_r1") and i not in FLOWS_MAY_IMPORT]
     assert wrong == []
 
 
 @pytest.mark.parametrize(("package", "importers"), ONLY_IMPORTERS.items())
-def test_a_package_is_imported_by_its_own_rooms_only(package, importers):
-    found = {name for name, imported in house_imports() if is_in(imported, package)}
-    assert {name for name in found if not any(is_in(name, room) for room in importers)} == set()
+def test_a_library_is_imported_by_its_own_packages_only(package, importers):
+    found = {name for name, imported in all_imports() if is_in(imported, package)}
+    assert {name for name in found if not any(is_in(name, one) for one in importers)} == set()
     assert found or package in ("dvc", "deepspeed", "peft"), f"nothing imports {package}"
 
 
-@pytest.mark.parametrize("room", LIGHT_ROOMS)
-def test_importing_a_light_room_loads_nothing_heavy(room):
-    names = sorted(name for name in modules() if is_in(name, f"vlm_r1.{room}")) + sorted(GROUND)
-    assert len(names) > len(GROUND)
+@pytest.mark.parametrize("package", LIGHT_PACKAGES)
+def test_importing_a_light_package_loads_nothing_heavy(package):
+    names = sorted(name for name in modules() if is_in(name, f"vlm_r1.{package}")) + sorted(BASICS)
+    assert len(names) > len(BASICS)
     loaded = run_python(f"import sys, {', '.join(names)}\nprint(*sys.modules)").stdout.split()
     assert set(names) <= set(loaded)
     assert HEAVY.isdisjoint(loaded)

@@ -1,4 +1,4 @@
-"""The plan before the money is spent: public sizes, ZeRO's arithmetic, and peaks as measured."""
+"""`vlm-r1 plan`: public parameter counts, ZeRO's arithmetic, and measured memory peaks."""
 
 import json
 import os
@@ -10,14 +10,15 @@ import yaml
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from typer.testing import CliRunner
 
-from tests.conftest import ROOT, small_values
+from tests.conftest import LORA, ROOT, small_values
 from tests.layout import SOURCE
 from vlm_r1.cli import main as cli
 from vlm_r1.config import load_params, parse_params, profile_file
 from vlm_r1.errors import ModelError
 from vlm_r1.models.tiny.model import build_processor, build_tokenizer, tiny_config
 from vlm_r1.preflight.footprint import Footprint, Workload
-from vlm_r1.preflight.memory import GIB, advise, make_plan, plan_work
+from vlm_r1.preflight.memory import GIB
+from vlm_r1.preflight.plan import advise, make_plan, plan_work
 
 COCO = (640, 480)
 STUDIO_PX = 80
@@ -54,8 +55,8 @@ def test_a_base_without_a_config_is_refused(tmp_path):
         Footprint(params.model_copy(update={"task": task}), tmp_path)
 
 
-def test_zero_shares_out_what_its_stage_says():
-    """16-bit weights and gradients, AdamW's 12 bytes: 2 + 2 + 12 a parameter, or shares of it."""
+def test_zero_divides_what_its_stage_says():
+    """2 bytes of weights, 2 of gradients and 12 of AdamW for each parameter, or shares of that."""
     params = profile("vlm-r1-mar2025")
     n = 3_754_622_976
 
@@ -69,7 +70,7 @@ def test_zero_shares_out_what_its_stage_says():
     assert state(None) == (4 * n, 4 * n, 8 * n)  # 32-bit weights are their own master
 
 
-def test_adapters_need_neither_reference_nor_state_of_the_base():
+def test_adapters_need_no_reference_and_no_optimizer_state_of_the_base():
     params = profile("lora-1gpu")
     memory = make_plan(params, ROOT, "grpo", COCO).memory
     footprint = Footprint(params, ROOT)
@@ -84,7 +85,7 @@ def linear_sizes():
     return [(h, h), (h, kv), (h, kv), (h, h), (h, mlp), (h, mlp), (mlp, h)]
 
 
-def test_checkpointing_keeps_less_and_computes_more():
+def test_gradient_checkpointing_keeps_less_and_computes_more():
     params = profile("vlm-r1-feb2025")
     without, with_it = (
         make_plan(with_train(params, gradient_checkpointing=on), ROOT, "grpo", COCO)
@@ -95,15 +96,15 @@ def test_checkpointing_keeps_less_and_computes_more():
     assert without.flops_total == 600 * without.flops_per_step
 
 
-def test_what_does_not_fit_is_told_with_what_to_change_first():
+def test_for_a_plan_that_does_not_fit_the_first_changes_are_named():
     params = on_gpus(profile("vlm-r1-feb2025"), 8)
     plan = make_plan(params, ROOT, "grpo", COCO)
     assert advise(params, ROOT, plan, COCO, 1000 * GIB) == []
-    told = advise(params, ROOT, plan, COCO, 40 * GIB)
-    assert told == ["train.gradient_checkpointing: true"]
+    advice = advise(params, ROOT, plan, COCO, 40 * GIB)
+    assert advice == ["train.gradient_checkpointing: true"]
     alone = on_gpus(with_train(params, deepspeed=None), 1)
-    told = advise(alone, ROOT, make_plan(alone, ROOT, "grpo", COCO), COCO, 40 * GIB)
-    assert told[-1].startswith("train.lora")
+    advice = advise(alone, ROOT, make_plan(alone, ROOT, "grpo", COCO), COCO, 40 * GIB)
+    assert advice[-1].startswith("train.lora")
 
 
 def test_the_command_plans_both_methods():
@@ -120,7 +121,7 @@ def test_the_command_plans_both_methods():
 
 
 def write_base(root, **text) -> None:
-    """A base of the tiny kind in `root`; `text` makes it wider."""
+    """Write an untrained tiny base into `root`; `text` overrides its text config, to widen it."""
     tokenizer = build_tokenizer(["Please provide the box. <think> </think> <answer> </answer>"])
     build_processor(tokenizer, 3136, 12_845_056).save_pretrained(root / "models/base")
     config = tiny_config(tokenizer)
@@ -145,13 +146,13 @@ CASES = [
     ("middle", "sft", 3136, 4, 1, {}),
     ("middle", "sft", 25_088, 4, 2, {}),
     ("middle", "sft", 25_088, 8, 1, {"gradient_checkpointing": True}),
-    ("middle", "sft", 25_088, 4, 1, {"lora": {"r": 8}, "freeze_vision": True}),
+    ("middle", "sft", 25_088, 4, 1, {"lora": LORA | {"r": 8}, "freeze_vision": True}),
 ]
 
 
 def case_params(root, method, min_pixels, rows, accumulated, options):
     values = small_values()
-    values["launch"] = {"device": "cpu"}
+    values["launch"]["device"] = "cpu"
     values["task"]["min_pixels"] = min_pixels
     prompts = rows * accumulated // (4 if method == "grpo" else 1)
     values["train"] |= {"save_every": 2, "prompts_per_step": prompts, **options}
@@ -204,8 +205,9 @@ def test_planned_peaks_are_within_a_quarter_of_measured_ones(measured, number):
     assert planned == pytest.approx(peak, rel=0.25)
 
 
-def test_half_precision_halves_what_is_kept():
-    base = {**small_values(), "launch": {"device": "cpu"}}
+def test_half_precision_halves_the_kept_activations():
+    base = small_values()
+    base["launch"]["device"] = "cpu"
     sizes = []
     for dtype in ("float32", "bfloat16"):
         base["task"]["dtype"] = dtype

@@ -1,4 +1,4 @@
-"""Stage prepare: from drawn files to records, or to a verdict that keeps them back."""
+"""Stage prepare: from drawn files to records, or to an outcome that withholds them."""
 
 import json
 import shutil
@@ -9,10 +9,10 @@ import pytest
 
 from vlm_r1.config import DrawnSplit, load_params
 from vlm_r1.data.readers import read
-from vlm_r1.data.readers.base import Source
+from vlm_r1.data.readers.base import InputFile
 from vlm_r1.data.records import read_records
 from vlm_r1.errors import ConfigError, DataError
-from vlm_r1.report.lineage import validated_lines
+from vlm_r1.report.lineage import dataset_lines_from_validation
 from vlm_r1.stages import draw, prepare
 
 
@@ -47,12 +47,12 @@ def test_prepare_writes_three_files_a_dataset_and_the_same_bytes_again(project):
         for file in ("records.parquet", "validation.html", "validation.json")
     )
     path = root / "data/drawn/studio_val/records.json"
-    source = read("vlm-r1", Source(path, path.name, "studio_val", role="validation")).records
+    source = read("vlm-r1", InputFile(path, path.name, "studio_val", role="validation")).records
     written = read_records(root / "data/prepared/studio_val/records.parquet")
-    pd.testing.assert_space_equal(written, source[list(written)])
+    pd.testing.assert_frame_equal(written, source[list(written)])
 
 
-def test_box_outside_keeps_that_datasets_records_back_and_no_others(project):
+def test_a_box_outside_withholds_the_records_of_that_dataset_only(project):
     params, root = project
     prepare.run(params, root)
     path = root / "data/drawn/street_test/records.json"
@@ -112,7 +112,7 @@ def test_unreadable_row_fails_its_dataset_and_is_named(project):
     assert "studio_val/records.parquet" not in prepared(root)
 
 
-def test_file_that_is_cut_short_leaves_what_was_there(project):
+def test_a_truncated_file_leaves_the_earlier_output(project):
     params, root = project
     prepare.run(params, root)
     before = prepared(root)
@@ -125,7 +125,7 @@ def test_file_that_is_cut_short_leaves_what_was_there(project):
     assert prepared(root) == before
 
 
-def test_quarantine_writes_what_is_left_and_what_is_not(project):
+def test_quarantine_writes_the_passing_records_and_the_other_rows(project):
     params, root = project
     quarantine = params.validation.model_copy(update={"on_failure": "quarantine"})
     params = params.model_copy(update={"validation": quarantine})
@@ -144,7 +144,7 @@ def test_quarantine_writes_what_is_left_and_what_is_not(project):
     assert not (root / "data/prepared/studio_val/quarantine.jsonl").exists()
 
 
-def test_report_tells_what_was_set_aside_and_shared_and_lists_the_training_set(project):
+def test_the_report_counts_quarantined_rows_and_shared_images(project):
     params, root = project
     exclude = params.validation.model_copy(update={"on_leak": "exclude"})
     params = params.model_copy(update={"validation": exclude})
@@ -152,10 +152,10 @@ def test_report_tells_what_was_set_aside_and_shared_and_lists_the_training_set(p
     shutil.copy(twin, root / "data/drawn/studio_test/images/studio_test_000003.png")
     prepare.run(params, root)
 
-    lines = validated_lines(root, params)
+    lines = dataset_lines_from_validation(root, params.datasets)
 
-    told = {name: (line.records, line.quarantined, line.leakage) for name, line in lines.items()}
-    assert told == {
+    counts = {name: (line.records, line.quarantined, line.leakage) for name, line in lines.items()}
+    assert counts == {
         "studio_train": (4, 2, 1),
         "studio_val": (6, 0, 0),
         "studio_test": (6, 0, 1),
@@ -164,7 +164,7 @@ def test_report_tells_what_was_set_aside_and_shared_and_lists_the_training_set(p
     assert lines["studio_train"].role == "train"
 
 
-def test_published_counts_that_there_are_not_are_refused(project):
+def test_unknown_published_counts_are_refused(project):
     params, root = project
     changed = params.datasets["studio_val"].model_copy(update={"published": "refcoco"})
     params = params.model_copy(update={"datasets": params.datasets | {"studio_val": changed}})
@@ -174,7 +174,7 @@ def test_published_counts_that_there_are_not_are_refused(project):
 
 
 @pytest.mark.parametrize("name", ["rec-yaml", "refer", "refgta"])
-def test_what_lies_in_several_files_is_refused_with_the_way_to_make_it_one(project, name):
+def test_a_dataset_in_several_files_is_refused_and_the_conversion_named(project, name):
     params, root = project
     changed = params.datasets["studio_val"].model_copy(update={"format": name})
     params = params.model_copy(update={"datasets": params.datasets | {"studio_val": changed}})

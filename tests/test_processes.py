@@ -52,7 +52,7 @@ def trained(small_root, tmp_path_factory):
 def values_for(processes: int, deepspeed: str | None) -> dict:
     """Equal steps: 2 prompts, for GRPO 4 completions each, shared out evenly."""
     values = small_values()
-    values["launch"] = {"device": "cpu", "processes_per_node": processes}
+    values["launch"] |= {"device": "cpu", "processes_per_node": processes}
     values["train"]["deepspeed"] = deepspeed
     values["sft"] |= {"micro_batch": 2 // processes, "learning_rate": LEARNING_RATE}
     values["grpo"] |= {"micro_batch": 8 // processes, "learning_rate": LEARNING_RATE}
@@ -101,13 +101,13 @@ def test_zero3_leaves_checkpoints_that_open(trained, method):
 
 
 def test_a_stage_that_asks_for_two_processes_trains_on_two(small_root, tmp_path):
-    """`vlm-r1 stage train` as dvc.yaml calls it, with MLflow and no script."""
+    """`vlm-r1 stage sft` as dvc.yaml calls it, with MLflow and no script."""
     (tmp_path / "data").symlink_to(small_root / "data")
     (tmp_path / "models").mkdir()
     (tmp_path / "models/base").symlink_to(small_root / "models/base")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values_for(2, None)))
     done = subprocess.run(
-        [sys.executable, "-m", "vlm_r1.cli", "stage", "train", "sft"],
+        [sys.executable, "-m", "vlm_r1.cli", "stage", "sft"],
         cwd=tmp_path,
         env=child_environment(),
         capture_output=True,

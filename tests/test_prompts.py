@@ -12,19 +12,19 @@ def test_the_question_is_vlm_r1s():
 
 
 def test_the_templates_are_frozen():
-    assert prompts.ask("plain", QUESTION) == QUESTION
-    assert prompts.ask("r1", QUESTION) == (
+    assert prompts.fill_template("plain", QUESTION) == QUESTION
+    assert prompts.fill_template("r1", QUESTION) == (
         QUESTION + " First output the thinking process in <think> </think> tags and then output "
         "the final answer in <answer> </answer> tags. Output the final answer in JSON format."
     )
-    assert prompts.ask("json", QUESTION) == (
+    assert prompts.fill_template("json", QUESTION) == (
         QUESTION + " Please provide the bounding box coordinate in JSON format."
     )
     assert set(prompts.TEMPLATES) == {"plain", "r1", "json"}
 
 
 def test_a_phrase_with_braces_is_asked_as_it_is():
-    assert "{question} {0}" in prompts.ask("r1", prompts.question_for("{question} {0}"))
+    assert "{question} {0}" in prompts.fill_template("r1", prompts.question_for("{question} {0}"))
 
 
 def test_the_answers_are_frozen():

@@ -1,4 +1,4 @@
-"""The stage `prompts`: nothing when off; every model under every prompt, own prompts from cache."""
+"""The stage `prompts`: every model with every prompt; a model's own prompt from the cache."""
 
 import json
 import shutil
@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import small_values
-from tests.test_evaluate_stage import drop_checkpoint
+from tests.test_evaluate_stage import write_checkpoint
 from vlm_r1 import paths
 from vlm_r1.config import METHODS, Params, parse_params
 from vlm_r1.errors import ModelError
 from vlm_r1.evaluation.prompt_matrix_file import read_matrix
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.evaluation.selection import select
-from vlm_r1.inference import checkpoint as checkpoint
+from vlm_r1.inference import checkpoint
 from vlm_r1.rec.prompts import TEMPLATES
 from vlm_r1.rec.results import read_results
 from vlm_r1.stages import evaluate, prompts
@@ -38,39 +38,39 @@ def evaluated(small_root, params, tmp_path_factory) -> Path:
     for number, method in enumerate(METHODS):
         for step in (1, 2):
             folder = root / paths.checkpoint_dir(method, step)
-            drop_checkpoint(root, params, folder, step + 10 * number)
+            write_checkpoint(root, params, folder, step + 10 * number)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vlm_r1.tracking.track_evaluation", lambda *_: None)
+        patch.setattr("vlm_r1.tracking.after_evaluation", lambda *_: None)
         for method in METHODS:
             evaluate.run(params, root, method)
     return root
 
 
 @pytest.fixture(scope="module")
-def asked(evaluated, params) -> tuple[Path, int]:
-    """The project after the stage, and how many rows a model answered in it."""
-    answered = []
-    original = checkpoint.answer
+def after_stage(evaluated, params) -> tuple[Path, int]:
+    """The project after the stage, and for how many rows the stage ran a model."""
+    generated = []
+    original = checkpoint.generate_batch
 
     def count(model, processor, batch, *more):
-        answered.extend(batch)
+        generated.extend(batch)
         return original(model, processor, batch, *more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "answer", count)
+        patch.setattr(checkpoint, "generate_batch", count)
         prompts.run(params, evaluated)
-    return evaluated, len(answered)
+    return evaluated, len(generated)
 
 
-def test_turned_off_it_writes_an_empty_matrix_and_needs_no_files(tmp_path, small_params):
+def test_when_off_the_stage_writes_an_empty_matrix_and_needs_no_files(tmp_path, small_params):
     assert not small_params.report.prompt_matrix
     prompts.run(small_params, tmp_path)
     assert [file.name for file in (tmp_path / paths.PROMPTS).iterdir()] == ["matrix.json"]
     assert read_matrix(tmp_path / paths.PROMPTS).cells == []
 
 
-def test_every_model_is_asked_with_every_prompt_in_and_out_of_domain(asked, params):
-    root, _ = asked
+def test_every_model_is_evaluated_with_every_prompt_in_and_out_of_domain(after_stage, params):
+    root, _ = after_stage
     cells = read_matrix(root / paths.PROMPTS).cells
     chosen = select(params, root)
     steps = {c.method: c.step for c in (chosen.champion, chosen.challenger)} | {"base": 0}
@@ -86,14 +86,14 @@ def test_every_model_is_asked_with_every_prompt_in_and_out_of_domain(asked, para
         assert score_results(result).n == ROWS
 
 
-def test_prompts_that_were_asked_already_come_from_the_cache(asked):
-    """The base was asked with both methods' prompts, each method with its own: 4 of 9."""
-    _, answered = asked
-    assert answered == (9 - 4) * 2 * ROWS
+def test_prompts_that_were_evaluated_already_come_from_the_cache(after_stage):
+    """The base with both methods' prompts and each method with its own: 4 of 9 are cached."""
+    _, generated = after_stage
+    assert generated == (9 - 4) * 2 * ROWS
 
 
-def test_a_models_own_prompt_gives_its_own_results(asked, params):
-    root, _ = asked
+def test_a_models_own_prompt_gives_the_completions_of_the_stage_evaluate(after_stage, params):
+    root, _ = after_stage
     for cell in read_matrix(root / paths.PROMPTS).cells:
         if cell.model in METHODS and getattr(params.task.prompts, cell.model) == cell.template:
             usual = paths.result_file(cell.model, cell.dataset, cell.step)
@@ -104,8 +104,8 @@ def test_a_models_own_prompt_gives_its_own_results(asked, params):
             assert texts[0] == texts[1]
 
 
-def test_a_missing_checkpoint_is_named_and_the_old_matrix_stays(asked, params, tmp_path):
-    root = Path(shutil.copytree(asked[0], tmp_path / "project"))
+def test_a_missing_checkpoint_is_named_and_the_old_matrix_stays(after_stage, params, tmp_path):
+    root = Path(shutil.copytree(after_stage[0], tmp_path / "project"))
     before = (root / paths.PROMPTS / "matrix.json").read_text()
     for step in (1, 2):
         shutil.rmtree(root / paths.checkpoint_dir("grpo", step))

@@ -9,8 +9,8 @@ from tests.tracking_files import (
     copy_database,
     tiny_params,
     write_experiment,
+    write_result,
     write_training,
-    write_unit,
 )
 from vlm_r1 import paths, tracking
 from vlm_r1.errors import ContractError, ModelError, ResultError
@@ -53,7 +53,7 @@ def test_each_methods_best_on_validation_is_chosen(files, params):
 
 
 @pytest.mark.parametrize("spoil", ["delete", "garble", "flatter"])
-def test_test_and_ood_files_have_no_say(files, params, spoil):
+def test_test_and_ood_results_do_not_influence_the_choice(files, params, spoil):
     root, contract = files
     honest = select(params, root)
     for dataset in params.test_datasets:
@@ -66,24 +66,24 @@ def test_test_and_ood_files_have_no_say(files, params, spoil):
                     file.write_text("{")
                 else:
                     worst = (method, step) == ("sft", 1)
-                    write_unit(root, params, contract, method, dataset, step, 4 if worst else 0)
+                    write_result(root, params, contract, method, dataset, step, 4 if worst else 0)
     assert select(params, root) == honest
 
 
-def test_the_base_is_no_candidate(files, params):
+def test_the_base_is_never_chosen(files, params):
     root, contract = files
     for method in ("sft", "grpo"):
-        write_unit(root, params, contract, method, "studio_val", 0, hits=4)
-        write_unit(root, params, contract, method, "studio_val", 1, hits=0)
-        write_unit(root, params, contract, method, "studio_val", 2, hits=1)
+        write_result(root, params, contract, method, "studio_val", 0, hits=4)
+        write_result(root, params, contract, method, "studio_val", 1, hits=0)
+        write_result(root, params, contract, method, "studio_val", 2, hits=1)
     assert {select(params, root).champion.step, select(params, root).challenger.step} == {2}
 
 
 def test_ties_go_to_mean_iou_then_to_the_earliest_step(files, params):
     root, contract = files
     for step in (1, 2):
-        write_unit(root, params, contract, "grpo", "studio_val", step, hits=3)
-        write_unit(root, params, contract, "sft", "studio_val", step, hits=3)
+        write_result(root, params, contract, "grpo", "studio_val", step, hits=3)
+        write_result(root, params, contract, "sft", "studio_val", step, hits=3)
     # Half a box at step 2: IoU 0.5 is no hit, yet it lifts the mean from 0.75 to 0.875.
     file = root / paths.result_file("grpo", "studio_val", 2)
     log = json.loads(file.read_text())
@@ -98,7 +98,7 @@ def test_ties_go_to_mean_iou_then_to_the_earliest_step(files, params):
 def test_results_of_different_contracts_are_not_compared(files, params):
     root, contract = files
     other = TrainingContract(**{**contract.model_dump(), "max_pixels": 1_000_000})
-    write_unit(root, params, other, "grpo", "studio_val", 2, hits=4)
+    write_result(root, params, other, "grpo", "studio_val", 2, hits=4)
     with pytest.raises(ContractError, match=r"max_pixels: 12845056 != 1000000"):
         select(params, root)
 
@@ -165,7 +165,7 @@ def test_aliases_follow_the_files_and_stale_versions_lead_nowhere(tmp_path, para
         registry.resolve(tmp_path, f"models:/{NAME}@champion")
     for step, hits in ((1, 0), (2, 2)):
         for dataset in params.evaluated_datasets:
-            write_unit(tmp_path, params, contract, "grpo", dataset, step, hits)
+            write_result(tmp_path, params, contract, "grpo", dataset, step, hits)
     register.run(params, tmp_path)
     client = tracking.configure(tmp_path)
     champion = registry.resolve(tmp_path, f"models:/{NAME}@champion")

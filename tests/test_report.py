@@ -24,14 +24,15 @@ from tests.report_files import (
 from vlm_r1 import paths
 from vlm_r1.data.versions import DatasetVersion
 from vlm_r1.errors import ContractError, DataError, ResultError
-from vlm_r1.evaluation.coordinate_correction import Affine, Split, correct_boxes
+from vlm_r1.evaluation.coordinate_correction import Affine, Decomposition, correct_boxes
+from vlm_r1.evaluation.coordinate_space_check import check_coordinate_space
 from vlm_r1.evaluation.score_text import scores_json
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.rec.prompts import question_for
 from vlm_r1.rec.results import ResultFile, ResultRow, read_results
 from vlm_r1.report.analysis import (
     LastStep,
-    Move,
+    MethodGain,
     at_last_step,
     compare,
     curve_points,
@@ -39,12 +40,12 @@ from vlm_r1.report.analysis import (
 )
 from vlm_r1.report.build import _file_notes
 from vlm_r1.report.lineage import package_versions, read_lineage
-from vlm_r1.report.render.gallery import choose_cases, draw_boxes
+from vlm_r1.report.render.figures import draw_figures
+from vlm_r1.report.render.gallery import choose_cases, draw_case
 from vlm_r1.report.render.page import markdown_text
-from vlm_r1.report.render.png_curves import draw_curves
 from vlm_r1.report.results_table import EvalResult, ResultsTable, check_fairness, make_eval_result
 from vlm_r1.report.schema import Report, StepTest
-from vlm_r1.report.verdict import judge, points
+from vlm_r1.report.verdict import points, write_verdict
 from vlm_r1.stages import report as stage
 from vlm_r1.stats.intervals import Difference, McNemarResult, Resampling
 
@@ -101,8 +102,8 @@ def test_schema_is_frozen():
     assert (list(schema["properties"]), fields) == (
         [
             "schema_version", "verdict", "contract", "datasets", "curves", "comparisons",
-            "statistics", "selection", "decomposition", "fairness", "slices", "prompts", "published",
-            "training", "cost", "cost_per_point", "reproduce", "lineage", "unfair",
+            "statistics", "selection", "decomposition", "fairness", "slices", "prompts",
+            "published", "training", "cost", "cost_per_point", "reproduce", "lineage", "unfair",
         ],
         {
             "Verdict": [
@@ -169,7 +170,7 @@ def test_schema_is_frozen():
             ],
         },
     )  # fmt: skip
-    assert schema["properties"]["schema_version"]["default"] == "3"
+    assert schema["properties"]["schema_version"]["default"] == "4"
 
 
 def test_report_json_follows_the_schema_and_leaves_out_unfair(report):
@@ -220,7 +221,7 @@ def test_same_inputs_give_the_same_bytes(project, tmp_path):
     stage.run(PARAMS, again, mlflow_run_id="run-1")
     first, second = (root / paths.REPORT for root in (project, again))
     files = sorted(f.relative_to(first) for f in first.rglob("*") if f.is_file())
-    # json, md, html; two figures as png and svg; what DVC shows of two datasets; the gallery
+    # json, md, html; two figures as png and svg; metrics and plots of two datasets; the gallery
     assert len(files) == 3 + 2 * 2 + 3 + 6
     for file in files:
         if file.suffix in (".png", ".svg"):
@@ -261,17 +262,17 @@ def test_other_rows_are_refused():
 @pytest.fixture(scope="module")
 def shifted() -> ResultsTable:
     """From 48 of 60 right, SFT goes to 42, all shifted by 12 px; GRPO to 54."""
-    return ResultsTable([
+    results = [
         eval_result("sft", "d", 0, moved_rows(48)),
         eval_result("grpo", "d", 0, moved_rows(48)),
         eval_result("sft", "d", 2, moved_rows(42, shift_px=12)),
         eval_result("grpo", "d", 2, moved_rows(54)),
-    ])  # fmt: skip
+    ]
+    return ResultsTable(results, Resampling(resamples=400))
 
 
 def test_a_change_is_split_into_coordinates_and_grounding(shifted):
-    resampling = Resampling(resamples=400)
-    sft, grpo = decomposition_lines([at_last_step(shifted, "d", resampling)])
+    sft, grpo = decomposition_lines([at_last_step(shifted, "d")])
     assert (sft.method, sft.dataset, sft.from_step, sft.step) == ("sft", "d", 0, 2)
     assert sft.change == pytest.approx(-80)
     assert sft.coordinates == pytest.approx(-70)
@@ -286,18 +287,17 @@ def test_a_change_is_split_into_coordinates_and_grounding(shifted):
 
 
 def test_corrected_curves_stand_beside_the_raw_ones(shifted):
-    resampling = Resampling(resamples=400)
-    points = {(p.method, p.step): p for p in curve_points(shifted, resampling)}
+    points = {(p.method, p.step): p for p in curve_points(shifted)}
     sft = points["sft", 2]
     assert (sft.accuracy, sft.corrected_accuracy) == pytest.approx((0, 70))
     assert sft.corrected_ci_low < 70 < sft.corrected_ci_high
-    last = compare(shifted, resampling)[-1]
+    last = compare(shifted)[-1]
     assert (last.difference, last.corrected_difference) == pytest.approx((90, 20))
     assert last.corrected_ci_low < 20 < last.corrected_ci_high
 
 
 def test_the_verdict_says_what_is_coordinates_and_what_is_grounding(shifted):
-    text = text_of(at_last_step(shifted, "d", Resampling(resamples=400)))
+    text = text_of(at_last_step(shifted, "d"))
     assert "takes SFT from 0.0 to 70.0 % (+70.0 points" in text
     assert "Of SFT's -80.0 points since step 0, -70.0 (" in text
     assert "are box coordinates and -10.0 (" in text
@@ -306,10 +306,8 @@ def test_the_verdict_says_what_is_coordinates_and_what_is_grounding(shifted):
 
 
 def test_the_verdict_is_short_where_there_is_nothing_to_correct():
-    table = ResultsTable(
-        [eval_result(m, "d", s, moved_rows(40)) for m in ("sft", "grpo") for s in (0, 2)]
-    )
-    text = text_of(at_last_step(table, "d", Resampling(resamples=400)))
+    results = [eval_result(m, "d", s, moved_rows(40)) for m in ("sft", "grpo") for s in (0, 2)]
+    text = text_of(at_last_step(ResultsTable(results, Resampling(resamples=400)), "d"))
     assert (
         "Correcting the box coordinates (one scale and offset per axis) recovers nothing "
         "significant out of domain: no scale and offset fit better than the boxes as they are."
@@ -317,13 +315,13 @@ def test_the_verdict_is_short_where_there_is_nothing_to_correct():
 
 
 def test_a_lead_in_coordinates_alone_is_no_better_grounding(shifted):
-    last = at_last_step(shifted, "d", Resampling(resamples=400))
+    last = at_last_step(shifted, "d")
     lead = Difference(9.0, 5.0, 13.0, 0.001)
     for grounding, words in (
         (Difference(0.5, -2.0, 3.0, 0.7), "grounding, is not shown to differ"),
         (Difference(-5.0, -8.0, -2.0, 0.01), "grounding, is the other way round"),
     ):
-        split = Split(total=lead, coordinates=lead, grounding=grounding)
+        split = Decomposition(total=lead, coordinates=lead, grounding=grounding)
         text = text_of(replace(last, difference=lead, gain_gap=lead, split=split))
         assert "only as far as box coordinates go" in text
         assert words in text
@@ -342,16 +340,20 @@ def test_the_correction_of_a_unit_does_not_hang_on_the_order_of_its_rows(shifted
 def test_a_dashed_curve_is_drawn_where_the_correction_recovers_something(report, tmp_path):
     values = Report.model_validate(report)
     other = [p.model_copy(update={"corrected_accuracy": 99.0}) for p in values.curves]
-    draw_curves(values, tmp_path / "raw.png")
-    draw_curves(values.model_copy(update={"curves": other}), tmp_path / "corrected.png")
-    assert (tmp_path / "raw.png").read_bytes() != (tmp_path / "corrected.png").read_bytes()
+    drawn = []
+    for name, curves in (("raw", values.curves), ("corrected", other)):
+        (tmp_path / name).mkdir()
+        draw_figures(values.model_copy(update={"curves": curves}), tmp_path / name)
+        drawn.append((tmp_path / name / "curves.png").read_bytes())
+    assert drawn[0] != drawn[1]
+    assert "corrected 99.0" in (tmp_path / "corrected" / "curves.svg").read_text("utf-8")
+    assert "corrected 99.0" not in (tmp_path / "raw" / "curves.svg").read_text("utf-8")
 
 
-def test_pages_show_the_split(project):
-    for page in ("report.html", "report.md"):
-        text = (project / paths.REPORT / page).read_text("utf-8")
-        assert "Coordinates or grounding?" in text
-        assert text.count("a half has boxes on 3 images, fewer than 5") >= 4
+def test_the_page_shows_the_split(project):
+    text = (project / paths.REPORT / "report.html").read_text("utf-8")
+    assert "Coordinates or grounding?" in text
+    assert text.count("a half has boxes on 3 images, fewer than 5") >= 4
 
 
 def test_boxes_in_another_coordinate_space_are_noted():
@@ -367,7 +369,7 @@ def test_boxes_in_another_coordinate_space_are_noted():
         )
         for i, line in enumerate(rows(0))
     ]  # in pixels: 10, 10, 30, 30, which is TRUTH
-    finding = eval_result("sft", "d", 0, lines).coordinate_space_check(tests=1)
+    finding = check_coordinate_space(eval_result("sft", "d", 0, lines).scores.written_boxes)
     assert (finding.assumed, finding.best) == ("original", "thousand")
     assert _file_notes(ResultsTable([eval_result("sft", "d", 0, lines)]))[-1].startswith(
         "sft-0.json: boxes score 0.0 % as original pixels, 100.0 % as 0-1000"
@@ -459,8 +461,10 @@ def test_other_records_under_one_name_are_a_difference_of_terms():
 def last_step(
     difference: tuple, gain_gap: tuple | None = None, start_gap: tuple = (0.0, -1.0, 1.0, 1.0)
 ) -> LastStep:
-    moves = [
-        Move(m, "gta", "ood", 500, 70.0, 70.0 + gain, Difference(gain, gain - 2, gain + 2, 0.5))
+    gains = [
+        MethodGain(
+            m, "gta", "ood", 500, 70.0, 70.0 + gain, Difference(gain, gain - 2, gain + 2, 0.5)
+        )
         for m, gain in (("sft", -3.0), ("grpo", 1.0))
     ]
     return LastStep(
@@ -469,10 +473,10 @@ def last_step(
         step=500,
         accuracy={"sft": 67.0, "grpo": 67.0 + difference[0]},
         difference=Difference(*difference),
-        discordance=McNemarResult(5, 1, 0.2),
+        mcnemar=McNemarResult(5, 1, 0.2),
         n=1000,
         n_images=500,
-        moves=moves,
+        gains=gains,
         gain_gap=Difference(*(gain_gap or difference)),
         start_gap=Difference(*start_gap),
     )
@@ -482,7 +486,7 @@ TESTS = [StepTest(step=100, p_value=0.5, p_holm=0.5), StepTest(step=500, p_value
 
 
 def text_of(last: LastStep, seeds: int = 1) -> str:
-    return judge(last, None, 0.95, [], verified=True, tests=TESTS, seeds=seeds).verdict.text
+    return write_verdict(last, None, 0.95, [], verified=True, tests=TESTS, seeds=seeds).verdict.text
 
 
 def test_verdict_when_grpo_is_better():
@@ -564,7 +568,7 @@ def test_no_image_is_shown_twice(project):
 
 
 def test_small_images_grow_and_boxes_are_drawn_at_their_scale():
-    png = draw_boxes(Image.new("RGB", (80, 60), "black"), TRUTH, {"grpo": None, "sft": None})
+    png = draw_case(Image.new("RGB", (80, 60), "black"), TRUTH, sft=None, grpo=None)
     shown = np.array(Image.open(io.BytesIO(png)))
     assert shown.shape == (300, 400, 3)  # 5 times
     assert (shown[50, 100] == 255).all()  # the true box's upper edge: y = 10 * 5
@@ -573,7 +577,7 @@ def test_small_images_grow_and_boxes_are_drawn_at_their_scale():
 
 def test_absurd_boxes_are_drawn_along_the_edge():
     far = (-1e7, 5.0, 1e7, 20.0)
-    png = draw_boxes(Image.new("RGB", (800, 60)), TRUTH, {"grpo": far, "sft": far})
+    png = draw_case(Image.new("RGB", (800, 60)), TRUTH, sft=far, grpo=far)
     assert Image.open(io.BytesIO(png)).size == (800, 60)
 
 
@@ -593,7 +597,8 @@ def test_text_of_models_and_data_is_inert(tmp_path):
             )
             for i, line in enumerate(result.results)
         ]
-        return result.model_copy(update={"results": lines})
+        meta = {**result.meta, "contract": {**CONTRACT, EVIL: EVIL}}
+        return result.model_copy(update={"results": lines, "meta": meta})
 
     write_experiment(tmp_path, PARAMS, poison)
     folder = stage.run(PARAMS, tmp_path)
@@ -605,8 +610,8 @@ def test_text_of_models_and_data_is_inert(tmp_path):
     assert "&#60;script&#62;alert(1)&#60;/script&#62; &#124; &#96;x&#96; &#42;&#42;b" in markdown
     assert "](http" not in markdown
     assert "\n# h" not in markdown
-    answers = [line for line in markdown.splitlines() if line.startswith("| GRPO | (")]
-    assert [line.count("|") for line in answers] == [5] * PARAMS.report.gallery
+    (term,) = [line for line in markdown.splitlines() if "alert" in line]
+    assert term.count("|") == 4
 
 
 def test_markdown_text_keeps_plain_names_readable():
@@ -627,11 +632,25 @@ def test_html_is_one_file_that_fetches_nothing(project):
     assert "prefers-color-scheme: dark" in html
 
 
-def test_images_of_the_markdown_lie_beside_it(project):
+def test_the_image_of_the_markdown_lies_beside_it(project):
     folder = project / paths.REPORT
     linked = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", (folder / "report.md").read_text("utf-8"))
-    assert len(linked) == 2 + PARAMS.report.gallery  # curves, training
-    assert all((folder / name).is_file() for name in linked)
+    assert linked == ["curves.png"]
+    assert (folder / "curves.png").is_file()
+
+
+def test_the_markdown_is_a_summary_that_links_the_whole_report(project):
+    folder = project / paths.REPORT
+    text = (folder / "report.md").read_text("utf-8")
+    assert re.findall(r"^## (.+)$", text, flags=re.MULTILINE) == [
+        "On equal terms?",
+        "GRPO minus SFT at equal steps",
+        "What each method gained since step 0",
+    ]
+    links = re.findall(r"(?<!!)\[[^\]]*\]\(([^)]+)\)", text)
+    assert links == ["report.html", "report.json"]
+    assert all((folder / link).is_file() for link in links)
+    assert "| street_test | 2 | +75.0 |" in text
 
 
 # --- lineage

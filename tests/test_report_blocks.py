@@ -2,8 +2,10 @@
 
 import io
 import json
+import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,31 +21,32 @@ from tests.report_files import (
     write_experiment,
 )
 from tests.test_report_from_logs import NAME, write_log
-from vlm_r1 import config, paths
+from vlm_r1 import paths
 from vlm_r1.cli import main as cli
-from vlm_r1.config import METHODS
+from vlm_r1.config import METHODS, standalone
 from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.prompt_matrix_file import PromptCell, PromptMatrix, read_matrix
 from vlm_r1.evaluation.slices import DIMENSIONS
 from vlm_r1.rec.contract import Contract
 from vlm_r1.rec.prompts import TEMPLATES
 from vlm_r1.rec.results import ResultFile, write_results
-from vlm_r1.report.analysis import LastStep, Move
+from vlm_r1.report.analysis import LastStep, MethodGain
 from vlm_r1.report.costs import LOSS, NO_GAIN, NO_START, cost_per_point
 from vlm_r1.report.fairness import checklist
 from vlm_r1.report.from_logs import report_from_logs
 from vlm_r1.report.prompt_table import prompt_lines
 from vlm_r1.report.published_curves import our_curve, published_series
+from vlm_r1.report.render.charts import curve_charts, percent_range, published_charts
+from vlm_r1.report.render.drawing import LABEL_GAP, LARGE, marks_of, page_svg, save_figure, spread
 from vlm_r1.report.render.embedding import GALLERY_BYTES, embed
 from vlm_r1.report.render.labels import (
-    DIMENSION_WORDS,
-    MODEL_WORDS,
+    DIMENSION_LABELS,
+    MODEL_LABELS,
     SECTIONS,
-    TEMPLATE_WORDS,
-    TERM_WORDS,
+    TEMPLATE_LABELS,
+    TERM_LABELS,
 )
 from vlm_r1.report.render.page import forest
-from vlm_r1.report.render.svg_charts import Label, curve_charts, published_charts, spread, ticks
 from vlm_r1.report.reproduce import commands_of_project
 from vlm_r1.report.results_table import EvalResult, ResultsTable, make_eval_result
 from vlm_r1.report.schema import Cost, Lineage, Report
@@ -78,7 +81,7 @@ def of_logs(tmp_path_factory) -> Path:
     for dataset in ("refcoco_val", "refgta_subsample"):
         for name, hits in (("baseline", 5), ("sft_100", 3), ("r1_100", 8)):
             write_log(root / "logs", NAME.format(dataset, name), hits=hits)
-    settings = config.ReportSettings(resamples=200, gallery=2)
+    settings = standalone.REPORT.model_copy(update={"resamples": 200, "gallery": 2})
     report_from_logs(root / "logs", root / "out", settings=settings, seed=1)
     return root
 
@@ -159,7 +162,7 @@ def test_marks_are_words_and_not_color_alone(project):
 
 
 def test_terms_that_have_words_exist():
-    assert set(TERM_WORDS) <= set(Contract.model_fields)
+    assert set(TERM_LABELS) <= set(Contract.model_fields)
 
 
 # --- cost of a point
@@ -168,8 +171,8 @@ def test_terms_that_have_words_exist():
 def ood_step(low: float, high: float, start: bool = True) -> LastStep:
     gain = Difference((low + high) / 2, low, high, 0.5)
     last = LastStep.__new__(LastStep)
-    moves = [Move("grpo", "gta", "ood", 100, 60, 70, gain)] if start else []
-    for name, value in (("dataset", "gta"), ("step", 100), ("moves", moves)):
+    gains = [MethodGain("grpo", "gta", "ood", 100, 60, 70, gain)] if start else []
+    for name, value in (("dataset", "gta"), ("step", 100), ("gains", gains)):
         object.__setattr__(last, name, value)
     return last
 
@@ -198,11 +201,10 @@ def test_without_a_shown_gain_there_is_no_number(low, high, start, reason):
     assert (line.seconds, line.tokens, line.reason) == (None, None, reason)
 
 
-def test_pages_say_why_there_is_no_number(project):
+def test_the_page_says_why_there_is_no_number(project):
     """On six images neither the rows that SFT lost nor those that GRPO gained are enough."""
-    for page in ("report.html", "report.md"):
-        text = (project / paths.REPORT / page).read_text("utf-8")
-        assert text.count(f"no number: {NO_GAIN}") == 2
+    text = (project / paths.REPORT / "report.html").read_text("utf-8")
+    assert text.count(f"no number: {NO_GAIN}") == 2
 
 
 # --- training
@@ -267,13 +269,12 @@ def test_published_curves_are_drawn_beside_ours_with_the_withdrawal(of_logs):
     report = Report.model_validate_json((of_logs / "out/report.json").read_text())
     charts = {chart.title: chart for chart in published_charts(report)}
     assert set(charts) == {"refcoco_val", "refgta_subsample"}
-    told = [mark.text for line in charts["refgta_subsample"].lines for mark in line.marks]
-    assert "SFT as withdrawn, step 500: 36.8 %" in told
-    assert "GRPO here, step 100: 100.0 %" in told
-    for page in ("report.html", "report.md"):
-        text = (of_logs / "out" / page).read_text("utf-8")
-        assert "The claim was withdrawn in March 2025" in text
-        assert "arXiv 2504.07615v2, Table 2" in text
+    tips = [mark.tip for mark in marks_of(charts["refgta_subsample"])]
+    assert "SFT as withdrawn, step 500: 36.8 %" in tips
+    assert "GRPO here, step 100: 100.0 %" in tips
+    text = (of_logs / "out/report.html").read_text("utf-8")
+    assert "The claim was withdrawn in March 2025" in text
+    assert "arXiv 2504.07615v2, Table 2" in text
     assert (of_logs / "out/published.svg").exists()
 
 
@@ -301,8 +302,9 @@ def test_slices_are_compared_at_the_last_common_step(report):
 def test_slices_and_commands_of_several_seeds():
     """Of 12 rows SFT hits 2 and 4, GRPO 6 and 8."""
     hits = {"sft": (2, 4), "grpo": (6, 8)}
-    table = ResultsTable(eval_result(m, hits[m][s], seed=s) for m in METHODS for s in (0, 1))
-    (line,) = [s for s in slice_block(table, QUICK).lines if s.dimension == "phrase_words"]
+    results = [eval_result(m, hits[m][s], seed=s) for m in METHODS for s in (0, 1)]
+    table = ResultsTable(results, QUICK)
+    (line,) = [s for s in slice_block(table).lines if s.dimension == "phrase_words"]
     assert line.n == 12
     assert (line.sft.percent, line.grpo.percent) == pytest.approx((25, 700 / 12))
     assert line.difference.points == pytest.approx(400 / 12)
@@ -326,7 +328,7 @@ def test_a_slice_on_one_image_has_no_interval():
         )
         for method, hits in (("sft", 0), ("grpo", 5))
     ]
-    block = slice_block(ResultsTable(eval_results), QUICK)
+    block = slice_block(ResultsTable(eval_results, QUICK))
     (line,) = [s for s in block.lines if s.name == "9 and more"]
     assert (line.n, line.n_images, line.difference) == (1, 1, None)
     assert (line.grpo.percent, line.grpo.ci_low, line.sft.percent) == (100, None, 0)
@@ -367,16 +369,16 @@ def test_the_matrix_shows_every_model_under_every_prompt(tmp_path):
     assert all(p.ci_low < p.accuracy < p.ci_high for p in report.prompts)
     html = (folder / "report.html").read_text("utf-8")
     assert html.count("own prompt</span>") == 2
-    line = next(x for x in (folder / "report.md").read_text("utf-8").splitlines()
-                if x.startswith("| SFT, step 1 | 50.0 %"))  # fmt: skip
-    assert line.endswith("| 8.3 |")
-    assert line.count("|") == 6
+    row = html[html.index("SFT, step 1</th>") :]
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", row[: row.index("</tr>")], flags=re.DOTALL)
+    assert cells[0].startswith("50.0 %")
+    assert len(cells) == 4
+    assert cells[-1] == "8.3"
 
 
-def test_turned_off_the_pages_say_how_to_turn_it_on(project, report):
+def test_turned_off_the_page_says_how_to_turn_it_on(project, report):
     assert report.prompts == []
-    for page in ("report.html", "report.md"):
-        assert "report.prompt_matrix" in (project / paths.REPORT / page).read_text("utf-8")
+    assert "report.prompt_matrix" in (project / paths.REPORT / "report.html").read_text("utf-8")
 
 
 def test_a_report_of_logs_has_no_section_of_prompts(of_logs):
@@ -451,37 +453,57 @@ def test_commands_of_logs_make_the_report_again(of_logs, monkeypatch):
 
 def test_points_stand_where_their_values_say(report):
     chart = curve_charts(report)[1]
-    coordinate_space = chart.coordinate_space
-    assert (coordinate_space.x(0), coordinate_space.x(2)) == (
-        coordinate_space.left,
-        coordinate_space.right,
+    low, high = chart.y_range
+    assert LARGE.place(chart, 0, low) == (LARGE.left, LARGE.bottom)
+    assert LARGE.place(chart, 2, high) == (LARGE.right, LARGE.top)
+    marks = [mark for mark in marks_of(chart) if mark.method == "grpo"]
+    assert [mark.x for mark in marks] == [LARGE.place(chart, step, low)[0] for step in (0, 1, 2)]
+    assert marks[2].tip.startswith("GRPO, step 2: 83.3 % (")
+
+
+def test_what_is_pointed_at_lies_on_what_is_drawn(report):
+    """The page lays its marks over matplotlib's drawing, in which step 0 is hollow."""
+    chart = curve_charts(report)[1]
+    markers = re.findall(
+        r'<use href="[^"]+" x="([^"]+)" y="([^"]+)" style="([^"]+stroke-width[^"]+)"',
+        page_svg(chart, unfair=False),
     )
-    low, high = coordinate_space.y_range
-    assert (coordinate_space.y(low), coordinate_space.y(high)) == (
-        coordinate_space.bottom,
-        coordinate_space.top,
-    )
-    solid = next(line for line in chart.lines if line.css == "grpo solid")
-    assert [mark.x for mark in solid.marks] == [
-        coordinate_space.x(0),
-        coordinate_space.x(1),
-        coordinate_space.x(2),
-    ]
-    assert [mark.hollow for mark in solid.marks] == [True, False, False]
-    assert solid.marks[2].text.startswith("GRPO, step 2: 83.3 % (")
+    marks = marks_of(chart)
+    assert [mark.method for mark in marks] == ["sft"] * 3 + ["grpo"] * 3
+    for mark, (x, y, style) in zip(marks, markers, strict=True):
+        assert (float(x), float(y)) == pytest.approx((mark.x, mark.y), abs=0.01)
+        assert f"stroke: var(--{mark.method})" in style
+        assert ("fill: var(--card)" in style) == ("step 0:" in mark.tip)
+
+
+def test_charts_of_one_page_share_no_ids_and_follow_its_colors(report):
+    charts = [page_svg(chart, unfair=False) for chart in curve_charts(report)]
+    ids = [name for svg in charts for name in re.findall(r' id="([^"]+)"', svg)]
+    assert ids
+    assert len(set(ids)) == len(ids)
+    assert not re.search(r": #|<style|clip-path|font-family", "".join(charts))
+
+
+def test_names_in_a_chart_are_drawn_as_they_stand(report, tmp_path):
+    chart = replace(curve_charts(report)[0], title="a_$x^2$ & <b>")
+    save_figure([[chart]], [tmp_path / "a.svg"], ["$y$: 1 != 2"], caption="")
+    text = (tmp_path / "a.svg").read_text("utf-8")
+    assert ">a_$x^2$ &amp; &lt;b&gt; (n = 12)</text>" in text
+    assert "UNFAIR COMPARISON: $y$ differ" in text
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [(31.2, 88.9, [40, 60, 80]), (0, 100, [0, 20, 40, 60, 80, 100]), (88, 91, [88, 89, 90, 91])],
+    ("values", "low", "high"),
+    [((40, 60), 38.8, 61.2), ((50, 50), 43.28, 56.72), ((0, 100), -2.0, 102.0)],
 )
-def test_ticks_are_round(low, high, expected):
-    assert ticks(low, high) == expected
+def test_an_axis_of_percent_spans_at_least_twelve_points(values, low, high):
+    assert percent_range(values) == pytest.approx((low, high))
 
 
 def test_labels_are_moved_apart_only_where_they_touch():
-    labels = [Label("a", 0, 100, ""), Label("b", 0, 104, ""), Label("c", 0, 200, "")]
-    assert [label.y for label in spread(labels)] == [93.5, 110.5, 200]
+    assert spread([100, 104, 200], LABEL_GAP) == [93.5, 110.5, 200]
+    assert spread([104, 200, 100], LABEL_GAP) == [110.5, 200, 93.5]
+    assert spread([], LABEL_GAP) == []
 
 
 def test_an_interval_beyond_the_drawing_is_cut_off_at_its_end():
@@ -502,7 +524,7 @@ def test_a_large_image_is_made_smaller_and_a_small_one_is_kept():
 
 
 def test_everything_that_is_shown_has_words():
-    assert set(DIMENSION_WORDS) == set(DIMENSIONS)
-    assert set(TEMPLATE_WORDS) == set(TEMPLATES)
-    assert set(MODEL_WORDS) == {"base", "sft", "grpo"}
+    assert set(DIMENSION_LABELS) == set(DIMENSIONS)
+    assert set(TEMPLATE_LABELS) == set(TEMPLATES)
+    assert set(MODEL_LABELS) == {"base", "sft", "grpo"}
     assert next(iter(SECTIONS)) == "verdict"

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from vlm_r1 import config
+from vlm_r1.config import standalone
 from vlm_r1.errors import ResultError
 from vlm_r1.report.from_logs import report_from_logs
 from vlm_r1.report.schema import Report
 
-SETTINGS = config.ReportSettings(resamples=200, gallery=4)
+SETTINGS = standalone.REPORT.model_copy(update={"resamples": 200, "gallery": 4})
 NAME = "rec_results_{}_qwen2_5vl_3b_instruct_{}.json"
 WRONG = [500, 500, 900, 900]
 

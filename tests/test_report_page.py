@@ -19,7 +19,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from tests.report_files import tiny_params, write_experiment
 from tests.test_report_blocks import write_matrix
 from tests.test_report_from_logs import NAME, write_log
-from vlm_r1 import config, paths
+from vlm_r1 import paths
+from vlm_r1.config import standalone
 from vlm_r1.report.from_logs import report_from_logs
 from vlm_r1.stages import report as stage
 
@@ -73,7 +74,7 @@ def logs_report(root: Path) -> Path:
         for name, hits in (("baseline", 25), ("sft_100", 12), ("r1_100", 38), ("r1_200", 30)):
             write_log(root / "in", NAME.format(dataset, name), hits=hits, size=40)
     (root / "in" / ("a_very_long_name" * 8 + ".txt")).write_text("no log")
-    settings = config.ReportSettings(resamples=200, gallery=3)
+    settings = standalone.REPORT.model_copy(update={"resamples": 200, "gallery": 3})
     report_from_logs(root / "in", root / "out", settings=settings)
     return root / "out"
 
@@ -156,7 +157,7 @@ def test_a_point_of_a_curve_says_its_values_by_keyboard_and_by_pointer(browser, 
     assert tip.text_content().startswith("GRPO, step 2: 83.3 % (")
     assert mark.get_attribute("aria-label") == tip.text_content()
     other = page.locator("#curves .mark.sft").nth(1)
-    other.locator(".dot").hover()
+    other.locator(".hit").hover()
     assert other.locator(".tip").is_visible()
     assert tip.is_visible()  # the other one still has the focus
     page.context.close()

@@ -21,7 +21,10 @@ from vlm_r1.config import Params, parse_params
 from vlm_r1.errors import ModelError
 from vlm_r1.files import part_of
 from vlm_r1.training import resume
-from vlm_r1.training.arguments import grpo_arguments, sft_arguments
+from vlm_r1.training.arguments import rollout_steps
+from vlm_r1.training.configuration import configuration_of
+from vlm_r1.training.grpo import grpo_arguments
+from vlm_r1.training.sft import sft_arguments
 
 STEPS, SAVE_EVERY = 6, 2
 TIMES = ("step_time",)  # the only logged quantity that is a duration
@@ -194,7 +197,8 @@ def test_every_knob_that_shapes_a_training_is_in_its_configuration(small_root, p
 
     def configuration(settings: dict) -> dict:
         changed = parse_params(settings, "changed")
-        return resume.configuration_of(changed, contract_of(changed, small_root), "grpo", tmp_path)
+        own = {name: tmp_path / "own.py" for name in changed.grpo.rewards if ":" in name}
+        return configuration_of(changed, contract_of(changed, small_root), "grpo", own)
 
     before = configuration(values())
     for section, knob, value in [
@@ -280,14 +284,14 @@ def test_a_rollout_that_lasts_two_steps_is_resumed_at_its_beginning(small_root, 
 
 
 def test_a_rollout_is_as_long_as_its_iterations(params, tmp_path):
-    assert resume.rollout_steps(sft_arguments(params, tmp_path)) == 1
+    assert rollout_steps(sft_arguments(params, tmp_path)) == 1
     arguments = grpo_arguments(params, tmp_path)
     assert arguments.gradient_accumulation_steps == 2
-    assert resume.rollout_steps(arguments) == 1
+    assert rollout_steps(arguments) == 1
     arguments.num_iterations = 3
-    assert resume.rollout_steps(arguments) == 3
+    assert rollout_steps(arguments) == 3
     arguments.steps_per_generation = 3
-    assert resume.rollout_steps(arguments) == 9
+    assert rollout_steps(arguments) == 9
     arguments.steps_per_generation = 1  # two rollouts a step
     arguments.num_iterations = 1
-    assert resume.rollout_steps(arguments) == 1
+    assert rollout_steps(arguments) == 1

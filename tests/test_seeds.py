@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.report_files import CONTRACT, result_file, rows, tiny_params, write_experiment
-from tests.tracking_files import copy_database, write_training, write_unit
+from tests.tracking_files import copy_database, write_result, write_training
 from tests.tracking_files import tiny_params as tracked_params
 from tests.tracking_files import write_experiment as write_tracked
 from vlm_r1 import paths, tracking
@@ -67,7 +67,7 @@ def test_the_first_run_keeps_the_methods_folder_and_further_ones_add_their_seed(
     assert PARAMS.all_seeds == [FIRST, SECOND]
 
 
-def test_a_run_is_sown_with_its_own_seed_alone():
+def test_a_further_run_differs_in_its_seed_alone():
     own = PARAMS.with_seed(SECOND)
     assert own.experiment.seed == SECOND
     assert own.model_copy(update={"experiment": PARAMS.experiment}) == PARAMS
@@ -152,7 +152,7 @@ def test_a_further_run_is_a_child_of_the_same_parent(tmp_path, empty):
         write_training(root, run, own, "second")
         for dataset in params.evaluated_datasets:
             for step in own.step_grid:
-                write_unit(root, params, own, method, dataset, step, 2)
+                write_result(root, params, own, method, dataset, step, 2)
     tracking.rebuild(root, params)
     client = tracking.configure(root)
     experiment = client.get_experiment_by_name("seeds").experiment_id

@@ -1,4 +1,4 @@
-"""The drawn worlds: one meaning a phrase, tight boxes, nothing shared, nothing won blindly."""
+"""Synthetic data: unambiguous expressions, tight boxes, no shared scenes, no constant answer."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from vlm_r1.config import DrawnSplit, load_params
 from vlm_r1.data.synthetic.dataset import normalized, require_no_shared_scene, sample_split
 from vlm_r1.data.synthetic.drawing import draw_scene
-from vlm_r1.data.synthetic.phrases import RELATIONS, STREET_COLORS, STREET_KINDS, phrase_for
+from vlm_r1.data.synthetic.expressions import RELATIONS, STREET_COLORS, STREET_KINDS, expression_for
 from vlm_r1.data.synthetic.scenes import COLORS, KINDS, WORLDS, Scene, Thing
 from vlm_r1.errors import ConfigError
 from vlm_r1.rec.boxes import iou, is_hit
@@ -26,8 +26,8 @@ KEYS = {  # of a record in VLM-R1's rec_jsons_processed
 }
 
 
-def split_of(world, images=40, phrases=2):
-    return DrawnSplit(world=world, images=images, phrases_per_image=phrases)
+def split_of(world, images=40, expressions=2):
+    return DrawnSplit(world=world, images=images, phrases_per_image=expressions)
 
 
 def two_circles_and_a_square(world):
@@ -42,13 +42,13 @@ def two_circles_and_a_square(world):
     )
 
 
-# --- phrases -------------------------------------------------------------------------------
+# --- expressions ---------------------------------------------------------------------------
 
 
-def things_meant(phrase, scene):
-    """A second, independent reading of a phrase: the indices of all things it could mean."""
+def referents(expression, scene):
+    """An independent parser of expressions: the indices of all things one may refer to."""
     read = {"studio": read_studio, "street": read_street}[scene.world.name]
-    return read(phrase.split(), scene.things)
+    return read(expression.split(), scene.things)
 
 
 def read_studio(words, things):
@@ -66,7 +66,7 @@ def read_studio(words, things):
     }
     for side in reach.keys() & set(words):
         furthest = max(map(reach[side], found))
-        found = [i for i in found if reach[side](i) > furthest - 6]  # as good as level counts
+        found = [i for i in found if reach[side](i) > furthest - 6]  # nearly level counts as level
     assert set(words) <= {"the", "one", *COLORS, *KINDS, *reach}
     return found
 
@@ -92,48 +92,53 @@ def named(words, things):
     return [i for i, t in enumerate(things) if [t.color] == colors and [t.kind] == kinds]
 
 
-def all_phrases(scene, target):
+def all_expressions(scene, target):
     rng = np.random.default_rng(0)
-    return {phrase_for(scene, target, rng) for _ in range(300)}
+    return {expression_for(scene, target, rng) for _ in range(300)}
 
 
-def test_studio_phrases_of_a_scene_worked_by_hand():
+def test_studio_expressions_of_a_hand_made_scene():
     scene = two_circles_and_a_square("studio")
 
-    assert all_phrases(scene, 0) == {"red circle", "the red circle", "left circle"}
+    assert all_expressions(scene, 0) == {"red circle", "the red circle", "left circle"}
     # 4 px lower than the red circle: too level to be the bottom one
-    assert all_phrases(scene, 1) == {"blue circle", "the blue circle", "blue one", "right circle"}
-    assert all_phrases(scene, 2) == {"red square", "the red square", "square"}
+    assert all_expressions(scene, 1) == {
+        "blue circle",
+        "the blue circle",
+        "blue one",
+        "right circle",
+    }
+    assert all_expressions(scene, 2) == {"red square", "the red square", "square"}
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_every_phrase_of_a_hand_made_scene_means_its_thing_only(world):
+def test_every_expression_of_a_hand_made_scene_refers_to_its_thing_only(world):
     scene = two_circles_and_a_square(world)
 
     for target in range(3):
-        for phrase in all_phrases(scene, target):
-            assert things_meant(phrase, scene) == [target], phrase
+        for expression in all_expressions(scene, target):
+            assert referents(expression, scene) == [target], expression
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_every_phrase_of_a_drawn_split_means_its_thing_only(world):
-    pages = sample_split("some", split_of(world, images=300), SEED)
+def test_every_expression_of_a_split_refers_to_its_thing_only(world):
+    scenes = sample_split("some", split_of(world, images=300), SEED)
 
-    assert len(pages) == 300
-    for page in pages:
-        for phrase, target in page.phrases.items():
-            assert things_meant(phrase, page.scene) == [target], phrase
-
-
-def test_two_phrases_of_a_image_mean_two_things():
-    for page in sample_split("some", split_of("studio"), SEED):
-        assert len(page.phrases) == 2
-        assert len(set(page.phrases.values())) == 2
+    assert len(scenes) == 300
+    for described in scenes:
+        for expression, target in described.expressions.items():
+            assert referents(expression, described.scene) == [target], expression
 
 
-def test_more_phrases_than_a_scene_has_are_refused():
+def test_two_expressions_of_an_image_refer_to_two_things():
+    for described in sample_split("some", split_of("studio"), SEED):
+        assert len(described.expressions) == 2
+        assert len(set(described.expressions.values())) == 2
+
+
+def test_more_expressions_than_a_scene_allows_are_refused():
     with pytest.raises(ConfigError, match="phrases_per_image 200 in the world 'studio'"):
-        sample_split("some", split_of("studio", images=1, phrases=200), SEED)
+        sample_split("some", split_of("studio", images=1, expressions=200), SEED)
 
 
 # --- images ------------------------------------------------------------------------------
@@ -161,9 +166,9 @@ def test_image_has_the_worlds_size(world):
 @pytest.mark.parametrize("split", ["studio_test", "street_test"])
 def test_no_constant_box_scores_above_15_percent(split):
     params = load_params(PARAMS)
-    pages = sample_split(split, params.draw[split], params.experiment.seed)
-    truth = np.array([p.scene.things[i].box for p in pages for i in p.phrases.values()])
-    world = pages[0].scene.world
+    scenes = sample_split(split, params.draw[split], params.experiment.seed)
+    truth = np.array([d.scene.things[i].box for d in scenes for i in d.expressions.values()])
+    world = scenes[0].scene.world
     sides = np.arange(world.min_side, 1.5 * world.max_side, 4)
     lefts = np.arange(0, world.width - world.min_side + 1, 4)
     tops = np.arange(0, world.height - world.min_side + 1, 4)
@@ -181,11 +186,11 @@ def test_no_constant_box_scores_above_15_percent(split):
 
 
 def test_a_split_depends_on_seed_and_name_only():
-    pages = sample_split("a", split_of("street", images=5), SEED)
+    scenes = sample_split("a", split_of("street", images=5), SEED)
 
-    assert sample_split("a", split_of("street", images=9), SEED)[:5] == pages
-    assert sample_split("b", split_of("street", images=5), SEED) != pages
-    assert sample_split("a", split_of("street", images=5), SEED + 1) != pages
+    assert sample_split("a", split_of("street", images=9), SEED)[:5] == scenes
+    assert sample_split("b", split_of("street", images=5), SEED) != scenes
+    assert sample_split("a", split_of("street", images=5), SEED + 1) != scenes
 
 
 def test_splits_of_the_committed_params_share_no_scene():
@@ -194,18 +199,18 @@ def test_splits_of_the_committed_params_share_no_scene():
 
     require_no_shared_scene(splits)
 
-    layouts = {s: {frozenset(p.scene.things) for p in pages} for s, pages in splits.items()}
+    layouts = {s: {frozenset(d.scene.things) for d in scenes} for s, scenes in splits.items()}
     assert not layouts["studio_train"] & (layouts["studio_val"] | layouts["studio_test"])
     assert not layouts["studio_val"] & layouts["studio_test"]
 
 
-def test_a_shared_scene_is_named_even_when_decorated_otherwise():
-    pages = sample_split("a", split_of("studio", images=3), SEED)
-    scene = pages[2].scene
-    copy = type(pages[2])(Scene(scene.world, scene.things[::-1], scene.look_seed + 1), {})
+def test_a_shared_scene_is_refused_even_if_decorated_differently():
+    scenes = sample_split("a", split_of("studio", images=3), SEED)
+    scene = scenes[2].scene
+    copy = type(scenes[2])(Scene(scene.world, scene.things[::-1], scene.look_seed + 1), {})
 
     with pytest.raises(ConfigError, match=r"one scene in a \(image 3\) and in b \(image 1\)"):
-        require_no_shared_scene({"a": pages, "b": [copy]})
+        require_no_shared_scene({"a": scenes, "b": [copy]})
 
 
 # --- the stage -----------------------------------------------------------------------------
@@ -230,7 +235,7 @@ def bytes_under(folder):
     }
 
 
-def test_same_seed_draws_the_same_bytes_and_another_seed_other_ones(small_params, tmp_path):
+def test_the_same_seed_draws_the_same_bytes_and_another_seed_does_not(small_params, tmp_path):
     draw.run(small_params, tmp_path / "a")
     draw.run(small_params, tmp_path / "b")
     draw.run(with_seed(small_params, 7), tmp_path / "c")
@@ -242,7 +247,7 @@ def test_same_seed_draws_the_same_bytes_and_another_seed_other_ones(small_params
     assert all(a[name] != c[name] for name in a)
 
 
-def test_records_are_vlm_r1s_layout(small_params, tmp_path):
+def test_records_have_the_layout_of_vlm_r1(small_params, tmp_path):
     draw.run(small_params, tmp_path)
 
     folder = tmp_path / "data/drawn/street_test"
@@ -260,7 +265,7 @@ def test_records_are_vlm_r1s_layout(small_params, tmp_path):
     assert first["problem"].endswith(f"describes: {first['normal_caption']}.")
 
 
-def test_drawing_again_leaves_nothing_of_the_old_splits(small_params, tmp_path):
+def test_drawing_again_removes_the_old_splits(small_params, tmp_path):
     draw.run(small_params, tmp_path)
     draw.run(
         small_params.model_copy(update={"draw": {"studio_val": split_of("studio", 1)}}), tmp_path

@@ -10,11 +10,17 @@ from tests.tracking_files import (
     copy_database,
     tiny_params,
     write_experiment,
+    write_result,
     write_training,
-    write_unit,
 )
 from vlm_r1 import paths, tracking
 from vlm_r1.errors import ContractError, ModelError, ResultError
+from vlm_r1.tracking.evaluations import track_evaluation
+from vlm_r1.tracking.live_logging import live_run
+from vlm_r1.tracking.runs import pipeline_run_id, read_contract
+from vlm_r1.tracking.samples import draw_sample
+from vlm_r1.tracking.store import best_effort
+from vlm_r1.tracking.trainings import track_training
 
 pytestmark = pytest.mark.usefixtures("no_server")
 
@@ -145,7 +151,7 @@ def test_training_log_is_replayed_with_its_steps_and_legal_names(client, params)
     assert run.data.metrics["cost/completions"] == 256
 
 
-def test_child_tells_what_shaped_it_and_on_which_records(client, params):
+def test_a_child_has_the_settings_and_records_of_its_training(client, params):
     run = child_of(client, params, "grpo")
     assert run.data.params["grpo.beta"] == "0.04"
     assert run.data.params["train.steps"] == "2"
@@ -163,7 +169,7 @@ def test_samples_are_a_table_with_images(client, params):
     assert list(table["box"]) == [[0.0, 0.0, 28.0, 28.0], None]
 
 
-def test_parent_carries_report_numbers_and_verdict(client, params):
+def test_the_parent_has_the_reports_numbers_and_verdict(client, params):
     (run,) = runs_of(client, params, kind="pipeline")
     artifacts = {file.path for file in client.list_artifacts(run.info.run_id, "report")}
     assert artifacts == {"report/report.json", "report/report.html"}
@@ -189,9 +195,9 @@ def test_a_second_rebuild_adds_nothing(client, root, params):
 def test_a_new_value_of_a_score_is_logged_once(client, root, params, contract):
     file = root / paths.result_file("sft", "studio_val", 2)
     kept = file.read_text()
-    write_unit(root, params, contract, "sft", "studio_val", 2, hits=0)
-    tracking.track_evaluation(root, params, "sft")
-    tracking.track_evaluation(root, params, "sft")
+    write_result(root, params, contract, "sft", "studio_val", 2, hits=0)
+    track_evaluation(root, params, "sft")
+    track_evaluation(root, params, "sft")
     run = child_of(client, params, "sft")
     assert history(client, run, "accuracy/studio_val")[2:] == [(2, 75.0), (2, 0.0)]
     file.write_text(kept)
@@ -207,24 +213,24 @@ def test_evaluation_of_other_checkpoints_is_refused(root, params, contract, empt
     file.write_text(kept)
     copy_database(empty, elsewhere)
     with pytest.raises(ModelError, match=r"got results/sft: digests that differ"):
-        tracking.track_evaluation(elsewhere, params, "sft")
+        track_evaluation(elsewhere, params, "sft")
 
 
-def test_missing_pieces_are_named(root, params, contract):
+def test_missing_checkpoints_and_results_are_named(root, params, contract):
     with pytest.raises(ModelError, match=r"models/nobody/checkpoint-2: no contract.json"):
-        tracking.read_contract(root, params, "nobody")
+        read_contract(root, params, "nobody")
     file = root / paths.result_file("sft", "studio_val", 1)
     kept = file.read_text()
     file.unlink()
     with pytest.raises(ResultError, match=r"studio_val/step-1.json: no such file"):
-        tracking.track_evaluation(root, params, "sft")
+        track_evaluation(root, params, "sft")
     file.write_text(kept)
 
 
 def test_a_checkpoint_of_another_contract_is_refused(root, params, contract):
     other = contract.model_copy(update={"dtype": "bfloat16"})
     with pytest.raises(ContractError, match="dtype: 'bfloat16' != 'float32'"):
-        tracking.track_training(root, params, other, "sft")
+        track_training(root, params, other, "sft")
 
 
 @pytest.fixture(scope="module")
@@ -236,9 +242,9 @@ def live(tmp_path_factory, empty):
 
 def test_the_trainers_metrics_land_in_the_run_that_gets_the_models(live):
     root, params, contract = live
-    with tracking.method_run(root, params, contract, "sft") as run:
+    with live_run(root, params, contract, "sft") as run:
         run.log({"step": 1, "loss": 2.0, "odd(key)": 1.0})
-    assert tracking.track_training(root, params, contract, "sft") == run.run_id
+    assert track_training(root, params, contract, "sft") == run.run_id
     client = tracking.configure(root)
     assert history(client, client.get_run(run.run_id), "loss") == [(1, 2.0)]
     assert client.get_run(run.run_id).data.metrics["odd_key_"] == 1.0
@@ -250,32 +256,32 @@ def test_a_failed_training_is_marked_and_never_used(live):
     root, params, contract = live
     with (
         pytest.raises(RuntimeError, match="out of memory"),
-        tracking.method_run(root, params, contract, "grpo") as failed,
+        live_run(root, params, contract, "grpo") as failed,
     ):
         raise RuntimeError("out of memory")
     client = tracking.configure(root)
-    parent = client.get_run(tracking.pipeline_run_id(root, params, contract))
+    parent = client.get_run(pipeline_run_id(root, params, contract))
     assert client.get_run(failed.run_id).info.status == "FAILED"
     assert parent.info.status == "FAILED"
-    assert tracking.track_training(root, params, contract, "grpo") != failed.run_id
+    assert track_training(root, params, contract, "grpo") != failed.run_id
 
 
 def test_a_retrained_method_gets_a_new_child_and_the_old_one_is_found_again(live):
     root, params, contract = live
-    first = tracking.track_training(root, params, contract, "sft")
+    first = track_training(root, params, contract, "sft")
     write_training(root, "sft", contract, weights="second")
-    with tracking.method_run(root, params, contract, "sft") as second:
+    with live_run(root, params, contract, "sft") as second:
         pass
-    assert tracking.track_training(root, params, contract, "sft") == second.run_id != first
+    assert track_training(root, params, contract, "sft") == second.run_id != first
     write_training(root, "sft", contract, weights="first")  # as `dvc checkout` would
-    assert tracking.track_training(root, params, contract, "sft") == first
+    assert track_training(root, params, contract, "sft") == first
 
 
 def test_only_the_first_process_tracks(live, monkeypatch):
     root, params, contract = live
     monkeypatch.setenv("RANK", "1")
     before = len(runs_of(tracking.configure(root), params))
-    with tracking.method_run(root, params, contract, "sft") as run:
+    with live_run(root, params, contract, "sft") as run:
         run.log({"step": 1, "loss": 2.0})
     assert run.run_id is None
     assert len(runs_of(tracking.configure(root), params)) == before
@@ -284,9 +290,9 @@ def test_only_the_first_process_tracks(live, monkeypatch):
 def test_a_run_whose_process_was_killed_is_marked_by_the_next_attempt(live):
     root, params, contract = live
     client = tracking.configure(root)
-    begun = tracking.method_run(root, params, contract, "sft")
+    begun = live_run(root, params, contract, "sft")
     lost = begun.__enter__()
-    with tracking.method_run(root, params, contract, "sft") as run:
+    with live_run(root, params, contract, "sft") as run:
         assert client.get_run(lost.run_id).info.status == "KILLED"
     assert client.get_run(run.run_id).info.status == "FINISHED"
 
@@ -298,32 +304,68 @@ def test_a_run_that_lacks_lines_is_replayed_from_the_file(live, monkeypatch):
         raise MlflowException("away")
 
     write_training(root, "grpo", contract, weights="third")
-    with tracking.method_run(root, params, contract, "grpo") as run, monkeypatch.context() as patch:
+    with live_run(root, params, contract, "grpo") as run, monkeypatch.context() as patch:
         patch.setattr("vlm_r1.tracking.live_logging.log_lines", refuse)
         run.log({"step": 1, "loss": 1.0})
         run.end()
     client = tracking.configure(root)
     assert client.get_run(run.run_id).info.status == "KILLED"
-    replayed = client.get_run(tracking.track_training(root, params, contract, "grpo"))
+    replayed = client.get_run(track_training(root, params, contract, "grpo"))
     assert replayed.info.run_id != run.run_id
     assert history(client, replayed, "loss") == [(1, 1.0), (2, 0.5)]
 
 
-def test_what_mlflow_cannot_take_is_told_and_costs_nothing(live, caplog):
+def test_a_failing_mlflow_is_a_warning_and_other_errors_are_raised(live, caplog):
     root, params, _ = live
 
     def fail():
         raise MlflowException("no disk\nspace")
 
-    assert tracking.best_effort(fail) is None
+    assert best_effort(fail) is None
     assert "`vlm-r1 track` sends it: no disk" in caplog.text
     with pytest.raises(ModelError):
-        tracking.best_effort(tracking.read_contract, root, params, "nobody")
+        best_effort(read_contract, root, params, "nobody")
 
 
 def test_boxes_that_leave_the_image_or_are_reversed_are_drawn_within_it(root):
     path = root / "data/drawn/studio_train/0.png"
-    image = tracking.draw_sample(path, [0, 0, 28, 28], [1e300, 50, 40, -5])
+    image = draw_sample(path, [0, 0, 28, 28], [1e300, 50, 40, -5])
     assert image.getpixel((0, 14)) == (0, 255, 0)
     assert image.getpixel((40, 20)) == (255, 0, 0)
     assert image.getpixel((50, 45)) == (255, 255, 255)
+
+
+def test_a_training_stage_sends_its_lines_and_records_its_checkpoints(live):
+    root, params, contract = live
+    write_training(root, "sft", contract, weights="fourth")
+    with tracking.training_run(root, params, contract, "sft") as log_line:
+        log_line({"step": 1, "loss": 4.0})
+    recorded = track_training(root, params, contract, "sft")
+    client = tracking.configure(root)
+    assert history(client, client.get_run(recorded), "loss") == [(1, 4.0)]
+    assert "vlm_r1.replayed_from" not in client.get_run(recorded).data.tags
+
+
+@pytest.mark.parametrize("failing", ["pipeline_run_id", "track_report"])
+def test_a_report_is_written_also_while_mlflow_fails(
+    live, contract_in_force, monkeypatch, failing, caplog
+):
+    root, params, contract = live
+
+    def refuse(*_):
+        raise MlflowException("away")
+
+    monkeypatch.setattr(f"vlm_r1.tracking.stages.{failing}", refuse)
+    monkeypatch.setattr("vlm_r1.tracking.stages.track_report", refuse)
+    with tracking.report_run(root, params) as run_id:
+        written = True
+    assert written
+    expected = None if failing == "pipeline_run_id" else pipeline_run_id(root, params, contract)
+    assert run_id == expected
+    assert "MLflow fails" in caplog.text
+
+
+@pytest.fixture
+def contract_in_force(live, monkeypatch):
+    """The contract of the hand-written files, which have no records to compute it from."""
+    monkeypatch.setattr("vlm_r1.tracking.stages.contract_of", lambda *_: live[2])

@@ -14,7 +14,10 @@ import pytest
 
 from tests.tracking_files import copy_database, tiny_params, write_experiment
 from vlm_r1 import tracking
-from vlm_r1.tracking import live_logging as live
+from vlm_r1.tracking import live_logging
+from vlm_r1.tracking.live_logging import live_run
+from vlm_r1.tracking.store import best_effort
+from vlm_r1.tracking.trainings import track_training
 
 MLFLOW = str(Path(sys.executable).with_name("mlflow"))
 
@@ -70,7 +73,7 @@ def server(tmp_path, empty, monkeypatch):
     server = Server(tmp_path / ".mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(live, "PAUSE_S", 0.1)
+    monkeypatch.setattr(live_logging, "PAUSE_S", 0.1)
     yield server
     server.die()
 
@@ -79,7 +82,7 @@ def test_a_server_that_dies_and_comes_back_gets_every_line(server, tmp_path, cap
     root, params = tmp_path / "project", tiny_params("server")
     contract = write_experiment(root, params)
 
-    with tracking.method_run(root, params, contract, "sft") as unsent:  # no server to begin with
+    with live_run(root, params, contract, "sft") as unsent:  # no server to begin with
         unsent.log({"step": 1, "loss": 1.0})
     assert unsent.run_id is None
     assert "MLflow fails, the files have it" in caplog.text
@@ -91,7 +94,7 @@ def test_a_server_that_dies_and_comes_back_gets_every_line(server, tmp_path, cap
         found = client.get_metric_history(run_id, "loss")
         return sorted((metric.step, metric.value) for metric in found)
 
-    with tracking.method_run(root, params, contract, "sft") as run:
+    with live_run(root, params, contract, "sft") as run:
         run.log({"step": 1, "loss": 1.0})
         wait_until(lambda: losses(run.run_id) == [(1, 1.0)])
         server.die()
@@ -105,4 +108,4 @@ def test_a_server_that_dies_and_comes_back_gets_every_line(server, tmp_path, cap
     assert client.get_run(run.run_id).info.status == "FINISHED"
 
     server.die()
-    assert tracking.best_effort(tracking.track_training, root, params, contract, "sft") is None
+    assert best_effort(track_training, root, params, contract, "sft") is None

@@ -1,4 +1,4 @@
-"""Model options: exactly which parameters move, and that adapters open, answer and have a name."""
+"""Frozen parts and LoRA: which parameters change, and adapters that load and generate."""
 
 import json
 import shutil
@@ -9,11 +9,11 @@ from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from tests.conftest import small_values
-from tests.test_training import job_of, weights
+from tests.conftest import LORA, small_values
+from tests.training_jobs import job_of, train, weights
 from vlm_r1.config import parse_params
 from vlm_r1.errors import ConfigError
-from vlm_r1.inference.generate import ask_all
+from vlm_r1.inference.generate import generate_completions
 from vlm_r1.inference.questions import Question
 from vlm_r1.models.digest import checkpoint_digest
 from vlm_r1.models.families import QWEN2_5_VL
@@ -21,7 +21,6 @@ from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.models.trainable import lora_config
 from vlm_r1.rec import prompts
 from vlm_r1.rec.rewards import REWARDS
-from vlm_r1.training.run import train
 
 LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
@@ -29,7 +28,7 @@ LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_
 def params_with(method="sft", **train_options):
     values = small_values()
     values["train"] |= train_options
-    values[method]["learning_rate"] = 0.1  # gradients are tiny: make every step visible
+    values[method]["learning_rate"] = 0.1  # gradients are tiny: makes every step visible
     return parse_params(values, "test")
 
 
@@ -47,7 +46,7 @@ def is_tower(name) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("options", "still"),
+    ("options", "is_frozen"),
     [
         ({"freeze_vision": True}, is_tower),
         ({"freeze_projector": True}, is_projector),
@@ -58,10 +57,10 @@ def is_tower(name) -> bool:
     ],
     ids=["tower", "projector", "both"],
 )
-def test_what_is_frozen_stays_and_all_else_moves(small_root, tmp_path, options, still):
+def test_frozen_parameters_stay_and_all_others_change(small_root, tmp_path, options, is_frozen):
     train(job_of("sft", params_with(**options), small_root, tmp_path))
     names = set(weights(small_root / "models/base"))
-    frozen = {name for name in names if still(name)}
+    frozen = {name for name in names if is_frozen(name)}
     assert frozen
     assert moved(small_root, tmp_path) == names - frozen
 
@@ -73,7 +72,7 @@ def adapted(small_root, tmp_path_factory):
     shutil.copytree(small_root / "models/base", root / "models/base")
     (root / "data").symlink_to(small_root / "data")
     params = params_with(
-        lora={"r": 4, "alpha": 8, "dropout": 0.0},
+        lora=LORA | {"r": 4, "alpha": 8, "dropout": 0.0},
         freeze_vision=True,
         gradient_checkpointing=True,
     )
@@ -96,39 +95,44 @@ def test_lora_writes_adapters_of_the_language_model_alone(adapted):
     assert (folder / "contract.json").exists()
 
 
-def test_an_adapter_opens_on_its_base_and_answers(adapted, image, tmp_path):
+def test_an_adapter_is_loaded_onto_its_base_and_generates(adapted, image, tmp_path):
     root, params = adapted
     elsewhere = shutil.copytree(root / "models", tmp_path / "moved/models")
     folder = elsewhere / "sft/checkpoint-2"
     model = load_model(folder, params.task)
     plain = PeftModel.from_pretrained(load_model(elsewhere / "base", params.task), folder)
     processor = load_processor(folder, params.task)
-    asked = [Question(prompts.ask("plain", prompts.question_for("red one")), image)]
-    answer = ask_all(model, processor, asked, 400, 6)
-    assert answer == ask_all(plain.merge_and_unload(), processor, asked, 400, 6)
-    assert answer != ask_all(load_model(elsewhere / "base", params.task), processor, asked, 400, 6)
+    asked = [Question(prompts.fill_template("plain", prompts.question_for("red one")), image)]
+    answer = generate_completions(model, processor, asked, 400, 6)
+    assert answer == generate_completions(plain.merge_and_unload(), processor, asked, 400, 6)
+    assert answer != generate_completions(
+        load_model(elsewhere / "base", params.task), processor, asked, 400, 6
+    )
     names = {checkpoint_digest(root / f"models/sft/checkpoint-{step}") for step in (1, 2)}
     assert len(names) == 2
 
 
 def test_grpo_trains_adapters_against_their_own_base(small_root, tmp_path, monkeypatch):
     monkeypatch.setitem(REWARDS, "iou", lambda batch: [float(len(t) % 3) for t in batch.texts])
-    params = params_with("grpo", lora={"r": 4, "alpha": 8, "dropout": 0.0})
+    params = params_with("grpo", lora=LORA | {"r": 4, "alpha": 8, "dropout": 0.0})
     train(job_of("grpo", params, small_root, tmp_path))
     rows = [json.loads(x) for x in (tmp_path / "training_log.jsonl").read_text().splitlines()]
     assert next(row["kl"] for row in rows if "kl" in row) == pytest.approx(0, abs=1e-6)
     assert (tmp_path / "checkpoint-2/adapter_model.safetensors").exists()
 
 
-def test_a_target_that_is_not_in_the_language_model_is_refused(small_root, small_params):
+def test_a_lora_target_outside_the_language_model_is_refused(small_root, small_params):
     model = load_model(small_root / "models/base", small_params.task)
-    lora = params_with(lora={"targets": ["q_proj", "qkv"]}).train.lora  # qkv is the tower's
+    targets = ["q_proj", "qkv"]  # qkv is a layer of the vision tower
+    lora = params_with(lora=LORA | {"targets": targets}).train.lora
     with pytest.raises(ConfigError, match=r"targets \['qkv'\](.|\n)*need some of down_proj"):
         lora_config(model, QWEN2_5_VL, lora)
 
 
-@pytest.mark.parametrize(("options", "dtype"), [({}, "F32"), ({"lora": {"r": 2}}, "F32")])
-def test_half_precision_keeps_what_is_trained_in_32_bits(small_root, tmp_path, options, dtype):
+@pytest.mark.parametrize(("options", "dtype"), [({}, "F32"), ({"lora": LORA | {"r": 2}}, "F32")])
+def test_with_half_precision_trained_weights_are_kept_in_32_bits(
+    small_root, tmp_path, options, dtype
+):
     values = small_values()
     values["task"]["dtype"] = "bfloat16"
     values["train"] |= options

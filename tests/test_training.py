@@ -6,42 +6,26 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from transformers import TrainerState
 
 from tests.conftest import small_values
 from tests.image_files import save_turned
+from tests.training_jobs import job_of, train, weights
 from vlm_r1.config import parse_params
 from vlm_r1.data.records import read_records
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.experiment import contract_of
-from vlm_r1.inference.generate import answer, make_prompts
+from vlm_r1.inference.generate import generate_batch, make_prompts
 from vlm_r1.inference.questions import question_about
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.paths import records_file
 from vlm_r1.rec.contract import TrainingContract
+from vlm_r1.rec.parsing import parse_answer
 from vlm_r1.rec.rewards import REWARDS
-from vlm_r1.training.arguments import grpo_arguments, sft_arguments
-from vlm_r1.training.dataset import grpo_rows, sft_rows, training_order
+from vlm_r1.training.dataset import training_order
+from vlm_r1.training.grpo import grpo_arguments, grpo_rows
 from vlm_r1.training.reward_functions import RewardFunctions
-from vlm_r1.training.run import TrainingJob, train
-
-
-def job_of(method, params, root, output):
-    dataset = params.datasets[params.train_dataset]
-    return TrainingJob(
-        method=method,
-        params=params,
-        contract=contract_of(params, root),
-        base=root / "models/base",
-        records=read_records(root / records_file(params.train_dataset)),
-        images=root / dataset.images,
-        output=output,
-        root=root,
-    )
-
-
-def weights(folder):
-    return load_file(folder / "model.safetensors")
+from vlm_r1.training.sft import sft_arguments, sft_rows
 
 
 def test_sft_moves_every_parameter_and_leaves_what_it_should(small_root, small_params, tmp_path):
@@ -105,7 +89,8 @@ def test_both_methods_read_the_same_records_in_the_same_order(small_root, small_
     order = training_order(len(records), 4, seed=1)
     ordered = records.iloc[order].reset_index(drop=True)
     images = small_root / small_params.datasets["studio_train"].images
-    sft, grpo = (rows(ordered, images, small_params) for rows in (sft_rows, grpo_rows))
+    sft = sft_rows(ordered, images, small_params.task)
+    grpo = grpo_rows(ordered, images, small_root, small_params.task)
     for a, b in zip(sft, grpo, strict=True):
         question = a["prompt"][0]["content"]
         assert b["prompt"][0]["content"].startswith(question + " First output the thinking")
@@ -124,7 +109,7 @@ def test_sft_is_taught_the_box_in_the_models_coordinate_space(small_root, small_
     records = read_records(small_root / records_file("studio_train")).head(1)
     records = records.assign(x1=0.0, y1=0.0, x2=40.0, y2=20.0, expression="red one")
     images = small_root / small_params.datasets["studio_train"].images
-    answer = sft_rows(records, images, small_params)[0]["completion"][0]["content"]
+    answer = sft_rows(records, images, small_params.task)[0]["completion"][0]["content"]
     assert answer == '```json\n[\n\t{"bbox_2d": [0, 0, 42, 21], "label": "red one"}\n]\n```'
 
 
@@ -144,14 +129,8 @@ def test_a_step_that_does_not_split_into_micro_batches_is_refused(tmp_path):
         grpo_arguments(parse_params(values, "test"), tmp_path)
 
 
-class State:
-    """What TRL tells a reward of the trainer."""
-
-    global_step, is_world_process_zero = 1, True
-
-
-def sent_by_trl(texts, metrics):
-    """What TRL sends with completions about an image of 84 x 84; metrics land in the dict."""
+def sent_by_trl(texts, metrics, step=1):
+    """What TRL passes with completions about an image of 84 x 84; metrics land in the dict."""
     n = len(texts)
     return {
         "prompts": [[{"role": "user", "content": "?"}]] * n,
@@ -163,7 +142,7 @@ def sent_by_trl(texts, metrics):
         "record_id": ["a"] * n,
         "image_path": ["a.png"] * n,
         "expression": ["dot"] * n,
-        "trainer_state": State(),
+        "trainer_state": TrainerState(global_step=step, is_world_process_zero=True),
         "log_metric": metrics.__setitem__,
     }
 
@@ -173,10 +152,14 @@ def with_rewards(params, **rewards):
     return params.model_copy(update={"grpo": grpo})
 
 
+def reward_functions(params, samples, root):
+    return RewardFunctions(params.grpo, params.task.coordinate_space, samples, root)
+
+
 def test_rewards_are_chosen_weighed_and_sampled_by_name(small_params, tmp_path):
     params = with_rewards(small_params, iou_hard=1.0, giou=0.5)
     metrics = {}
-    functions = RewardFunctions(params, tmp_path / "samples", tmp_path).as_list()
+    functions = reward_functions(params, tmp_path / "samples", tmp_path).as_list()
     sent = sent_by_trl(["[0, 0, 10, 6]", "?"], metrics)
     assert [f.__name__ for f in functions] == ["iou_hard", "giou"]
     assert [f(**sent) for f in functions] == [[1.0, 0.0], pytest.approx([5 / 6, -1.0])]
@@ -189,6 +172,58 @@ def test_rewards_are_chosen_weighed_and_sampled_by_name(small_params, tmp_path):
     assert [row["reward"] for row in table] == pytest.approx([1 + 5 / 12, -0.5])
     assert [row["box"] for row in table] == [[0, 0, 10, 6], None]
     assert grpo_arguments(params, tmp_path).reward_weights == [1.0, 0.5]
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """The texts that were parsed for a box, in order."""
+    texts = []
+
+    def spy(text, *args):
+        texts.append(text)
+        return parse_answer(text, *args)
+
+    monkeypatch.setattr("vlm_r1.rec.rewards.batch.parse_answer", spy)
+    return texts
+
+
+def test_all_rewards_of_a_batch_share_what_was_parsed(small_params, tmp_path, parsed):
+    """Each call gets equal content in other objects."""
+    params = with_rewards(small_params, iou=1.0, giou=1.0, iou_hard=1.0)
+    for function in reward_functions(params, tmp_path, tmp_path).as_list():
+        function(**sent_by_trl(["[0, 0, 10, 6]", "?"], {}))
+    assert parsed == ["[0, 0, 10, 6]", "?"]
+    assert [file.name for file in tmp_path.iterdir()] == ["step-1.json"]
+
+
+def test_another_batch_of_the_same_step_is_judged_anew(small_params, tmp_path, parsed):
+    params = with_rewards(small_params, iou=1.0, iou_hard=1.0)
+    iou, iou_hard = reward_functions(params, tmp_path, tmp_path).as_list()
+    metrics = {}
+    sent = sent_by_trl(["[0, 0, 10, 5]"], metrics)
+    assert [iou(**sent), iou_hard(**sent)] == [[1.0], [1.0]]
+    sent["completions"][0][0]["content"] = "[0, 0, 5, 5]"  # the same objects, other content
+    assert [iou(**sent), iou_hard(**sent)] == [[0.5], [0.0]]
+    sent["completions"][0][0]["content"] = "?"
+    assert [iou(**sent), iou_hard(**sent)] == [[0.0], [0.0]]
+    assert metrics["parse_rate"] == 0.0
+    sent["true_box"] = [[0, 0, 5, 5]]  # equal completions about another box
+    assert [iou(**sent), iou_hard(**sent)] == [[0.0], [0.0]]
+    assert parsed == ["[0, 0, 10, 5]", "[0, 0, 5, 5]", "?", "?"]
+
+
+def test_equal_batches_are_two_batches(small_params, tmp_path):
+    """Within a step, or at two steps: each logs its own rates."""
+    params = with_rewards(small_params, iou=1.0, format=1.0)
+    functions = reward_functions(params, tmp_path, tmp_path).as_list()
+    logged = []
+    for step in (1, 1, 2):
+        for function in functions:
+            sent = sent_by_trl(["[0, 0, 10, 5]"], {}, step)
+            function(**sent | {"log_metric": lambda name, _: logged.append(name)})
+    rates = ["rewards/iou/none_rate", "rewards/format/none_rate", "parse_rate"]
+    assert logged == rates * 3
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["step-1.json", "step-2.json"]
 
 
 OWN = """
@@ -207,7 +242,7 @@ def test_a_reward_of_ones_own_gets_what_trl_sends(small_params, tmp_path):
     (tmp_path / "own.py").write_text(OWN)
     params = with_rewards(small_params, **{"iou": 1.0, "own.py:shout": 2.0})
     metrics = {}
-    functions = RewardFunctions(params, tmp_path, tmp_path).as_list()
+    functions = reward_functions(params, tmp_path, tmp_path).as_list()
     sent = sent_by_trl(["", "x"], metrics)
     assert [f(**sent) for f in functions] == [[0.0, 0.0], [None, 1.5]]
     assert metrics["rewards/shout/none_rate"] == 0.5
@@ -229,7 +264,7 @@ def test_two_rewards_of_one_name_are_refused(small_params, tmp_path):
     (tmp_path / "own.py").write_text(OWN)
     params = with_rewards(small_params, **{"own.py:iou": 1.0})
     with pytest.raises(ConfigError, match="the name 'iou' is taken"):
-        RewardFunctions(params, tmp_path, tmp_path)
+        reward_functions(params, tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -276,10 +311,12 @@ def test_training_and_evaluation_show_a_model_the_same_pixels(
 
     monkeypatch.setattr(type(processor.image_processor), "__call__", spy)
     questions = [question_about("plain", "thing", tmp_path / name) for name in names]
-    answer(model, processor, make_prompts(processor, questions), 1)
+    generate_batch(model, processor, make_prompts(processor, questions), 1)
 
-    for rows in (sft_rows, grpo_rows):
-        trained_on = [row["image"] for row in rows(records, tmp_path, small_params)]
+    task = small_params.task
+    sft, grpo = sft_rows(records, tmp_path, task), grpo_rows(records, tmp_path, tmp_path, task)
+    for rows in (sft, grpo):
+        trained_on = [row["image"] for row in rows]
         assert [image.mode for image in trained_on] == ["RGB"] * 5
         same = [np.array_equal(*pair) for pair in zip(shown, trained_on, strict=True)]
         assert same == [True] * 5
@@ -288,6 +325,6 @@ def test_training_and_evaluation_show_a_model_the_same_pixels(
 def test_a_broken_image_stops_training_with_its_name(small_root, small_params, tmp_path):
     records = read_records(small_root / records_file(small_params.train_dataset)).iloc[:1]
     (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff")
-    rows = sft_rows(records.assign(image=["cut.jpg"]), tmp_path, small_params)
+    rows = sft_rows(records.assign(image=["cut.jpg"]), tmp_path, small_params.task)
     with pytest.raises(DataError, match=r"cut\.jpg: "):
         rows[0]

@@ -1,4 +1,4 @@
-"""`vlm-r1 validate` and `vlm-r1 convert` as a person or a script meets them."""
+"""The commands `vlm-r1 validate` and `vlm-r1 convert`."""
 
 import json
 import shutil
@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from tests.conftest import ROOT
 from tests.dataset_files import vlm_r1_row, write_refer
 from vlm_r1.cli import main as cli
 from vlm_r1.errors import DataError
@@ -90,14 +91,14 @@ def test_file_that_cannot_be_read_fails_with_the_reason_in_the_verdict(mine):
     assert "broken JSON" in (mine / "out/validation.html").read_text()
 
 
-def test_missing_image_is_no_matter_of_metadata(mine):
+def test_a_missing_image_passes_with_metadata_only(mine):
     (mine / "2.png").unlink()
 
     assert validate("mine.json")[0] == 1
     assert validate("mine.json", "--metadata-only")[0] == 0
 
 
-def test_image_outside_of_the_folder_is_never_opened(mine):
+def test_an_image_outside_of_the_folder_is_never_opened(mine):
     (mine / "inner").mkdir()
     (mine / "inner/mine.json").write_text(json.dumps([vlm_r1_row(1, image="../1.png")]))
 
@@ -108,7 +109,7 @@ def test_image_outside_of_the_folder_is_never_opened(mine):
     assert (example["row"], example["value"]["fault"][:18]) == (1, "image: '../1.png':")
 
 
-def test_against_finds_what_is_shared_by_id_bytes_and_look(mine):
+def test_against_finds_what_is_shared_by_id_bytes_and_phash(mine):
     Image.open(mine / "2.png").save(mine / "again.png", compress_level=1)  # other bytes
     shutil.copy(mine / "3.png", mine / "copy.png")
     others = [vlm_r1_row(1), vlm_r1_row(2, image="again.png"), vlm_r1_row(3, image="copy.png")]
@@ -121,7 +122,7 @@ def test_against_finds_what_is_shared_by_id_bytes_and_look(mine):
         {"image": image, "against": "train.json", "against_image": other, "by": by}
         for image, other, by in [
             ("1.png", "1.png", "id"),
-            ("2.png", "again.png", "look (0 of 256 bits differ)"),
+            ("2.png", "again.png", "phash (0 of 256 bits differ)"),
             ("3.png", "copy.png", "bytes"),
         ]
     ]
@@ -158,14 +159,14 @@ def test_wrong_usage_has_code_2_and_writes_nothing(mine, arguments):
 
 
 def test_bounds_come_from_a_params_file(mine):
-    text = (cli.Path(__file__).parents[1] / "params.yaml").read_text()
+    text = (ROOT / "params.yaml").read_text()
     strict = text.replace("max_phrase_characters: 300", "max_phrase_characters: 3")
     (mine / "strict.yaml").write_text(strict)
 
     assert validate("mine.json", "--metadata-only", "--params", "strict.yaml")[0] == 1
 
 
-def test_convert_writes_the_records_and_tells_how_many(mine):
+def test_convert_writes_the_records_and_prints_their_number(mine):
     write_refer(mine)
 
     done = runner.invoke(

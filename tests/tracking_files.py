@@ -95,10 +95,10 @@ def write_samples(root: Path, file: Path) -> None:
 def write_all_results(root: Path, params: Params, contract: TrainingContract) -> None:
     for (method, dataset), hits in HITS.items():
         for step, n in zip(contract.step_grid, hits, strict=True):
-            write_unit(root, params, contract, method, dataset, step, n)
+            write_result(root, params, contract, method, dataset, step, n)
 
 
-def write_unit(
+def write_result(
     root: Path,
     params: Params,
     contract: TrainingContract,

@@ -1,8 +1,8 @@
 """Both stages of training as a process that torchrun may start: ROOT PARAMS METHOD..., no MLflow.
 
-GRPO's rollouts are scripted: a completion hangs on its prompt and its place in the group alone.
-Real ones are sampled from each process's own random state: two numbers of processes could not
-be compared. The model's own generation still runs, and its result is thrown away.
+GRPO's rollouts are scripted: a completion depends only on its prompt and its place in the group.
+Real ones are sampled from each process's own random state, so different numbers of processes could
+not be compared. The model's own generation still runs, and its result is thrown away.
 """
 
 import logging
@@ -18,15 +18,15 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from vlm_r1 import environment, tracking
 from vlm_r1.config import load_params
 from vlm_r1.rec import rewards
-from vlm_r1.stages import train
-from vlm_r1.tracking.live_logging import LiveRun
+from vlm_r1.stages import grpo, sft
+from vlm_r1.training.callbacks import ignore
 
 ORDINARY_TOKENS = range(40, 140)  # neither special nor an end of turn
 SCRIPT_TOKENS = 8
 
 
 def script_rollouts() -> None:
-    """Replace what is generated, and pay for it by its letters."""
+    """Replace what is generated, and reward it by its letters."""
     generate = Qwen2_5_VLForConditionalGeneration.generate
 
     def scripted(model, *args, **kwargs):
@@ -51,11 +51,10 @@ def main(root: Path, params_file: Path, methods: list[str]) -> None:
     environment.set_defaults()
     torch.set_num_threads(1)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    tracking.method_run = lambda *_: nullcontext(LiveRun())
-    tracking.track_training = lambda *_: None
+    tracking.training_run = lambda *_: nullcontext(ignore)
     script_rollouts()
     for method in methods:
-        train.run(load_params(params_file), root, method)
+        (sft if method == "sft" else grpo).run(load_params(params_file), root)
         unset_hf_deepspeed_config()  # or the next model would be loaded in shares
 
 

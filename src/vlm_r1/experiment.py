@@ -1,4 +1,4 @@
-"""The terms in force: the contract that params, base and training records set. Loads no torch."""
+"""The experiment's contract, base and checkpoints, from params and files. Loads no torch."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from vlm_r1.rec.contract import (
 
 
 def contract_of(params: Params, root: Path) -> TrainingContract:
-    """The contract that the base and the training records on disk set."""
+    """The training contract of `params` with the base and the training records on disk."""
     records = read_records(root / paths.records_file(params.train_dataset))
     return training_contract(
         params,
@@ -26,7 +26,7 @@ def contract_of(params: Params, root: Path) -> TrainingContract:
 
 
 def base_path(params: Params, root: Path) -> str | Path:
-    """The base as a folder of the project, or as the hub name it is."""
+    """The base: its folder in the project, or its name on the Hugging Face hub."""
     folder = root / params.task.base_model
     return folder if folder.exists() else params.task.base_model
 
@@ -34,11 +34,11 @@ def base_path(params: Params, root: Path) -> str | Path:
 def checkpoint_path(
     params: Params, root: Path, run: str, step: int, contract: Contract
 ) -> str | Path:
-    """The folder of a step's checkpoint, whose contract must be the one in force.
+    """The folder of a step's checkpoint; it must have been trained under `contract`.
 
     Raises:
         ModelError: the folder or its contract is missing.
-        ContractError: it was trained under other terms.
+        ContractError: it was trained under another contract.
     """
     if step == 0:
         return base_path(params, root)
@@ -48,11 +48,11 @@ def checkpoint_path(
 
 
 def require_terms(root: Path, checkpoint: Path, contract: Contract) -> None:
-    """Refuse a checkpoint (relative to `root`) that was trained under other terms.
+    """Require that a checkpoint (relative to `root`) was trained under `contract`.
 
     Raises:
         ModelError: its contract is missing.
-        ContractError: it was trained under other terms.
+        ContractError: it was trained under another contract.
     """
     in_force = contract.model_dump(include=set(TrainingContract.model_fields))
     require_equal({str(checkpoint): read_terms(root, checkpoint), "params.yaml": in_force})

@@ -1,7 +1,7 @@
-"""Starting a program on every process that the params ask for: torchrun, and its environment.
+"""Starts a program on as many processes as the params ask for, with torchrun if more than one.
 
-Training and evaluation go through here, so that `dvc repro` runs on one process or on many by
-params alone. Loads no torch: the process that waits for the others needs no memory of its own.
+Training and evaluation both start here, so `dvc repro` needs no options for several processes.
+Loads no torch, so the process that waits for the others uses little memory.
 """
 
 import json
@@ -27,7 +27,7 @@ WORKER_MARK = "TORCHELASTIC_RUN_ID"  # torchrun sets it in every process it star
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """What will run: the command, and what it adds to the environment."""
+    """The command to run, and the variables to add to its environment."""
 
     command: list[str]
     environment: dict[str, str] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class LaunchPlan:
 def training_plan(
     params: Params, method: str, params_file: Path, node_rank: int = 0, seed: int | None = None
 ) -> LaunchPlan:
-    """How this node trains `method` by the parameters in `params_file`.
+    """How this node trains `method` with the parameters in `params_file`.
 
     Args:
         seed: one of experiment.seeds, for a further training run.
@@ -44,14 +44,14 @@ def training_plan(
     Raises:
         ConfigError: there is no such node.
     """
-    program = _stage(["train", method], params_file, seed)
+    program = _stage([method], params_file, seed)
     return launch_plan(params.launch, program, node_rank, params.train.deepspeed is not None)
 
 
 def evaluation_plan(
     params: Params, method: str, params_file: Path, seed: int | None = None
 ) -> LaunchPlan:
-    """How this node alone evaluates `method`, on all its processes."""
+    """How `method` is evaluated: on all processes of this node, and on no other node."""
     program = _stage(["evaluate", method], params_file, seed)
     return launch_plan(params.launch.model_copy(update={"nodes": 1}), program)
 
@@ -92,17 +92,17 @@ def launch_plan(
 
 
 def is_needed(processes: int) -> bool:
-    """Whether so many are more than one, and this is not yet one of them."""
+    """True if several processes are needed and this is not a torchrun worker."""
     return processes > 1 and not is_worker()
 
 
 def is_worker() -> bool:
-    """Whether torchrun started this process."""
+    """True if torchrun started this process."""
     return WORKER_MARK in os.environ
 
 
 def plan_text(shown: dict[str, Any]) -> str:
-    """A dry run for reading: what a shell would be given, then DeepSpeed's and TRL's settings."""
+    """A dry run as text: the shell command, then the settings of DeepSpeed and TRL."""
     command = [*_pairs(shown["environment"]), *shown["command"]]
     arguments = sorted(shown["trainer_arguments"].items())
     return "\n".join(
@@ -116,9 +116,9 @@ def plan_text(shown: dict[str, Any]) -> str:
 
 
 def run_plan(plan: LaunchPlan) -> int:
-    """Run a plan to its end and return its exit code; nothing of it outlives this call.
+    """Run a plan to its end and return its exit code; no process of it outlives this call.
 
-    Ctrl-C and SIGTERM end every process; where a rank crashes, torchrun ends the others.
+    Ctrl-C and SIGTERM end every process; if a rank crashes, torchrun ends the others.
     """
     logger.info("%s", " ".join([*_pairs(plan.environment), *plan.command]))
     before = signal.signal(signal.SIGTERM, _leave)
@@ -134,7 +134,7 @@ def run_plan(plan: LaunchPlan) -> int:
 
 
 def require_world(launch: Launch) -> None:
-    """Refuse a worker that is one of more or fewer processes than the params say.
+    """Require as many processes as the params say.
 
     Raises:
         ConfigError: WORLD_SIZE is another number than the params'.

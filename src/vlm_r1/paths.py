@@ -1,11 +1,11 @@
-"""Where every file of an experiment lies, relative to the project's root."""
+"""Paths of an experiment's files, relative to the project's root."""
 
 import re
 from pathlib import Path
 
 DRAWN = Path("data/drawn")
-RAW = Path("data/raw")  # archives as fetched, each with its .dvc file
-UNPACKED = Path("data/unpacked")  # what they hold; rebuilt from RAW, not tracked
+RAW = Path("data/raw")  # fetched archives, each with its .dvc file
+UNPACKED = Path("data/unpacked")  # their content; rebuilt from RAW, not tracked
 VERSIONS = Path("data/versions")
 INPUTS = Path("data/inputs")
 PREPARED = Path("data/prepared")
@@ -14,8 +14,8 @@ RESULTS = Path("results")
 REPORT = Path("reports/generalization")
 PROMPTS = Path("reports/prompts")
 SELECTION = Path("reports/selection.json")
-COMPLETIONS = Path(".cache/completions")  # may be removed at any time
-IMAGES = Path(".cache/images.sqlite")  # what images were like; may be removed at any time
+COMPLETIONS = Path(".cache/completions")  # a cache
+IMAGES = Path(".cache/images.sqlite")  # a cache of image checks
 
 
 def records_file(dataset: str) -> Path:
@@ -24,22 +24,22 @@ def records_file(dataset: str) -> Path:
 
 
 def version_file(dataset: str) -> Path:
-    """Which bytes a dataset is made of, before anybody reads it."""
+    """Digests of a dataset's source files."""
     return VERSIONS / f"{dataset}.json"
 
 
 def inputs_file(readers: str) -> Path:
-    """What `training` or `evaluation` reads, as digests: their stages depend on this alone."""
+    """Digests of the data that `training` or `evaluation` reads (data/inputs.py)."""
     return INPUTS / f"{readers}.json"
 
 
 def validation_file(dataset: str) -> Path:
-    """The verdict on a dataset; validation.html beside it is its page."""
+    """The outcome of a dataset's validation; validation.html in the same folder shows it."""
     return PREPARED / dataset / "validation.json"
 
 
 def run_dir(run: str) -> Path:
-    """A training run's checkpoints, log and cost; `run` as `Params.run_name` has it."""
+    """Checkpoints, log and cost of a training run; `run` is a `Params.run_name`."""
     return MODELS / run
 
 
@@ -49,7 +49,7 @@ def checkpoint_dir(run: str, step: int) -> Path:
 
 
 def result_file(run: str, dataset: str, step: int) -> Path:
-    """One unit, (training run, dataset, step)."""
+    """The evaluation result of (training run, dataset, step)."""
     return RESULTS / run / dataset / f"step-{step}.json"
 
 

@@ -1,4 +1,4 @@
-"""Processes that end as a whole: started in a session of their own, ended with all descendants."""
+"""Process groups: a command started in its own session and ended with all its descendants."""
 
 import ctypes
 import os
@@ -18,10 +18,10 @@ PR_SET_PDEATHSIG = 1  # Linux, <sys/prctl.h>
 
 @contextmanager
 def process_group(command: list[str], **options: Any) -> Iterator[subprocess.Popen]:
-    """The command as leader of a new session; nothing of it is left when the block ends.
+    """Run the command as leader of a new session; end the whole group when the block ends.
 
-    The rest of the group also ends as soon as the leader does: a child that outlives it would
-    hold the leader's output open, and whoever reads it would wait for ever.
+    The group also ends as soon as its leader does, because a child that outlives the leader keeps
+    its output pipe open, and a reader of that pipe would wait forever.
 
     Args:
         options: passed on to `subprocess.Popen`.
@@ -35,10 +35,11 @@ def process_group(command: list[str], **options: Any) -> Iterator[subprocess.Pop
 
 
 def end_group(leader_pid: int, grace_s: float = GRACE_S) -> None:
-    """SIGTERM to every process of the leader's group and to its descendants, SIGKILL to the rest.
+    """Send SIGTERM to the leader's group and all descendants, and SIGKILL after `grace_s`.
 
-    torchrun puts its workers in groups of their own; they are found as descendants. Parents go
-    first: a DVC that sees its command die would be hit while it writes its lock file.
+    torchrun puts its workers in groups of their own; they are found as descendants. Parents are
+    signalled first: DVC would otherwise see its command die, and be ended while it writes its lock
+    file.
     """
     members = _members(leader_pid)
     for member in members:
@@ -49,9 +50,9 @@ def end_group(leader_pid: int, grace_s: float = GRACE_S) -> None:
 
 
 def end_with_parent() -> None:
-    """Have this process sent SIGTERM when its parent dies, however it dies; Linux only.
+    """Have the kernel send SIGTERM to this process when its parent dies; Linux only.
 
-    For what no handler can do: a parent that is killed (SIGKILL, out of memory) ends nothing.
+    A parent that is killed (SIGKILL, out of memory) cannot end its children itself.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,8 +1,8 @@
-"""Which source files a module's results depend on: its import closure within this package.
+"""The source files that a module's results depend on: its import closure within this package.
 
 `make deps` writes the `deps` of dvc.yaml from it, and a resumed training compares the digest of its
-code (training/resume.py). Modules in NO_RESULT are left out, because an edit of theirs can change
-no trained weight, answer or figure.
+code (training/configuration.py). Modules in NO_RESULT are left out, because no edit of them can
+change a trained weight, an answer or a figure.
 """
 
 import ast
@@ -10,35 +10,39 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from vlm_r1.files import sha256_of_files
+
 PACKAGE = Path(__file__).parent
-NO_RESULT = {  # module or package -> why its edits make nothing stale
+NO_RESULT = {  # module or package -> why an edit of it makes no stage stale
     "vlm_r1.cli": "parses a command line",
-    "vlm_r1.config.base": "schema: values are in params.yaml, which DVC compares",
+    "vlm_r1.config.base": "schema: the values are in params.yaml, which DVC compares",
     "vlm_r1.config.load": "schema",
     "vlm_r1.config.sections": "schema",
+    "vlm_r1.config.standalone": "values of commands that are no stages",
     "vlm_r1.config.training": "schema",
-    "vlm_r1.config": "names the schema's parts",
+    "vlm_r1.config": "re-exports the schema",
     "vlm_r1.environment": "thread counts and telemetry",
-    "vlm_r1.errors": "an error writes no result",
-    "vlm_r1.files": "writes files whole or not at all",
-    "vlm_r1.launch": "starts processes; their number is in params.yaml",
-    "vlm_r1.paths": "file names; dvc.yaml has them as outs",
-    "vlm_r1.preflight": "refuses a run or lets it pass",
+    "vlm_r1.errors": "a stage that raises writes no result",
+    "vlm_r1.files": "writes what it is given",
+    "vlm_r1.launch": "starts processes; DVC compares their number",
+    "vlm_r1.paths": "file names, which dvc.yaml lists as outs",
+    "vlm_r1.preflight": "checks that can only refuse to run",
     "vlm_r1.processes": "ends processes",
     "vlm_r1.source_code": "this list",
-    "vlm_r1.tracking": "MLflow is a view of the files",
+    "vlm_r1.tracking": "MLflow shows what the files hold",
 }
-RESULT_AFTER_ALL = ("vlm_r1.config.deepspeed",)  # holds values that params.yaml only names
+EXCEPT = ("vlm_r1.config.deepspeed",)  # its JSON files hold values that params.yaml only names
 
 
 def source_files(module: str) -> list[Path]:
-    """Files whose edits can change what `module` computes, sorted.
+    """Files and folders whose edits can change what `module` computes, sorted.
 
-    The module itself, every module it imports at any depth (also inside functions), and data files
-    that these name (templates, JSON). An `__init__.py` counts if it holds more than a docstring.
+    These are the module itself, every module it imports at any depth (also inside functions), and
+    the data beside these that they name (templates, JSON). An `__init__.py` that holds only a
+    docstring is left out.
 
     Args:
-        module: dotted name within this package, as `vlm_r1.stages.train`.
+        module: dotted name within this package, as `vlm_r1.stages.sft`.
     """
     found, waiting = set(), [module]
     while waiting:
@@ -50,6 +54,13 @@ def source_files(module: str) -> list[Path]:
             found.add(file)
         waiting += imported_modules(file)
     return sorted(found | {data for file in found for data in _named_data(file)})
+
+
+def code_digest(module: str) -> str:
+    """SHA-256 of `source_files(module)` and their names within the package; 64 hex digits."""
+    named = source_files(module)
+    files = [file for path in named for file in ([path] if path.is_file() else _files_in(path))]
+    return sha256_of_files({file.relative_to(PACKAGE).as_posix(): file for file in files})
 
 
 def module_file(name: str) -> Path | None:
@@ -64,10 +75,11 @@ def module_file(name: str) -> Path | None:
 
 @cache
 def imported_modules(file: Path) -> frozenset[str]:
-    """Dotted names that a file imports when it runs, not those for type checkers alone.
+    """Dotted names that a file imports at run time; imports for type checkers are left out.
 
-    `from package import name` gives `package.name` where that is a module of ours, else `package`.
-    A package that lies above an imported module is not listed: of ours, `__init__.py` files re-export.
+    `from package import name` gives `package.name` if that is a module of this package, else
+    `package`. The packages above an imported module are not listed: their `__init__.py` only
+    re-export names.
     """
     found: set[str] = set()
     for node in _runtime_nodes(_parse(file)):
@@ -80,7 +92,7 @@ def imported_modules(file: Path) -> frozenset[str]:
 
 
 def _is_left_out(name: str) -> bool:
-    if name in RESULT_AFTER_ALL:
+    if name in EXCEPT:
         return False
     return any(name == one or name.startswith(one + ".") for one in NO_RESULT)
 
@@ -90,7 +102,7 @@ def _is_docstring_only(file: Path) -> bool:
 
 
 def _named_data(file: Path) -> set[Path]:
-    """Files and folders beside `file` that one of its string constants names; Python files are not."""
+    """Files and folders, no Python, in the folder of `file` that its string constants name."""
     constants = {
         node.value
         for node in ast.walk(_parse(file))
@@ -102,6 +114,10 @@ def _named_data(file: Path) -> set[Path]:
         for path in beside
         if path.name in constants and not (path.is_dir() and any(path.glob("*.py")))
     }
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 @cache

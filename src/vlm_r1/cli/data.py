@@ -6,79 +6,87 @@ from typing import Annotated, Literal
 
 import typer
 
-from vlm_r1.cli.options import AsJson
-from vlm_r1.config import Format, Validation, load_params
+from vlm_r1.cli.options import DATA, AsJson, ParamsFile, ProfileName, load_settings
+from vlm_r1.config import Format, standalone
 
 data_app = typer.Typer()
 
+DatasetFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A dataset file.")]
 FormatName = Annotated[
-    Format | None, typer.Option("--from", help="The file's format; default: told by its suffix.")
+    Format | None, typer.Option("--from", help="The file's format; default: from its suffix.")
 ]
 
 
-@data_app.command()
+@data_app.command(rich_help_panel=DATA)
 def sources(as_json: AsJson = False) -> None:
     """List every archive that VLM-R1 uses: address, size, SHA-256, license.
 
     Example: vlm-r1 sources --json
     """
-    from vlm_r1.data.download.catalog import SOURCES, sources_text
+    from vlm_r1.data.download.catalog import ARCHIVES, catalog_text
 
     if as_json:
-        for source in SOURCES:
-            typer.echo(json.dumps(source.model_dump() | {"file": source.file, "url": source.url()}))
+        for archive in ARCHIVES:
+            address = {"file": archive.file, "url": archive.url()}
+            typer.echo(json.dumps(archive.model_dump() | address))
     else:
-        typer.echo(sources_text())
+        typer.echo(catalog_text())
 
 
-@data_app.command()
+@data_app.command(rich_help_panel=DATA)
 def fetch(
     names: Annotated[list[str], typer.Argument(help="Names that `vlm-r1 sources` lists.")],
     mirror: Annotated[
         str | None,
-        typer.Option(envvar="VLM_R1_MIRROR", help="Base address to take the files from instead."),
+        typer.Option(envvar="VLM_R1_MIRROR", help="Base address to download from instead."),
     ] = None,
     retries: Annotated[
-        int, typer.Option(min=0, help="Further tries after a temporary fault; each is logged.")
+        int, typer.Option(min=0, help="How often to try again after a temporary fault.")
     ] = 0,
-    timeout_s: Annotated[float, typer.Option(help="Seconds without an answer.")] = 30.0,
+    timeout_s: Annotated[
+        float, typer.Option(min=0.1, help="Seconds without an answer before it is a fault.")
+    ] = 30.0,
     unpacked: Annotated[
-        bool, typer.Option("--unpack", help="Also unpack them as data/unpacked/NAME.")
+        bool, typer.Option("--unpack", help="Also unpack each archive as data/unpacked/NAME.")
     ] = False,
 ) -> None:
-    """Download archives into data/raw, verify and track them (data/raw/NAME.zip.dvc).
+    """Download archives into data/raw, verify them and track them with DVC.
 
-    Goes on where it was, after a fault or a kill. Exit code 75: a later try may succeed.
+    Resumes a download that was interrupted. Exit code 75: trying again later may succeed.
 
     Example: vlm-r1 fetch rec_jsons_processed refgta --retries 3
     """
-    from vlm_r1.data.download.catalog import source_named
+    from vlm_r1.data.download.catalog import archive_named
     from vlm_r1.data.download.fetch import fetch_with_retries
     from vlm_r1.stages import unpack
 
-    for source in [source_named(name) for name in names]:
-        typer.echo(fetch_with_retries(source, Path.cwd(), mirror, retries, timeout_s))
-        if unpacked and source.is_archive:
-            unpack.run(Path.cwd(), source.name)
+    for archive in [archive_named(name) for name in names]:
+        typer.echo(fetch_with_retries(archive, Path.cwd(), mirror, retries, timeout_s))
+        if unpacked and archive.is_zip:
+            unpack.run(Path.cwd(), archive.name)
 
 
-@data_app.command()
+@data_app.command(rich_help_panel=DATA)
 def convert(
-    source: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A dataset's file.")],
-    to: Annotated[Literal["records", "vlm-r1"], typer.Option(help="What to write.")],
-    out: Annotated[Path, typer.Option(help="The file; vlm-r1 as *.jsonl has a row a line.")],
+    source: DatasetFile,
+    to: Annotated[Literal["records", "vlm-r1"], typer.Option(help="The format to write.")],
+    out: Annotated[
+        Path,
+        typer.Option(dir_okay=False, help="The file to write; vlm-r1 as *.jsonl has a row a line."),
+    ],
     source_format: FormatName = None,
     image_root: Annotated[
         Path | None,
         typer.Option(exists=True, file_okay=False, help="Folder of the images, for their sizes."),
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="The one of its splits to take, or a name for the rows.")
+        str | None,
+        typer.Option(help="Take only this split; in a file without splits, the name to write."),
     ] = None,
 ) -> None:
-    """Convert a dataset's own file into records.parquet or VLM-R1's JSON; whole or not at all.
+    """Convert a dataset file into records.parquet or VLM-R1's JSON.
 
-    Formats are shown in docs/data.md, with a row of each.
+    Nothing is written if a row is wrong. docs/data.md shows a row of each format.
 
     Example: vlm-r1 convert --from refer "refs(unc).p" --to vlm-r1 --out val.json --split val
     """
@@ -88,26 +96,30 @@ def convert(
     typer.echo(f"{count} records: {out}")
 
 
-@data_app.command()
+@data_app.command(rich_help_panel=DATA)
 def validate(
-    records: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A dataset's file.")],
-    out: Annotated[Path, typer.Option(help="Folder for validation.json and validation.html.")],
+    records: DatasetFile,
+    out: Annotated[
+        Path,
+        typer.Option(file_okay=False, help="Folder for validation.json and validation.html."),
+    ],
     image_root: Annotated[
         Path | None, typer.Option(file_okay=False, help="Folder of the images.")
     ] = None,
     metadata_only: Annotated[
-        bool, typer.Option("--metadata-only", help="Open no image; compare them by id.")
+        bool, typer.Option("--metadata-only", help="Open no image; compare images by id only.")
     ] = False,
     against: Annotated[
         list[Path] | None,
         typer.Option(exists=True, dir_okay=False, help="Records that must share no image."),
     ] = None,
     source_format: FormatName = None,
-    params: Annotated[
-        Path | None, typer.Option(help="Take the section `validation` from here.")
-    ] = None,
+    params: ParamsFile = None,
+    profile: ProfileName = None,
 ) -> None:
-    """Check a dataset before anything is trained on it: 0 it passes, 1 it fails, 2 wrong usage.
+    """Check a dataset before training on it. Exit code 0: it passes, 1: it fails.
+
+    Limits come from the section `validation` of --params or --profile, if one is given.
 
     Example: vlm-r1 validate my.csv --image-root photos --out checked --against train.json
     """
@@ -117,8 +129,9 @@ def validate(
         raise typer.BadParameter(
             "need the folder of the images, or --metadata-only", param_hint="--image-root"
         )
-    bounds = Validation() if params is None else load_params(params).validation
-    told = check_file(
+    is_given = params is not None or profile is not None
+    bounds = load_settings(params, profile).validation if is_given else standalone.VALIDATION
+    check = check_file(
         records,
         source_format,
         image_root or Path(),
@@ -127,5 +140,5 @@ def validate(
         against=against or [],
         metadata_only=metadata_only,
     )
-    typer.echo("\n".join(told.lines))
-    raise typer.Exit(0 if told.passed else 1)
+    typer.echo("\n".join(check.lines))
+    raise typer.Exit(0 if check.passed else 1)

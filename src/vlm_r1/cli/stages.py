@@ -1,83 +1,143 @@
-"""`vlm-r1 stage ...`: one command a stage of dvc.yaml. Heavy imports stand inside."""
+"""`vlm-r1 stage ...`: one command per stage of dvc.yaml. Heavy imports stand inside."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vlm_r1.cli.options import PARAMS, MethodName, ParamsFile, TrainingSeed
-from vlm_r1.config import load_params
+from vlm_r1.cli.options import (
+    MethodName,
+    ParamsFile,
+    ProfileName,
+    TrainingSeed,
+    load_settings,
+    params_file,
+)
 from vlm_r1.processes import end_with_parent
 
-stage_app = typer.Typer(help="Run one stage of dvc.yaml (DVC calls these; `dvc repro` runs all).")
+Method = Annotated[MethodName, typer.Argument(help="The method.")]
+
+stage_app = typer.Typer(help="Run one stage of dvc.yaml; `dvc repro` runs all that are stale.")
 
 
 @stage_app.command("draw")
-def stage_draw(params: ParamsFile = PARAMS) -> None:
-    """Draw the worlds: images and VLM-R1 records."""
+def stage_draw(params: ParamsFile = None, profile: ProfileName = None) -> None:
+    """Draw the synthetic datasets: images and VLM-R1 records.
+
+    Example: vlm-r1 stage draw
+    """
     from vlm_r1.stages import draw
 
-    draw.run(load_params(params), Path.cwd())
+    draw.run(load_settings(params, profile), Path.cwd())
 
 
 @stage_app.command("unpack")
-def stage_unpack(source: str) -> None:
-    """Unpack data/raw/SOURCE.zip as data/unpacked/SOURCE."""
+def stage_unpack(
+    source: Annotated[str, typer.Argument(help="A name that `vlm-r1 sources` lists.")],
+) -> None:
+    """Unpack data/raw/SOURCE.zip as data/unpacked/SOURCE.
+
+    Example: vlm-r1 stage unpack refgta
+    """
     from vlm_r1.stages import unpack
 
     unpack.run(Path.cwd(), source)
 
 
 @stage_app.command("version")
-def stage_version(dataset: str, params: ParamsFile = PARAMS) -> None:
-    """Write down which bytes a dataset is made of."""
+def stage_version(
+    dataset: Annotated[str, typer.Argument(help="A dataset of the params.")],
+    params: ParamsFile = None,
+    profile: ProfileName = None,
+) -> None:
+    """Write the digests of the files that a dataset consists of.
+
+    Example: vlm-r1 stage version street_test
+    """
     from vlm_r1.stages import version
 
-    version.run(load_params(params), Path.cwd(), dataset)
+    version.run(load_settings(params, profile), Path.cwd(), dataset)
 
 
 @stage_app.command("prepare")
-def stage_prepare(params: ParamsFile = PARAMS) -> None:
-    """Read, validate and write records.parquet."""
+def stage_prepare(params: ParamsFile = None, profile: ProfileName = None) -> None:
+    """Read and validate every dataset; write its records.parquet.
+
+    Example: vlm-r1 stage prepare
+    """
     from vlm_r1.stages import prepare
 
-    prepare.run(load_params(params), Path.cwd())
+    prepare.run(load_settings(params, profile), Path.cwd())
 
 
 @stage_app.command("base")
-def stage_base(params: ParamsFile = PARAMS) -> None:
-    """Raise the tiny base model (20 minutes on two recent cores)."""
+def stage_base(params: ParamsFile = None, profile: ProfileName = None) -> None:
+    """Pretrain the tiny base model (20 minutes on two recent cores).
+
+    Example: vlm-r1 stage base
+    """
     from vlm_r1.stages import base
 
-    base.run(load_params(params), Path.cwd())
+    base.run(load_settings(params, profile), Path.cwd())
 
 
-@stage_app.command("train")
-def stage_train(method: MethodName, seed: TrainingSeed = None, params: ParamsFile = PARAMS) -> None:
-    """Train one method from the base, on as many processes as `launch` asks for."""
+@stage_app.command("sft")
+def stage_sft(
+    seed: TrainingSeed = None, params: ParamsFile = None, profile: ProfileName = None
+) -> None:
+    """Train the base by SFT, on as many processes as `launch` asks for.
+
+    Example: vlm-r1 stage sft
+    """
+    _train("sft", seed, params, profile)
+
+
+@stage_app.command("grpo")
+def stage_grpo(
+    seed: TrainingSeed = None, params: ParamsFile = None, profile: ProfileName = None
+) -> None:
+    """Train the base by GRPO, on as many processes as `launch` asks for.
+
+    Example: vlm-r1 stage grpo
+    """
+    _train("grpo", seed, params, profile)
+
+
+def _train(method: MethodName, seed: int | None, params: Path | None, profile: str | None) -> None:
     from vlm_r1 import launch as launching
 
-    settings = load_params(params)
+    settings = load_settings(params, profile)
     if launching.is_needed(settings.launch.processes):
-        plan = launching.training_plan(settings, method, params, seed=seed)
+        plan = launching.training_plan(settings, method, params_file(params, profile), seed=seed)
         raise typer.Exit(launching.run_plan(plan))
     if launching.is_worker():
         end_with_parent()
-    from vlm_r1.stages import train
+    if method == "sft":
+        from vlm_r1.stages import sft
 
-    train.run(settings, Path.cwd(), method, seed)
+        sft.run(settings, Path.cwd(), seed)
+    else:
+        from vlm_r1.stages import grpo
+
+        grpo.run(settings, Path.cwd(), seed)
 
 
 @stage_app.command("evaluate")
 def stage_evaluate(
-    method: MethodName, seed: TrainingSeed = None, params: ParamsFile = PARAMS
+    method: Method,
+    seed: TrainingSeed = None,
+    params: ParamsFile = None,
+    profile: ProfileName = None,
 ) -> None:
-    """Evaluate every checkpoint of one method on every dataset, on this node's processes."""
+    """Evaluate every checkpoint of one method on every dataset, on this node's processes.
+
+    Example: vlm-r1 stage evaluate grpo
+    """
     from vlm_r1 import launch as launching
 
-    settings = load_params(params)
+    settings = load_settings(params, profile)
     if launching.is_needed(settings.launch.processes_per_node):
-        plan = launching.evaluation_plan(settings, method, params, seed)
+        plan = launching.evaluation_plan(settings, method, params_file(params, profile), seed)
         raise typer.Exit(launching.run_plan(plan))
     if launching.is_worker():
         end_with_parent()
@@ -87,36 +147,43 @@ def stage_evaluate(
 
 
 @stage_app.command("prompts")
-def stage_prompts(params: ParamsFile = PARAMS) -> None:
-    """Ask the base and the best checkpoints with every prompt, if report.prompt_matrix is set."""
+def stage_prompts(params: ParamsFile = None, profile: ProfileName = None) -> None:
+    """Ask the base and the best checkpoints with every prompt, if report.prompt_matrix is set.
+
+    Example: vlm-r1 stage prompts
+    """
     from vlm_r1.stages import prompts
 
-    prompts.run(load_params(params), Path.cwd())
+    prompts.run(load_settings(params, profile), Path.cwd())
 
 
 @stage_app.command("report")
 def stage_report(
-    params: ParamsFile = PARAMS,
+    params: ParamsFile = None,
+    profile: ProfileName = None,
     allow_unfair: Annotated[
-        bool, typer.Option(help="Go on when contracts differ, and stamp every page.")
+        bool,
+        typer.Option(
+            "--allow-unfair", help="Compare although the contracts differ; mark every page."
+        ),
     ] = False,
 ) -> None:
-    """Compare the methods and write reports/generalization."""
-    from vlm_r1 import tracking
-    from vlm_r1.experiment import contract_of
-    from vlm_r1.stages import report as report_stage
+    """Compare the methods and write reports/generalization.
 
-    settings, root = load_params(params), Path.cwd()
-    contract = contract_of(settings, root)
-    run_id = tracking.best_effort(tracking.pipeline_run_id, root, settings, contract)
-    folder = report_stage.run(settings, root, allow_unfair, run_id)
-    tracking.best_effort(tracking.track_report, root, settings, contract, folder)
+    Example: vlm-r1 stage report
+    """
+    from vlm_r1.stages import report
+
+    report.run_tracked(load_settings(params, profile), Path.cwd(), allow_unfair)
 
 
 @stage_app.command("register")
-def stage_register(params: ParamsFile = PARAMS) -> None:
-    """Register the checkpoint that is best on validation as champion."""
+def stage_register(params: ParamsFile = None, profile: ProfileName = None) -> None:
+    """Register the checkpoint that is best on validation as champion.
+
+    Example: vlm-r1 stage register
+    """
     from vlm_r1.stages import register
 
-    chosen = register.run(load_params(params), Path.cwd())
+    chosen = register.run(load_settings(params, profile), Path.cwd())
     typer.echo(chosen.model_dump_json(indent=1))

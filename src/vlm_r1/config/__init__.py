@@ -1,4 +1,4 @@
-"""params.yaml as typed, frozen sections: every knob and its bounds, checked at the door."""
+"""params.yaml as typed, frozen sections."""
 
 from vlm_r1.config.load import load_params, parse_params, profile_file
 from vlm_r1.config.sections import (

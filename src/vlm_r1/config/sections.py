@@ -1,4 +1,8 @@
-"""params.yaml as typed, frozen sections: every knob and its bounds, checked at the door."""
+"""The sections of params.yaml: types and bounds of every parameter, checked when it is read.
+
+No field has a default: a value stands in the params file and nowhere else, so DVC sees a change.
+The sections that only training reads are in config/training.py.
+"""
 
 from typing import Annotated, Literal
 
@@ -8,8 +12,8 @@ from vlm_r1.config.base import Count, Positive, Section, Seed, Share
 from vlm_r1.config.training import Grpo, Health, Launch, Sft, Train
 from vlm_r1.errors import ConfigError
 
-METHODS = ("sft", "grpo")
 Method = Literal["sft", "grpo"]
+METHODS: tuple[Method, ...] = ("sft", "grpo")
 Role = Literal["train", "validation", "id", "ood"]
 CoordinateSpace = Literal["original", "input", "thousand", "unit"]
 Template = Literal["plain", "r1", "json"]
@@ -19,11 +23,11 @@ Format = Literal[
 
 
 class Experiment(Section):
-    """What the whole experiment is called and sown with."""
+    """Name and seeds of the whole experiment."""
 
     name: str  # MLflow experiment
-    seed: Seed = 42  # of the data, the base and the first training run of each method
-    seeds: list[Seed] = Field(default_factory=list)  # of further training runs of both methods
+    seed: Seed  # of the data, the base and the first training run of each method
+    seeds: list[Seed]  # of further training runs of both methods
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> "Experiment":
@@ -33,22 +37,22 @@ class Experiment(Section):
 
 
 class Prompts(Section):
-    """Which template (see `prompts.TEMPLATES`) each method is trained and asked with."""
+    """Which template (a key of `rec.prompts.TEMPLATES`) each method is trained and asked with."""
 
-    sft: Template = "plain"
-    grpo: Template = "r1"
+    sft: Template
+    grpo: Template
 
 
 class Task(Section):
     """What must be equal for both methods."""
 
-    base_model: str = "models/base"  # folder, or a name on the Hugging Face hub
-    coordinate_space: CoordinateSpace = "input"  # the coordinate space the model speaks in
-    min_pixels: Count = 3136
-    max_pixels: Count = 12_845_056
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    attention: Literal["eager", "sdpa", "flash_attention_2"] = "eager"
-    prompts: Prompts = Prompts()
+    base_model: str  # folder, or a name on the Hugging Face hub
+    coordinate_space: CoordinateSpace  # the coordinate space the model speaks in
+    min_pixels: Count
+    max_pixels: Count
+    dtype: Literal["float32", "bfloat16", "float16"]
+    attention: Literal["eager", "sdpa", "flash_attention_2"]
+    prompts: Prompts
 
     @model_validator(mode="after")
     def _budget_is_ordered(self) -> "Task":
@@ -62,64 +66,64 @@ class DrawnSplit(Section):
 
     world: Literal["studio", "street"]
     images: Count
-    phrases_per_image: Count = 2
+    phrases_per_image: Count
 
 
 class Dataset(Section):
-    """Where a dataset lies and what it is for."""
+    """A dataset's role, its files, and how to read them."""
 
     role: Role
     records: str
-    format: Format = "vlm-r1"  # docs/data.md shows a row of each
-    split: str | None = None  # of the file's splits, the one to read; default: all
-    published: str | None = None  # entry of data/published.py whose counts must be met
+    format: Format  # docs/data.md shows a row of each
+    split: str | None  # the only split of the file to read; null: all
+    published: str | None  # key of data/validation/published_counts.py: its counts must be met
     images: str  # folder that the records' `image` paths are relative to
-    # whether the boxes were drawn on images that EXIF had turned upright (docs/data.md)
-    exif: Literal["applied", "ignored"] = "applied"
+    # applied: boxes were drawn on images that EXIF had turned upright (docs/data.md)
+    exif: Literal["applied", "ignored"]
 
 
 class Validation(Section):
-    """Bounds of the Great Expectations suite, and what becomes of data that does not meet it."""
+    """Bounds of the Great Expectations suite, and what happens to data that breaks them."""
 
-    max_phrase_characters: Count = 300
-    min_box_side_px: Positive = 1.0
-    max_degenerate_share: Share = 0.0  # of boxes with a shorter side
-    max_repeated_share: Share = 0.0  # of records that repeat image, phrase and box
-    near_duplicate_bits: Annotated[int, Field(ge=0, le=256)] = 20  # of a 256-bit perceptual hash
-    on_failure: Literal["fail", "quarantine"] = "fail"  # the dataset, or only its unfit rows
-    on_leak: Literal["fail", "exclude"] = "fail"  # exclude: from the training set
+    max_phrase_characters: Count
+    min_box_side_px: Positive
+    max_degenerate_share: Share  # of boxes with a shorter side
+    max_repeated_share: Share  # of records that repeat image, phrase and box
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=256)]  # of a 256-bit perceptual hash
+    on_failure: Literal["fail", "quarantine"]  # the dataset, or only its unfit rows
+    on_leak: Literal["fail", "exclude"]  # exclude: from the training set
 
 
 class BaseTraining(Section):
-    """Raising the tiny base (stage `base`, frozen: its weights are in the repository)."""
+    """Pretraining of the tiny base (stage `base`, frozen: its weights are in the repository)."""
 
     locate_steps: Count
     match_steps: Count
     find_steps: Count
     obey_steps: Count
-    batch_size: Count = 48
-    learning_rate: Positive = 1e-3
-    warmup_steps: Count = 60
-    street_share: Share = 0.3
-    wrong_space_after_the: Share = 0.75
-    wrong_space_otherwise: Share = 0.03
-    missing_tags: Share = 0.1
+    batch_size: Count
+    learning_rate: Positive
+    warmup_steps: Count
+    street_share: Share
+    wrong_space_after_the: Share
+    wrong_space_otherwise: Share
+    missing_tags: Share
 
 
 class Evaluate(Section):
     """Greedy decoding of every checkpoint."""
 
-    batch_tokens: Count = 32_768  # rows x (longest prompt with its image + max_new_tokens)
-    max_new_tokens: Count = 256
+    batch_tokens: Count  # rows x (longest prompt with its image + max_new_tokens)
+    max_new_tokens: Count
 
 
 class ReportSettings(Section):
-    """Intervals and images of the report."""
+    """Confidence intervals and gallery of the report."""
 
-    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    resamples: Count = 10_000
-    gallery: Annotated[int, Field(ge=0)] = 12  # images shown
-    prompt_matrix: bool = False  # ask base and best checkpoints with every template
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    resamples: Count
+    gallery: Annotated[int, Field(ge=0)]  # images shown
+    prompt_matrix: bool  # ask base and best checkpoints with every template
 
 
 class Registry(Section):
@@ -133,16 +137,16 @@ class Params(Section):
 
     experiment: Experiment
     task: Task
-    draw: dict[str, DrawnSplit] = Field(default_factory=dict)
-    sources: list[str] = Field(default_factory=list)  # archives of data/raw to unpack
+    draw: dict[str, DrawnSplit]
+    sources: list[str]  # archives of data/raw to unpack
     datasets: dict[str, Dataset]
-    validation: Validation = Validation()
+    validation: Validation
     base: BaseTraining
     train: Train
-    launch: Launch = Launch()
+    launch: Launch
     sft: Sft
     grpo: Grpo
-    health: Health = Health()
+    health: Health
     evaluate: Evaluate
     report: ReportSettings
     registry: Registry
@@ -183,7 +187,7 @@ class Params(Section):
 
     @property
     def all_seeds(self) -> list[int]:
-        """Of the training runs of each method, the first run's first."""
+        """Seeds of the training runs of each method, the first run's first."""
         return [self.experiment.seed, *self.experiment.seeds]
 
     def names(self, *roles: Role) -> list[str]:

@@ -1,4 +1,4 @@
-"""A dataset's file in another format: our records.parquet, or rows of VLM-R1."""
+"""Conversion of a dataset's file to records.parquet or to VLM-R1's JSON."""
 
 import json
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from vlm_r1.data.readers import guess_format, read
-from vlm_r1.data.readers.base import Source, require_all_read
-from vlm_r1.data.records import write_records
+from vlm_r1.data.readers.base import InputFile, require_all_read
+from vlm_r1.data.records import BOX, write_records
 from vlm_r1.data.synthetic.dataset import normalized
-from vlm_r1.data.validation.leakage import COCO
+from vlm_r1.data.validation.leakage import COCO_ID
 from vlm_r1.files import write_text
 from vlm_r1.rec.prompts import question_for
 
@@ -24,23 +24,23 @@ def convert_file(
     images: Path | None = None,
     split: str | None = None,
 ) -> int:
-    """Read a file (format None: as its suffix tells) and write it as `target`; returns the count.
+    """Read a file, write it in the format `target`, and return the number of records.
+
+    Args:
+        source_format: None: guessed from the suffix.
+        target: `records` (Parquet) or `vlm-r1` (a JSON array; one object per line if *.jsonl).
 
     Raises:
-        DataError: a row is no record, or the file has no such split; nothing is written then.
+        DataError: a row is not a record, or the file has no such split; nothing is written then.
     """
-    source = Source(path, str(path), split=split, images=images)
-    reading = read(source_format or guess_format(path), source)
-    require_all_read(reading)
-    write_as(target, out, reading.records)
-    return len(reading.records)
+    source = InputFile(path, str(path), split=split, images=images)
+    result = read(source_format or guess_format(path), source)
+    require_all_read(result)
+    _write_as(target, out, result.records)
+    return len(result.records)
 
 
-def write_as(target: str, path: Path, records: pd.DataFrame) -> None:
-    """Write records as `records` (Parquet) or as `vlm-r1` (a JSON array; lines if *.jsonl).
-
-    Nothing of a record is lost: read again, the file gives the same records.
-    """
+def _write_as(target: str, path: Path, records: pd.DataFrame) -> None:
     if target == "records":
         write_records(path, records)
         return
@@ -50,18 +50,19 @@ def write_as(target: str, path: Path, records: pd.DataFrame) -> None:
 
 
 def vlm_r1_rows(records: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The keys of rec_jsons_processed that records tell, and record_id and split on top.
+    """Rows of rec_jsons_processed, with record_id and split added so that no field is lost.
 
-    area, iscrowd and category_id are left out: records do not hold them and nobody reads them.
+    area, iscrowd and category_id are left out: records do not contain them and VLM-R1 does not
+    read them.
     """
     for record in records.to_dict("records"):
-        x1, y1, x2, y2 = box = [record[corner] for corner in ("x1", "y1", "x2", "y2")]
-        coco = COCO.search(record["image"])
-        tail = record["record_id"].removeprefix(f"{record['dataset']}:")
+        x1, y1, x2, y2 = box = [record[corner] for corner in BOX]
+        coco = COCO_ID.search(record["image"])
+        own_id = record["record_id"].removeprefix(f"{record['dataset']}:")
         yield {
             "height": record["height"],
             "width": record["width"],
-            "id": int(tail) if tail.isdecimal() else tail,
+            "id": int(own_id) if own_id.isdecimal() else own_id,
             "original_id": _number(record["source_id"]),
             "dataset_name": record["dataset"],
             **({"image_id": int(coco[1])} if coco else {}),
@@ -78,5 +79,5 @@ def vlm_r1_rows(records: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def _number(text: str) -> int | str:
-    """`text` as a number where that is written back the same."""
+    """`text` as a number if that is written in the same digits."""
     return int(text) if text.isdecimal() and str(int(text)) == text else text

@@ -1,10 +1,9 @@
-"""The one way in which an image is loaded, for validation, training, evaluation and reports.
+"""Loading images: validation, training, evaluation and reports all use `open_image`.
 
-What becomes of every kind of file is in docs/data.md, "Images". Boxes in original pixels are in
-the frame of what `open_image` returns: upright (see `data.orientation`).
+docs/data.md, "Images", lists how each kind of file is treated. Boxes in original pixels refer to
+the image that `open_image` returns, which is upright (see `data.orientation`).
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from vlm_r1.errors import DataError
+from vlm_r1.errors import DataError, one_line
+from vlm_r1.files import sha256_of_file
 
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # 179 million: from there on Pillow refuses too
+MAX_PIXELS = 178_956_970  # twice Pillow's MAX_IMAGE_PIXELS: above it Pillow refuses too
 MAX_ASPECT_RATIO = 200  # Qwen2-VL's processor raises above it (transformers, smart_resize)
 ORIENTATION = 0x0112  # EXIF tag
 Color = str | tuple[int, int, int]  # a name, or RGB
@@ -23,17 +23,17 @@ QUARTER_TURNS = (5, 6, 7, 8)  # orientations that swap width and height
 
 
 def open_image(path: Path) -> Image.Image:
-    """The image as RGB, fully decoded, turned as its EXIF orientation says.
+    """The image as RGB, fully decoded and turned upright by its EXIF orientation.
 
-    The file's content decides what it is, not its name; of several frames the first is taken.
-    Gray, palette and CMYK images are converted; of 16 bits a channel the upper eight are kept;
-    transparent ones are laid on white, as qwen_vl_utils does.
+    The format is recognized by the content, not the suffix; of several frames the first is used.
+    Gray, palette and CMYK images are converted; of 16 bits per channel the upper eight are kept;
+    transparent images are composited on white, as qwen_vl_utils does.
 
     Raises:
-        DataError: the file is missing, empty, cut short, no image, of 32 bits a channel (whose
-            range no file states), above `MAX_PIXELS`, or longer than `MAX_ASPECT_RATIO`.
+        DataError: the file is missing, empty, truncated, no image, has 32 bits per channel (whose
+            range no file states), more than `MAX_PIXELS`, or sides above `MAX_ASPECT_RATIO` to 1.
     """
-    with _refusal(path), Image.open(path) as file:
+    with _as_data_errors(path), Image.open(path) as file:
         _require_bounds(path, *file.size)
         file.load()
         image = ImageOps.exif_transpose(file)
@@ -60,7 +60,7 @@ def read_header(path: Path) -> tuple[int, int, int]:
     Raises:
         DataError: the file is missing, empty or no image.
     """
-    with _refusal(path), Image.open(path) as file:
+    with _as_data_errors(path), Image.open(path) as file:
         orientation = file.getexif().get(ORIENTATION, 1)
         return file.width, file.height, orientation if orientation in range(1, 9) else 1
 
@@ -71,13 +71,13 @@ def image_digest(path: Path) -> str:
     Raises:
         DataError: the file is missing.
     """
-    with _refusal(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with _as_data_errors(path):
+        return sha256_of_file(path)
 
 
 @contextmanager
-def _refusal(path: Path) -> Iterator[None]:
-    """Whatever keeps an image from being read becomes a `DataError` that names the file."""
+def _as_data_errors(path: Path) -> Iterator[None]:
+    """Turn every error of reading an image into a `DataError` that names the file."""
     try:
         yield
     except DataError:
@@ -88,11 +88,11 @@ def _refusal(path: Path) -> Iterator[None]:
         raise _unusable(f"{path}: a folder") from None
     except BROKEN as error:
         empty = path.is_file() and path.stat().st_size == 0
-        raise _unusable(f"{path}: {'empty' if empty else ' '.join(str(error).split())}") from None
+        raise _unusable(f"{path}: {'empty' if empty else one_line(error)}") from None
 
 
 def _require_bounds(path: Path, width: int, height: int) -> None:
-    """Refuse what would fill the memory or what no processor takes, before decoding it."""
+    """Refuse, before decoding, what would fill the memory or what the processor rejects."""
     if width * height > MAX_PIXELS:
         raise _unusable(f"{path}: {width} x {height} px, above {MAX_PIXELS} pixels")
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
@@ -101,15 +101,15 @@ def _require_bounds(path: Path, width: int, height: int) -> None:
 
 def _on_white(image: Image.Image) -> Image.Image:
     opaque = image.convert("RGBA")
-    ground = Image.new("RGBA", opaque.size, "white")
-    return Image.alpha_composite(ground, opaque).convert("RGB")
+    background = Image.new("RGBA", opaque.size, "white")
+    return Image.alpha_composite(background, opaque).convert("RGB")
 
 
 def _unusable(got: str) -> DataError:
     return DataError(
         got=got,
         need="a whole image with 8 or 16 bits a channel that Pillow opens",
-        because="a model that is shown nothing would be scored as if it had been wrong",
+        because="without the image, the model would be scored as wrong",
         do="restore the file, or correct the dataset's `images` folder in params.yaml",
     )
 
@@ -121,7 +121,7 @@ def draw_boxes(
 
     Args:
         boxes: (box, color), xyxy in pixels of `image`. A model may answer reversed or far-off
-            corners, which Pillow refuses: they are put in order and clipped to the image.
+            corners, which Pillow refuses: they are sorted and clipped to the image.
     """
     canvas = ImageDraw.Draw(image)
     for box, color in boxes:

@@ -1,46 +1,57 @@
-"""data/inputs: digests of what training and evaluation read; their stages depend on it alone."""
+"""data/inputs: what training and evaluation read of the data, as digests.
 
-import json
+Their stages depend on these files and not on the section `datasets`, so that a new test dataset
+does not make the trainings stale.
+"""
+
 from pathlib import Path
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from vlm_r1.config import Params
+from vlm_r1.config import Dataset, Role
 from vlm_r1.data.records import records_digest
 from vlm_r1.data.versions import images_version
-from vlm_r1.files import whole_folder
+from vlm_r1.files import whole_folder, write_json
 from vlm_r1.paths import INPUTS, inputs_file
 
-READERS = {"training": ("train",), "evaluation": ("validation", "id", "ood")}  # -> roles
+ROLES_READ = {"training": ("train",), "evaluation": ("validation", "id", "ood")}
 
 
 class InputVersion(BaseModel):
-    """What is read of a prepared dataset."""
+    """What is read of a prepared dataset.
+
+    Attributes:
+        role: the dataset's, which results and report state.
+        images: folder as params.yaml names it; its files have the digest `images_sha256`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    role: Role
     records_digest: str
     images: str
     images_sha256: str
 
 
-def write_inputs(params: Params, root: Path, records: dict[str, pd.DataFrame]) -> None:
-    """Write data/inputs, which the stages after `prepare` depend on: a file a group of readers.
+def write_inputs(
+    datasets: dict[str, Dataset], root: Path, records: dict[str, pd.DataFrame]
+) -> None:
+    """Write data/inputs/training.json and evaluation.json: dataset -> `InputVersion`.
 
     Args:
-        records: dataset -> the records that passed.
+        records: dataset -> the records that passed validation.
     """
     with whole_folder(root / INPUTS) as folder:
-        for readers, roles in READERS.items():
+        for consumer, roles in ROLES_READ.items():
             inputs = {
                 name: InputVersion(
+                    role=dataset.role,
                     records_digest=records_digest(records[name]),
                     images=dataset.images,
                     images_sha256=images_version(root / dataset.images)[0],
                 ).model_dump()
-                for name, dataset in params.datasets.items()
+                for name, dataset in datasets.items()
                 if dataset.role in roles
             }
-            text = json.dumps(inputs, indent=1) + "\n"
-            (folder / inputs_file(readers).name).write_text(text, encoding="utf-8")
+            write_json(folder / inputs_file(consumer).name, inputs)

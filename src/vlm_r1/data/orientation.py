@@ -1,9 +1,9 @@
-"""EXIF orientation: from the frame of a file's stored pixels to the upright frame.
+"""EXIF orientation: boxes and sizes from stored pixels to the upright image.
 
-A camera may store pixels as the sensor lay and note in EXIF how to turn them. `open_image` turns
-them, so boxes and sizes of records must be in the upright frame. Tools that ignore EXIF write
-theirs in the stored frame; `exif: ignored` of a dataset says so, and `upright_records` turns them
-once, when the records are prepared.
+A camera may store the pixels as its sensor was held, and note in EXIF how to turn them.
+`open_image` turns them, so the boxes and sizes of records must refer to the upright image.
+Annotation tools that ignore EXIF write coordinates of the stored pixels; `exif: ignored` of a
+dataset declares that, and `upright_records` converts its records when they are prepared.
 """
 
 from pathlib import Path
@@ -14,8 +14,8 @@ import pandas as pd
 from vlm_r1.data.images import QUARTER_TURNS, read_header
 from vlm_r1.data.records import BOX
 
-# The upright x and y of a point, as (side it is measured along, whether from its far end):
-# EXIF 2.32, tag 274, names the sides that the stored row 0 and column 0 become.
+# For upright x and y: the stored axis it runs along, and whether in the opposite direction.
+# From EXIF 2.32, tag 274, which names the sides that stored row 0 and column 0 become.
 _AXES = {
     1: (("x", False), ("y", False)),
     2: (("x", True), ("y", False)),
@@ -29,11 +29,12 @@ _AXES = {
 
 
 def upright_boxes(boxes: np.ndarray, width: int, height: int, orientation: int) -> np.ndarray:
-    """Boxes (n, 4), xyxy in stored pixels of a `width` x `height` image, in upright pixels.
+    """Convert boxes (n, 4), xyxy, from stored pixels to pixels of the upright image.
 
     Example: stored 40 x 20, orientation 6 (a quarter clockwise): [1, 2, 5, 8] -> [12, 1, 18, 5].
 
     Args:
+        width, height: of the stored image.
         orientation: EXIF's 1 to 8.
     """
     boxes = np.asarray(boxes, dtype=np.float64)
@@ -41,25 +42,25 @@ def upright_boxes(boxes: np.ndarray, width: int, height: int, orientation: int) 
     high = {"x": boxes[:, 2], "y": boxes[:, 3]}
     side = {"x": width, "y": height}
     spans = [
-        (side[axis] - high[axis], side[axis] - low[axis]) if far else (low[axis], high[axis])
-        for axis, far in _AXES[orientation]
+        (side[axis] - high[axis], side[axis] - low[axis]) if opposite else (low[axis], high[axis])
+        for axis, opposite in _AXES[orientation]
     ]
     (x1, x2), (y1, y2) = spans
     return np.stack([x1, y1, x2, y2], axis=-1)
 
 
 def upright_records(records: pd.DataFrame, images: Path) -> pd.DataFrame:
-    """Records whose sizes and boxes ignore EXIF, with both in the upright frame; order is kept.
+    """Records whose sizes and boxes ignore EXIF, converted to the upright images; order is kept.
 
-    Reads the header of every distinct image. A size that was not the stored one is wrong after
-    the turn too, so validation finds it.
+    Reads the header of every distinct image. If the stated size was not that of the stored
+    pixels, it is still wrong after the conversion, and validation reports it.
 
     Raises:
         DataError: an image is missing or no image.
     """
     turned = records.copy()
     for image, rows in records.groupby("image", sort=False).groups.items():
-        width, height, orientation = read_header(images / image)
+        width, height, orientation = read_header(images / str(image))
         if orientation == 1:
             continue
         boxes = records.loc[rows, BOX].to_numpy(dtype=float)

@@ -1,6 +1,6 @@
 """Records: one row per expression, the only table that training and evaluation read.
 
-The columns and their types are a file contract (data/prepared/<dataset>/records.parquet):
+Columns and types of the file (data/prepared/<dataset>/records.parquet):
 
     record_id, image (relative to the dataset's image folder), width, height (original px),
     expression, x1, y1, x2, y2 (xyxy, original px), split, dataset, source_id
@@ -14,7 +14,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vlm_r1.errors import DataError
+from vlm_r1.errors import DataError, one_line
+from vlm_r1.files import whole_file
 
 BOX = ["x1", "y1", "x2", "y2"]
 DTYPES = {
@@ -38,11 +39,6 @@ _ARROW = {"str": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
 _SCHEMA = pa.schema([(column, _ARROW[dtype]) for column, dtype in DTYPES.items()])
 
 
-def records_frame(rows: list[dict]) -> pd.DataFrame:
-    """Rows with exactly the keys of `COLUMNS` as a table with the contract's types."""
-    return pd.DataFrame(rows, columns=COLUMNS).astype(DTYPES)
-
-
 def read_records(path: Path) -> pd.DataFrame:
     """The records in a parquet file, in the file's order, indexed from 0.
 
@@ -50,35 +46,34 @@ def read_records(path: Path) -> pd.DataFrame:
         DataError: the file is missing, is not parquet, or lacks a column or its type.
     """
     try:
-        frame = pq.read_table(path).to_pandas()
+        records = pq.read_table(path).to_pandas()
     except FileNotFoundError:
         raise _unusable(f"{path}: no such file") from None
     except (pa.ArrowException, OSError) as error:
-        raise _unusable(f"{path}: not a parquet file ({' '.join(str(error).split())})") from None
+        raise _unusable(f"{path}: not a parquet file ({one_line(error)})") from None
     for column, dtype in DTYPES.items():
-        if column not in frame:
+        if column not in records:
             raise _unusable(f"{path}: no column {column!r}")
-        if frame[column].dtype != dtype:
-            raise _unusable(f"{path}: column {column!r} of {frame[column].dtype}, not {dtype}")
-    return frame[COLUMNS]
+        if records[column].dtype != dtype:
+            raise _unusable(f"{path}: column {column!r} of {records[column].dtype}, not {dtype}")
+    return records[COLUMNS]
 
 
-def write_records(path: Path, frame: pd.DataFrame) -> None:
-    """Write the contract's columns; the same records give the same bytes under one pyarrow."""
-    # No pandas metadata: it holds the versions of pandas and of the index.
-    table = pa.Table.from_pandas(frame[COLUMNS], schema=_SCHEMA, preserve_index=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    pq.write_table(table.replace_schema_metadata(None), part)
-    part.replace(path)
+def write_records(path: Path, records: pd.DataFrame) -> None:
+    """Write the columns of `COLUMNS`; equal records give equal bytes for one version of pyarrow."""
+    table = pa.Table.from_pandas(records[COLUMNS], schema=_SCHEMA, preserve_index=False)
+    with whole_file(path) as part:
+        # pandas' own metadata would put its version into the file, and so into DVC's digest
+        pq.write_table(table.replace_schema_metadata(None), part)
 
 
-def records_digest(frame: pd.DataFrame) -> str:
+def records_digest(records: pd.DataFrame) -> str:
     """First 32 hex digits of the SHA-256 of the records, in order.
 
-    Depends on nothing but the content: not on the index, further columns or library versions.
+    Depends only on their content, not on the index, further columns or library versions.
     """
-    columns = [frame[column].astype(dtype).tolist() for column, dtype in DTYPES.items()]
+    table = records[COLUMNS].astype(DTYPES)
+    columns = [table[column].tolist() for column in COLUMNS]
     digest = hashlib.sha256(json.dumps(COLUMNS).encode())
     for row in zip(*columns, strict=True):
         digest.update(json.dumps(row).encode() + b"\n")
@@ -89,6 +84,6 @@ def _unusable(got: str) -> DataError:
     return DataError(
         got=got,
         need=f"a parquet file of records with the columns {', '.join(COLUMNS)}",
-        because="training and evaluation read nothing else",
+        because="training and evaluation read no other file",
         do="run `dvc repro prepare`",
     )

@@ -1,9 +1,8 @@
-"""Which bytes a dataset is made of: what DVC compares, and what the report names.
+"""Digests of a dataset's source files, which DVC compares and the report shows.
 
-Written by stage `version`, before anybody reads the files.
+Stage `version` writes them before any other stage reads the files.
 """
 
-import hashlib
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from vlm_r1.config import Dataset
 from vlm_r1.data.download.unzip import read_manifest
 from vlm_r1.errors import DataError
+from vlm_r1.files import sha256_of_file, sha256_of_files
 from vlm_r1.paths import VERSIONS
 
 
@@ -19,8 +19,8 @@ class DatasetVersion(BaseModel):
 
     Attributes:
         records, images: file and folder, as params.yaml names them.
-        images_archive: what the images were unpacked from; null for a folder of somebody's own.
-        images_sha256: of that archive, else of every file in the folder with its name.
+        images_archive: the archive that the images were unpacked from; None for any other folder.
+        images_sha256: of that archive, else of all files in the folder and their names.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,7 +33,7 @@ class DatasetVersion(BaseModel):
 
 
 def version_of(dataset: Dataset, root: Path) -> DatasetVersion:
-    """The version of a dataset's files as they lie on disk.
+    """The version of a dataset's files on disk.
 
     Raises:
         DataError: the records or the image folder are missing.
@@ -41,7 +41,7 @@ def version_of(dataset: Dataset, root: Path) -> DatasetVersion:
     images, archive = images_version(root / dataset.images)
     return DatasetVersion(
         records=dataset.records,
-        records_sha256=_file_sha256(root / dataset.records),
+        records_sha256=_records_sha256(root / dataset.records),
         images=dataset.images,
         images_archive=archive,
         images_sha256=images,
@@ -49,13 +49,13 @@ def version_of(dataset: Dataset, root: Path) -> DatasetVersion:
 
 
 def read_versions(root: Path) -> dict[str, DatasetVersion]:
-    """Dataset -> its version as stage `version` wrote it; empty where it never ran."""
+    """Dataset -> version, as stage `version` wrote it; empty if the stage never ran."""
     files = sorted((root / VERSIONS).glob("*.json"))
     return {file.stem: DatasetVersion.model_validate_json(file.read_bytes()) for file in files}
 
 
 def images_version(folder: Path) -> tuple[str, str | None]:
-    """SHA-256 of an image folder, and the archive that it comes from.
+    """SHA-256 of an image folder, and the archive it was unpacked from, if any.
 
     Raises:
         DataError: there is no such folder.
@@ -65,16 +65,13 @@ def images_version(folder: Path) -> tuple[str, str | None]:
         return manifest.sha256, manifest.archive
     if not folder.is_dir():
         raise _missing(folder)
-    total = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        total.update(f"{file.relative_to(folder).as_posix()}\0{_file_sha256(file)}\n".encode())
-    return total.hexdigest(), None
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return sha256_of_files({path.relative_to(folder).as_posix(): path for path in files}), None
 
 
-def _file_sha256(file: Path) -> str:
+def _records_sha256(file: Path) -> str:
     try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+        return sha256_of_file(file)
     except OSError:
         raise _missing(file) from None
 
@@ -83,6 +80,6 @@ def _missing(path: Path) -> DataError:
     return DataError(
         got=f"{path}: not there",
         need="the records and the image folder that params.yaml names",
-        because="a dataset without its files has no version",
+        because="the dataset cannot be identified without them",
         do="`vlm-r1 fetch` its archives, or correct datasets.<name> in params.yaml",
     )

@@ -1,1 +1,1 @@
-"""Evaluation: generation, scoring, statistics, choice of a checkpoint."""
+"""Scoring, comparing and diagnosing results, and choosing a checkpoint. Numpy and scipy only."""

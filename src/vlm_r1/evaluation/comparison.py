@@ -1,4 +1,4 @@
-"""Two logs of the same records, row by row: B - A, and the rows on which only one is right."""
+"""Compares two logs of the same records row by row: B - A, and the rows only one got right."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 
 from vlm_r1.evaluation.pairing import Pairing, pair_rows
-from vlm_r1.evaluation.prediction_logs import Log
+from vlm_r1.evaluation.prediction_logs import PredictionLog
 from vlm_r1.evaluation.scores import Scores
 from vlm_r1.rec.contract import differences, require_equal
 from vlm_r1.rec.prompts import expression_in
+from vlm_r1.stats.bootstrap import DEFAULT_RESAMPLING, Resampling
 from vlm_r1.stats.intervals import (
     McNemarResult,
-    Resampling,
-    discordance,
+    mcnemar_test,
     paired_difference,
 )
 
@@ -22,10 +22,10 @@ FLIPS_SHOWN = 10
 
 @dataclass(frozen=True)
 class Flip:
-    """A row on which only one log is right; boxes xyxy in original pixels, None if unparsed."""
+    """A row that only one log got right; boxes xyxy in original pixels, None if unparsed."""
 
     question: str
-    truth: list[float]
+    true_box: list[float]
     box_a: list[float] | None
     box_b: list[float] | None
     right: str  # a or b
@@ -33,15 +33,16 @@ class Flip:
 
 @dataclass(frozen=True)
 class LogComparison:
-    """What two logs differ in. `difference` is B - A in percent points.
+    """How two logs differ.
 
     Attributes:
-        images: how many; rows on one image are resampled together.
-        low, high: 95 % interval; None where there is one image.
+        images: number of images; rows on one image are resampled together.
+        difference: B - A, percent points.
+        low, high: ends of its 95 % interval; None if there is only one image.
         accuracy_a, accuracy_b: percent, over the paired rows.
-        flips: those that only B got right first, then those that only A did, in A's order.
+        flips: first the rows that only B got right, then those that only A did, in A's order.
         unfair: terms in which the contracts differ.
-        notes: what a reader must know about the files and their pairing.
+        notes: what a reader should know about the files and their pairing.
     """
 
     pairing: Pairing
@@ -51,51 +52,53 @@ class LogComparison:
     high: float | None
     accuracy_a: float
     accuracy_b: float
-    discordance: McNemarResult
+    mcnemar: McNemarResult
     flips: list[Flip]
     unfair: list[str]
     notes: list[str]
 
     def to_json_dict(self, flips: int | None = None) -> dict[str, Any]:
-        """What `vlm-r1 compare --json` prints; keys beyond the first eight only where they say
-        something: `flips` (as many as asked), `left_out`, `unfair`, `notes`.
+        """What `vlm-r1 compare --json` prints.
+
+        `flips` (at most as many as given), `left_out`, `unfair` and `notes` are there only if they
+        are not empty.
         """
         left_out = {"a": self.pairing.only_a, "b": self.pairing.only_b}
-        found = {
+        always = {
             "n": len(self.pairing.a),
             "images": self.images,
             "difference": self.difference,
             "ci_low": self.low,
             "ci_high": self.high,
-            "mcnemar_p": self.discordance.p_value,
-            "only_a": self.discordance.only_a,
-            "only_b": self.discordance.only_b,
+            "mcnemar_p": self.mcnemar.p_value,
+            "only_a": self.mcnemar.only_a,
+            "only_b": self.mcnemar.only_b,
         }
-        more = {
+        if_any = {
             "flips": [vars(flip) for flip in self.flips[:flips]] if flips is not None else [],
             "left_out": left_out if any(left_out.values()) else {},
             "unfair": self.unfair,
             "notes": self.notes,
         }
-        return found | {key: value for key, value in more.items() if value}
+        return always | {key: value for key, value in if_any.items() if value}
 
 
 def compare_logs(
-    a: Log,
-    b: Log,
+    a: PredictionLog,
+    b: PredictionLog,
     common: bool = False,
     allow_unfair: bool = False,
-    resampling: Resampling | None = None,
+    resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> LogComparison:
     """Compare two logs of the same records.
 
     Args:
-        common: compare the rows that both hold, and say how many were left out.
-        allow_unfair: go on when the contracts of two of our files differ, and say so.
+        common: compare the rows that both logs have, and count those left out.
+        allow_unfair: compare two of our files even if their contracts differ, and list the terms.
 
     Raises:
         ResultError: the rows do not pair (evaluation/pairing.py).
-        ContractError: both files are ours, their contracts differ, and that is not allowed.
+        ContractError: both files are ours and their contracts differ (without `allow_unfair`).
     """
     unfair = _unfair_terms(a, b, allow_unfair)
     pairing = pair_rows(a.result.results, b.result.results, (a.name, b.name), common)
@@ -104,8 +107,7 @@ def compare_logs(
     images = (of_a if names_images else of_b).images
     low = high = None
     if len(set(images)) > 1:
-        settings = resampling or Resampling()
-        _, low, high, _ = paired_difference(of_b.hit, of_a.hit, images, settings)
+        _, low, high, _ = paired_difference(of_b.hit, of_a.hit, images, resampling)
     return LogComparison(
         pairing=pairing,
         images=len(set(images)),
@@ -114,7 +116,7 @@ def compare_logs(
         high=high,
         accuracy_a=of_a.accuracy,
         accuracy_b=of_b.accuracy,
-        discordance=discordance(of_a.hit, of_b.hit),
+        mcnemar=mcnemar_test(of_a.hit, of_b.hit),
         flips=[*_flips(of_a, of_b, "b"), *_flips(of_a, of_b, "a")],
         unfair=unfair,
         notes=_notes(a, b),
@@ -122,7 +124,7 @@ def compare_logs(
 
 
 def comparison_text(found: LogComparison, a: str, b: str, flips: int = FLIPS_SHOWN) -> str:
-    """The comparison in words, with up to `flips` rows on which only one log is right."""
+    """The comparison in words, with up to `flips` rows that only one log got right."""
     interval = (
         "no interval from one image"
         if found.low is None
@@ -133,8 +135,8 @@ def comparison_text(found: LogComparison, a: str, b: str, flips: int = FLIPS_SHO
         f"{found.images} images, paired by {found.pairing.by}",
         f"  A {found.accuracy_a:.2f} %  {a}",
         f"  B {found.accuracy_b:.2f} %  {b}",
-        f"  only A right {found.discordance.only_a}, only B right {found.discordance.only_b}, "
-        f"McNemar p {found.discordance.p_value:.2g}",
+        f"  only A right {found.mcnemar.only_a}, only B right {found.mcnemar.only_b}, "
+        f"McNemar p {found.mcnemar.p_value:.2g}",
     ]
     if found.pairing.only_a or found.pairing.only_b:
         lines.append(
@@ -144,25 +146,27 @@ def comparison_text(found: LogComparison, a: str, b: str, flips: int = FLIPS_SHO
     lines += [f"  note: {note}" for note in found.notes]
     if shown := found.flips[:flips]:
         lines.append(f"  flips, {len(shown)} of {len(found.flips)}:")
-        lines += [
-            f"  only {flip.right.upper()} right: {expression_in(flip.question) or flip.question!r} "
-            f"true {flip.truth}, A {flip.box_a}, B {flip.box_b}"
-            for flip in shown
-        ]
+        lines += [f"  {_flip_text(flip)}" for flip in shown]
     return "\n".join(lines)
 
 
-def _unfair_terms(a: Log, b: Log, allow_unfair: bool) -> list[str]:
-    """The terms in which the contracts of two of our files differ; logs of others have none."""
+def _flip_text(flip: Flip) -> str:
+    asked = expression_in(flip.question) or repr(flip.question)
+    boxes = f"true {flip.true_box}, A {flip.box_a}, B {flip.box_b}"
+    return f"only {flip.right.upper()} right: {asked} {boxes}"
+
+
+def _unfair_terms(a: PredictionLog, b: PredictionLog, allow_unfair: bool) -> list[str]:
+    """The terms in which the contracts of two of our files differ; other tools' logs have none."""
     if a.result.meta is None or b.result.meta is None:
         return []
-    contracts = [log.result.meta.get("contract", {}) for log in (a, b)]
+    of_a, of_b = a.result.meta.get("contract", {}), b.result.meta.get("contract", {})
     if not allow_unfair:
-        require_equal({"A": contracts[0], "B": contracts[1]})
-    return differences(*contracts)
+        require_equal({"A": of_a, "B": of_b})
+    return differences(of_a, of_b)
 
 
-def _notes(a: Log, b: Log) -> list[str]:
+def _notes(a: PredictionLog, b: PredictionLog) -> list[str]:
     notes = [f"{log.name}: {log.scores.note}" for log in (a, b) if log.scores.note]
     if a.scores.reading != b.scores.reading:
         notes.append(
@@ -177,10 +181,20 @@ def _notes(a: Log, b: Log) -> list[str]:
 def _flips(a: Scores, b: Scores, right: str) -> list[Flip]:
     only = b.hit & ~a.hit if right == "b" else a.hit & ~b.hit
     return [
-        Flip(a.keys[i][0], _box(a.truth[i]), _box(a.boxes[i]), _box(b.boxes[i]), right)
+        Flip(
+            question=a.keys[i][0],
+            true_box=_rounded(a.true_boxes[i]),
+            box_a=_box(a.boxes[i]),
+            box_b=_box(b.boxes[i]),
+            right=right,
+        )
         for i in np.flatnonzero(only)
     ]
 
 
 def _box(box: np.ndarray) -> list[float] | None:
-    return None if np.isnan(box).any() else np.round(box, 2).tolist()
+    return None if np.isnan(box).any() else _rounded(box)
+
+
+def _rounded(box: np.ndarray) -> list[float]:
+    return [float(side) for side in np.round(box, 2)]

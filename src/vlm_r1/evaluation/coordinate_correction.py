@@ -1,25 +1,24 @@
 """Coordinates or grounding? One scale and offset per axis, fitted robustly and cross-validated.
 
-A model can point at the right thing and still miss it, because its boxes are in a slightly other
+A model can point at the right object and still miss, because its boxes are in a slightly different
 coordinate space than the true ones (another resize than in training, input pixels read as original
-ones). What one scale and offset per axis repairs is a matter of coordinates; what is left is
+ones). What one scale and offset per axis repairs counts as a coordinate error; what remains is
 grounding. Numpy and scipy only.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import optimize, stats
 
-from vlm_r1.evaluation.coordinate_space_check import check_coordinate_space, in_original
 from vlm_r1.rec.boxes import area, iou, is_hit
-from vlm_r1.stats.intervals import Difference, Resampling, interval, paired_difference
+from vlm_r1.stats.bootstrap import Resampling
+from vlm_r1.stats.intervals import Difference, paired_difference
 
-MIN_IMAGES = 5  # with a box in each half; four numbers are fitted to them
-PAIRS = 300  # starts; at 80 % wrong groundings 12 of them are expected to be made of right ones
-# A fit must raise the mean IoU by this many standard errors: four numbers fitted to noise raise
-# twice the log-likelihood by a chi-squared of four degrees of freedom, below 3.08 ** 2 in 95 %.
+MIN_IMAGES = 5  # with a box, in each half, to fit the four parameters to
+PAIRS = 300  # random starts; at 80 % wrong groundings, about 12 consist of two right ones
+# A fit must raise the mean IoU by this many standard errors: four parameters fitted to noise raise
+# twice the log-likelihood by a chi-squared with 4 degrees of freedom, in 95 % below 3.08 ** 2.
 MIN_GAIN_IN_ERRORS = float(np.sqrt(stats.chi2.ppf(0.95, df=4)))
 
 
@@ -32,40 +31,46 @@ class Affine:
 
     def apply(self, boxes: np.ndarray) -> np.ndarray:
         """Boxes (..., 4) corrected; NaN stays NaN."""
-        return np.asarray(boxes) * (*self.scale, *self.scale) + (*self.offset, *self.offset)
+        scale, offset = np.array(self.scale * 2), np.array(self.offset * 2)
+        corrected: np.ndarray = np.asarray(boxes) * scale + offset
+        return corrected
 
 
 @dataclass(frozen=True)
 class Correction:
-    """Boxes of one unit, each corrected by what was fitted on the other half of the images.
+    """Boxes of one result, each corrected by the fit on the other half of the images.
 
     Attributes:
-        boxes: (n, 4) xyxy, original pixels; NaN where there was none.
-        raw_hit, hit: bool (n,), IoU above 0.5 before and after.
-        halves: the two fits; either is the identity where nothing better was found.
-        reason: why both are the identity, else None.
+        boxes: (n, 4) xyxy, original pixels; NaN where unparsed.
+        raw_hit, hit: bool (n,), IoU above 0.5 before and after the correction.
+        halves: the two fits (of several seeds: two each); the identity if no fit was better.
+        reason: why all fits are the identity, else None.
+
+    Of several seeds the arrays have a leading axis (seeds, ...).
     """
 
     boxes: np.ndarray
     raw_hit: np.ndarray
     hit: np.ndarray
-    halves: tuple[Affine, Affine]
+    halves: tuple[Affine, ...]
     reason: str | None
 
     @property
     def scale(self) -> tuple[float, float]:
-        """(x, y), mean of the two fits."""
-        return tuple(np.mean([half.scale for half in self.halves], axis=0).tolist())
+        """(x, y), mean of the fits."""
+        x, y = np.mean([half.scale for half in self.halves], axis=0)
+        return float(x), float(y)
 
     @property
     def offset(self) -> tuple[float, float]:
-        """(x, y) in pixels, mean of the two fits."""
-        return tuple(np.mean([half.offset for half in self.halves], axis=0).tolist())
+        """(x, y) in pixels, mean of the fits."""
+        x, y = np.mean([half.offset for half in self.halves], axis=0)
+        return float(x), float(y)
 
 
 @dataclass(frozen=True)
-class Split:
-    """A difference in accuracy = box coordinates + grounding, percent points; they add up."""
+class Decomposition:
+    """A difference in accuracy as the sum of coordinates and grounding, percent points."""
 
     total: Difference
     coordinates: Difference
@@ -73,179 +78,158 @@ class Split:
 
 
 def correct_boxes(
-    boxes: np.ndarray, truth: np.ndarray, images: np.ndarray, seed: int = 0
+    boxes: np.ndarray, true_boxes: np.ndarray, images: np.ndarray, seed: int = 0
 ) -> Correction:
-    """Correct each half of the images by the scale and offset that fit the other half best.
+    """Correct each half of the images by the scale and offset fitted on the other half.
 
-    The fit maximizes the mean IoU. IoU is bounded, so a wrong grounding (IoU near 0 under any
-    small change) does not steer it, and nothing needs to be tuned. It is kept only if it beats the
-    boxes as they are, and any one constant box, by more than four numbers fitted to noise would.
+    The fit maximizes the mean IoU. IoU is bounded, so a wrong grounding (IoU near 0 under any small
+    change) has no pull on the fit, and no threshold has to be tuned. A fit is kept only if it beats
+    both the uncorrected boxes and the best constant box by more than four parameters fitted to
+    noise would.
 
     Args:
         boxes: predicted (n, 4), xyxy, original pixels; NaN where unparsed.
-        truth: true (n, 4), in the same pixels.
-        images: the cluster of each row (n,).
-        seed: of the halves and of the fits' starts; the order of the rows does not matter.
+        true_boxes: (n, 4), xyxy, original pixels.
+        images: (n,), the image (cluster) of each row.
+        seed: of the halves and of the random starts; the order of the rows does not matter.
     """
-    boxes, truth = np.asarray(boxes, dtype=np.float64), np.asarray(truth, dtype=np.float64)
+    boxes, true_boxes = (
+        np.asarray(boxes, dtype=np.float64),
+        np.asarray(true_boxes, dtype=np.float64),
+    )
     images = np.asarray(images)
-    ordered = np.lexsort((*boxes.T, *truth.T, images))
-    usable = ordered[_has_area(boxes[ordered]) & _has_area(truth[ordered])]
+    ordered = np.lexsort((*boxes.T, *true_boxes.T, images))
+    usable = ordered[_has_area(boxes[ordered]) & _has_area(true_boxes[ordered])]
     in_first = _in_first_half(images, seed)
     corrected, fits, reasons = boxes.copy(), [], []
     for fitted_on in (in_first, ~in_first):
         rows = usable[fitted_on[usable]]
-        fit, reason = _fit_half(boxes[rows], truth[rows], images[rows], seed)
+        fit, reason = _fit_half(boxes[rows], true_boxes[rows], images[rows], seed)
         corrected[~fitted_on] = fit.apply(boxes[~fitted_on])
         fits.append(fit)
         reasons.append(reason)
     return Correction(
         boxes=corrected,
-        raw_hit=is_hit(iou(boxes, truth)),
-        hit=is_hit(iou(corrected, truth)),
+        raw_hit=is_hit(iou(boxes, true_boxes)),
+        hit=is_hit(iou(corrected, true_boxes)),
         halves=(fits[0], fits[1]),
         reason=reasons[0] if None not in reasons else None,
     )
 
 
-def recovered(correction: Correction, images: np.ndarray, resampling: Resampling) -> Difference:
-    """Points of accuracy that the correction recovers, paired over images, fits held fixed."""
+def accuracy_recovered(
+    correction: Correction, images: np.ndarray, resampling: Resampling
+) -> Difference:
+    """Accuracy after minus before the correction, paired by image, with the fits held fixed."""
     return paired_difference(correction.hit, correction.raw_hit, images, resampling)
 
 
-def split_difference(
+def decompose_difference(
     start: Correction, end: Correction, images: np.ndarray, resampling: Resampling
-) -> Split:
-    """Raw accuracy of `end` minus `start`, on the same rows, split in two.
+) -> Decomposition:
+    """Raw accuracy of `end` minus `start` on the same rows, as coordinates + grounding.
 
-    Grounding is the difference in corrected accuracy. Coordinates is the rest: accuracy that is
-    lost (or won) because the correction has more (or less) to recover.
+    Grounding is the difference in corrected accuracy. Coordinates is the rest: the change in what
+    the correction recovers.
     """
-    lost = [1.0 * unit.raw_hit - unit.hit for unit in (end, start)]
-    return Split(
+    raw_minus_corrected = [1.0 * part.raw_hit - part.hit for part in (end, start)]
+    return Decomposition(
         total=paired_difference(end.raw_hit, start.raw_hit, images, resampling),
-        coordinates=paired_difference(*lost, images, resampling),
+        coordinates=paired_difference(*raw_minus_corrected, images, resampling),
         grounding=paired_difference(end.hit, start.hit, images, resampling),
     )
 
 
-def coordinate_space_block(
-    written: np.ndarray,
-    truth: np.ndarray,
-    image_sizes: np.ndarray | None,
-    input_sizes: np.ndarray | None,
-    images: np.ndarray,
-    assumed: str,
-    resampling: Resampling | None = None,
-) -> dict[str, Any]:
-    """What `vlm-r1 score --json` says of the coordinate space; arguments as in `coordinate spaces.check_coordinate_space`.
-
-    Returns:
-        {assumed, best, corrected_accuracy, corrected_ci_low, corrected_ci_high}: coordinate spaces'
-        names and percent; the interval is None where there is one image.
-
-    Raises:
-        ResultError: the assumed coordinate space needs sizes that are not given.
-    """
-    resampling = resampling or Resampling()
-    finding = check_coordinate_space(
-        written, truth, image_sizes, input_sizes, images, assumed, resampling
-    )
-    boxes = in_original(written, assumed, image_sizes, input_sizes)
-    hit = correct_boxes(boxes, truth, images).hit
-    low = high = None
-    if len(set(images)) > 1:
-        _, low, high = interval(hit, images, resampling)
-    return {
-        "assumed": assumed,
-        "best": finding.best,
-        "corrected_accuracy": 100 * float(hit.mean()),
-        "corrected_ci_low": low,
-        "corrected_ci_high": high,
-    }
-
-
 def _has_area(boxes: np.ndarray) -> np.ndarray:
-    """Bool (n,): finite boxes with positive area."""
-    return np.isfinite(boxes).all(axis=1) & (area(boxes) > 0)
+    """Bool (n,): True for finite boxes with positive area."""
+    usable: np.ndarray = np.isfinite(boxes).all(axis=1) & (area(boxes) > 0)
+    return usable
 
 
 def _in_first_half(images: np.ndarray, seed: int) -> np.ndarray:
-    """Bool (n,): rows of a random half of the images; the same for every unit of a dataset."""
+    """Bool (n,): rows of a random half of the images; the same for every result on a dataset."""
     names, image_of_row = np.unique(images, return_inverse=True)
     rank = np.random.default_rng(seed).permutation(len(names))
-    return (rank < len(names) // 2)[image_of_row]
+    in_first: np.ndarray = (rank < len(names) // 2)[image_of_row]
+    return in_first
 
 
 def _fit_half(
-    boxes: np.ndarray, truth: np.ndarray, images: np.ndarray, seed: int
+    boxes: np.ndarray, true_boxes: np.ndarray, images: np.ndarray, seed: int
 ) -> tuple[Affine, str | None]:
-    """The best correction of these rows, or the identity and why."""
+    """The best correction of these rows, or the identity with the reason."""
     count = len(set(images))
     if count < MIN_IMAGES:
         return Affine(), f"a half has boxes on {count} images, fewer than {MIN_IMAGES}"
-    best = _fit(boxes, truth, seed)
-    overlap = iou(best.apply(boxes), truth)
+    best = _fit(boxes, true_boxes, seed)
+    overlap = iou(best.apply(boxes), true_boxes)
     one_box = np.tile([0.0, 0.0, 1.0, 1.0], (len(boxes), 1))
-    constant = iou(_fit(one_box, truth, seed).apply(one_box), truth)
+    constant = iou(_fit(one_box, true_boxes, seed).apply(one_box), true_boxes)
     if _gain_in_errors(overlap - constant, images) < MIN_GAIN_IN_ERRORS:
         return Affine(), "no scale and offset fit better than one constant box"
-    if _gain_in_errors(overlap - iou(boxes, truth), images) < MIN_GAIN_IN_ERRORS:
+    if _gain_in_errors(overlap - iou(boxes, true_boxes), images) < MIN_GAIN_IN_ERRORS:
         return Affine(), "no scale and offset fit better than the boxes as they are"
     return best, None
 
 
-def _fit(boxes: np.ndarray, truth: np.ndarray, seed: int) -> Affine:
-    """The scale and offset per axis with the highest mean IoU, boxes (m, 4) of positive area.
+def _fit(boxes: np.ndarray, true_boxes: np.ndarray, seed: int) -> Affine:
+    """The scale and offset per axis with the highest mean IoU; boxes (m, 4) with positive area.
 
-    Starts are the identity and the exact fits of random pairs of boxes, as in RANSAC (Fischler and
-    Bolles 1981); the best one is climbed from by Nelder and Mead's simplex (1965).
+    Candidates are the identity and least-squares fits to random pairs of boxes, as in RANSAC
+    (Fischler and Bolles 1981); the best one is refined by Nelder and Mead's simplex (1965).
     """
     pairs = np.random.default_rng(seed).integers(len(boxes), size=(PAIRS, 2))
-    starts = [Affine(), *(_least_squares(boxes[pair], truth[pair]) for pair in pairs)]
-    start = max(starts, key=lambda fit: iou(fit.apply(boxes), truth).mean())
-    return _climb(boxes, truth, start)
+    starts = [Affine(), *(_least_squares(boxes[pair], true_boxes[pair]) for pair in pairs)]
+    start = max(starts, key=lambda fit: iou(fit.apply(boxes), true_boxes).mean())
+    return _climb(boxes, true_boxes, start)
 
 
-def _least_squares(boxes: np.ndarray, truth: np.ndarray) -> Affine:
-    """The scale and offset per axis of a few boxes (m, 4) of positive area."""
-    x, y = boxes.reshape(-1, 2), truth.reshape(-1, 2)  # corners of all boxes, (2m, 2)
-    centerd = x - x.mean(axis=0)
-    scale = (centerd * y).sum(axis=0) / (centerd**2).sum(axis=0)
-    return Affine(tuple(scale), tuple(y.mean(axis=0) - scale * x.mean(axis=0)))
+def _least_squares(boxes: np.ndarray, true_boxes: np.ndarray) -> Affine:
+    """The least-squares scale and offset per axis of boxes (m, 4) with positive area."""
+    x, y = boxes.reshape(-1, 2), true_boxes.reshape(-1, 2)  # corners of all boxes, (2m, 2)
+    centered = x - x.mean(axis=0)
+    scale = (centered * y).sum(axis=0) / (centered**2).sum(axis=0)
+    return _affine(scale, y.mean(axis=0) - scale * x.mean(axis=0))
 
 
-def _climb(boxes: np.ndarray, truth: np.ndarray, start: Affine) -> Affine:
-    """A local maximum of the mean IoU.
+def _climb(boxes: np.ndarray, true_boxes: np.ndarray, start: Affine) -> Affine:
+    """A local maximum of the mean IoU near `start`.
 
-    Searched over where two anchors per axis (10th and 90th percentile of the coordinates) go, in
-    units of a true box's side: steps of 0.1 are then small and alike in all four directions.
+    The search is over the positions to which two anchors per axis (10th and 90th percentile of the
+    coordinates) are moved, in units of a true box's side, so that a step of 0.1 is small and means
+    the same in all four directions.
     """
     low, high = np.percentile(boxes.reshape(-1, 2), [10, 90], axis=0)
-    side_px = np.median(truth[:, 2:] - truth[:, :2], axis=0)
+    side_px = np.median(true_boxes[:, 2:] - true_boxes[:, :2], axis=0)
 
     def affine(position: np.ndarray) -> Affine:
         at_low, at_high = position[:2] * side_px, position[2:] * side_px
         scale = (at_high - at_low) / (high - low)
-        return Affine(tuple(scale.tolist()), tuple((at_low - scale * low).tolist()))
+        return _affine(scale, at_low - scale * low)
+
+    def loss(position: np.ndarray) -> float:
+        return -float(iou(affine(position).apply(boxes), true_boxes).mean())
 
     anchors = [(np.array(start.scale) * anchor + start.offset) / side_px for anchor in (low, high)]
     origin = np.concatenate(anchors)
+    simplex = np.vstack([origin, origin + 0.1 * np.eye(4)])
     found = optimize.minimize(
-        lambda position: -iou(affine(position).apply(boxes), truth).mean(),
+        loss,
         origin,
         method="Nelder-Mead",
-        options={
-            "initial_simplex": np.vstack([origin, origin + 0.1 * np.eye(4)]),
-            "xatol": 1e-3,
-            "fatol": 1e-5,
-        },
+        options={"initial_simplex": simplex, "xatol": 1e-3, "fatol": 1e-5},
     )
     return affine(found.x)
 
 
+def _affine(scale: np.ndarray, offset: np.ndarray) -> Affine:
+    """`Affine` of two arrays (x, y)."""
+    (scale_x, scale_y), (offset_x, offset_y) = scale.tolist(), offset.tolist()
+    return Affine((scale_x, scale_y), (offset_x, offset_y))
+
+
 def _gain_in_errors(gain: np.ndarray, images: np.ndarray) -> float:
-    """Mean of `gain` (m,) over its standard error, clustered by image; 0 where no row gains."""
+    """Mean of `gain` (m,) over its standard error clustered by image; 0 if the mean is not positive."""
     _, image_of_row = np.unique(images, return_inverse=True)
     deviations = np.bincount(image_of_row, weights=gain - gain.mean())
     error = np.sqrt((deviations**2).sum())

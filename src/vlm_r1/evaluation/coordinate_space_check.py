@@ -1,9 +1,8 @@
-"""Coordinate space self-check: do the boxes score better when read in another coordinate system?
+"""Coordinate space check: do the boxes score better when read in another coordinate space?
 
-A model that writes 0-1000 and is read in pixels looks as if it could not ground anything. So every
-evaluation is scored under each coordinate space whose sizes are known, and one that is
-significantly better than the assumed coordinate space is an error, not a footnote. Numpy and scipy
-only.
+A model that writes 0-1000 coordinates and is read in pixels looks as if it could not ground
+anything. Every evaluation is therefore scored in each coordinate space whose sizes are known, and
+it is an error if one of them is significantly better than the assumed one. Numpy and scipy only.
 """
 
 from collections.abc import Sequence
@@ -16,7 +15,8 @@ from vlm_r1.errors import ResultError
 from vlm_r1.rec.boxes import COORDINATE_SPACES, iou, is_hit, to_original
 from vlm_r1.rec.parsing import Parsed, parse_answer
 from vlm_r1.rec.results import ResultRow
-from vlm_r1.stats.intervals import Difference, Resampling, paired_difference
+from vlm_r1.stats.bootstrap import DEFAULT_RESAMPLING, Resampling
+from vlm_r1.stats.intervals import Difference, paired_difference
 
 WORDS = {
     "original": "original pixels",
@@ -27,16 +27,76 @@ WORDS = {
 
 
 @dataclass(frozen=True)
+class WrittenBoxes:
+    """Boxes as a model wrote them, with all that is needed to read them in a coordinate space.
+
+    Attributes:
+        boxes: (n, 4) xyxy as written; NaN where unparsed.
+        true_boxes: (n, 4) xyxy, original pixels.
+        images: (n,), the image (cluster) of each row.
+        assumed: the coordinate space that `boxes` are taken to be in, one of `COORDINATE_SPACES`.
+        image_size, input_size: (n, 2) as (height, width) before and after the processor's resize;
+            None if any row lacks its own.
+    """
+
+    boxes: np.ndarray
+    true_boxes: np.ndarray
+    images: np.ndarray
+    assumed: str
+    image_size: np.ndarray | None = None
+    input_size: np.ndarray | None = None
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[ResultRow], assumed: str) -> "WrittenBoxes":
+        """The boxes in the raw completions of result rows that name their images."""
+        answers = [parse_answer(row.model_output) for row in rows]
+        return cls(
+            boxes=np.array([a.box if isinstance(a, Parsed) else (np.nan,) * 4 for a in answers]),
+            true_boxes=np.array([row.ground_truth for row in rows]),
+            images=np.array([row.image for row in rows]),
+            assumed=assumed,
+            image_size=sizes_or_none([row.image_size for row in rows]),
+            input_size=sizes_or_none([row.input_size for row in rows]),
+        )
+
+    def in_original(self, coordinate_space: str) -> np.ndarray | None:
+        """Boxes (n, 4) in original pixels, read in `coordinate_space`; None if sizes are missing."""
+        boxes = np.asarray(self.boxes, dtype=np.float64)
+        if coordinate_space == "original":
+            return boxes
+        if self.image_size is None or (coordinate_space == "input" and self.input_size is None):
+            return None
+        # Only `input` uses the input size.
+        input_size = self.image_size if self.input_size is None else self.input_size
+        return to_original(boxes, coordinate_space, self.image_size, input_size)
+
+    def require_assumed(self) -> np.ndarray:
+        """Boxes (n, 4) in original pixels, read in the assumed coordinate space.
+
+        Raises:
+            ResultError: that coordinate space needs sizes that the rows lack.
+        """
+        boxes = self.in_original(self.assumed)
+        if boxes is None:
+            raise ResultError(
+                got=f"boxes in {WORDS[self.assumed]} without the sizes of their images",
+                need="image_size and input_size in every row",
+                because="boxes are compared with true boxes in original pixels",
+                do="evaluate again, or name the coordinate space the boxes are in",
+            )
+        return boxes
+
+
+@dataclass(frozen=True)
 class CoordinateSpaceCheck:
-    """How the boxes of one unit score in every coordinate space.
+    """How the boxes of one result score in every coordinate space.
 
     Attributes:
         assumed: the coordinate space the boxes were taken to be in.
-        best: the most accurate of the coordinate spaces that are significantly better, else
-            `assumed`.
-        accuracy: coordinate space -> percent, of every coordinate space whose sizes are known.
-        gain: of `best` over `assumed`, at the confidence that allows for all tests made; None
-            where they are the same.
+        best: the most accurate of the significantly better coordinate spaces; `assumed` if there
+            is none.
+        accuracy: coordinate space -> percent, for every coordinate space whose sizes are known.
+        gain: of `best` over `assumed`, at the corrected confidence; None if they are the same.
     """
 
     assumed: str
@@ -46,135 +106,81 @@ class CoordinateSpaceCheck:
 
     @property
     def sentence(self) -> str:
-        """The scores in words, the assumed coordinate space first, the best next."""
-        first = dict.fromkeys([self.assumed, self.best, *self.accuracy])
-        return "boxes score " + ", ".join(f"{self.accuracy[f]:.1f} % as {WORDS[f]}" for f in first)
+        """The scores in words: the assumed coordinate space first, then the best one."""
+        ordered = dict.fromkeys([self.assumed, self.best, *self.accuracy])
+        scores = [f"{self.accuracy[space]:.1f} % as {WORDS[space]}" for space in ordered]
+        return f"boxes score {', '.join(scores)}"
 
 
 def check_coordinate_space(
-    written: np.ndarray,
-    truth: np.ndarray,
-    image_sizes: np.ndarray | None,
-    input_sizes: np.ndarray | None,
-    images: np.ndarray,
-    assumed: str,
-    resampling: Resampling | None = None,
-    tests: int = 1,
+    boxes: WrittenBoxes, resampling: Resampling = DEFAULT_RESAMPLING, tests: int = 1
 ) -> CoordinateSpaceCheck:
-    """Score boxes under every coordinate space that can be computed.
+    """Score boxes in every coordinate space whose sizes are known.
 
-    Another coordinate space is better if its gain is above zero in the paired bootstrap over images
-    and in the exact sign test over images (a bootstrap of a few images is too sure of itself), both
-    with Bonferroni's correction for the coordinate spaces tried and for `tests`.
+    Another coordinate space counts as better if its gain is above zero both in the paired bootstrap
+    over images and in the exact sign test over images (with few images the bootstrap alone is
+    overconfident). Both are Bonferroni-corrected for the coordinate spaces tried and for `tests`.
 
     Args:
-        written: boxes (n, 4) as the model wrote them, xyxy, coordinate space unknown; NaN where
-            unparsed.
-        truth: true boxes (n, 4), xyxy, original pixels.
-        image_sizes, input_sizes: (n, 2) as (height, width) before and after the resize; None
-            leaves out the coordinate spaces that need them.
-        images: the cluster of each row (n,).
-        assumed: one of `boxes.FRAMES`.
-        tests: how many units are checked in one run, so that no run fails by their number.
+        tests: number of results checked in the same run, so that checking many of them does not
+            make a false alarm more likely.
 
     Raises:
-        ResultError: the assumed coordinate space needs sizes that are not given.
+        ResultError: the assumed coordinate space needs sizes that the rows lack.
     """
-    hits = _hits_by_space(written, truth, image_sizes, input_sizes)
-    if assumed not in hits:
-        raise ResultError(
-            got=f"boxes in {WORDS[assumed]} without the sizes of their images",
-            need="image_size and input_size in every row",
-            because="boxes are compared with true boxes in original pixels",
-            do="evaluate again, or name the coordinate space the boxes are in",
-        )
-    resampling = resampling or Resampling()
-    others = {
-        coordinate_space: hit
-        for coordinate_space, hit in hits.items()
-        if coordinate_space != assumed
-    }
+    assumed_hit = is_hit(iou(boxes.require_assumed(), boxes.true_boxes))
+    hits = _hits_by_space(boxes)
+    others = {space: hit for space, hit in hits.items() if space != boxes.assumed}
     error_rate = (1 - resampling.confidence) / (tests * max(1, len(others)))
     strict = replace(resampling, confidence=1 - error_rate)
-    gains = {f: _gain(hit, hits[assumed], images, strict) for f, hit in others.items()}
-    better = [coordinate_space for coordinate_space, gain in gains.items() if gain is not None]
-    best = max(better, key=lambda coordinate_space: gains[coordinate_space].mean, default=assumed)
-    accuracy = {coordinate_space: 100 * float(hit.mean()) for coordinate_space, hit in hits.items()}
-    return CoordinateSpaceCheck(assumed, best, accuracy, gains.get(best))
+    best, best_gain = boxes.assumed, None
+    for space, hit in others.items():
+        gain = _significant_gain(hit, assumed_hit, boxes.images, strict)
+        if gain is not None and (best_gain is None or gain.mean > best_gain.mean):
+            best, best_gain = space, gain
+    accuracy = {space: 100 * float(hit.mean()) for space, hit in hits.items()}
+    return CoordinateSpaceCheck(boxes.assumed, best, accuracy, best_gain)
 
 
-def check_rows(rows: Sequence[ResultRow], assumed: str, tests: int = 1) -> CoordinateSpaceCheck:
-    """`check_coordinate_space` of result rows with images, from the boxes in their raw completions."""
-    answers = [parse_answer(row.model_output) for row in rows]
-    written = [a.box if isinstance(a, Parsed) else (np.nan,) * 4 for a in answers]
-    return check_coordinate_space(
-        np.array(written),
-        np.array([row.ground_truth for row in rows]),
-        sizes_or_none([row.image_size for row in rows]),
-        sizes_or_none([row.input_size for row in rows]),
-        np.array([row.image for row in rows]),
-        assumed,
-        tests=tests,
-    )
-
-
-def require_coordinate_space(finding: CoordinateSpaceCheck, source: str) -> None:
-    """Refuse boxes that score significantly better in another coordinate space than the assumed one.
+def require_coordinate_space(check: CoordinateSpaceCheck, source: str) -> None:
+    """Refuse boxes that score significantly better in a coordinate space other than the assumed.
 
     Raises:
         ResultError: names `source`, both coordinate spaces and their scores.
     """
-    if finding.best == finding.assumed:
+    if check.gain is None:
         return
-    low, high = finding.gain.low, finding.gain.high
+    gain = check.gain
     raise ResultError(
-        got=f"{source}: {finding.sentence} ({finding.gain.mean:+.1f} points, interval {low:+.1f} "
-        f"to {high:+.1f})",
-        need=f"boxes that score best as {WORDS[finding.assumed]}, the coordinate space they are read in",
+        got=f"{source}: {check.sentence} ({gain.mean:+.1f} points, interval {gain.low:+.1f} "
+        f"to {gain.high:+.1f})",
+        need=f"boxes that score best as {WORDS[check.assumed]}, the coordinate space they are "
+        "read in",
         because="boxes in another coordinate space measure coordinates, not grounding",
-        do=f"set task.coordinate_space to `{finding.best}` if that is what the model writes, or look for a "
-        "resize that training and evaluation do not share",
+        do=f"set task.coordinate_space to `{check.best}` if that is what the model writes, or look "
+        "for a resize that training and evaluation do not share",
     )
 
 
 def sizes_or_none(sizes: Sequence[tuple[int, int] | None]) -> np.ndarray | None:
-    """Sizes (n, 2) as (height, width); None where any row does not tell its own."""
+    """Sizes (n, 2) as (height, width); None if any is missing."""
     return None if any(size is None for size in sizes) else np.array(sizes, dtype=np.float64)
 
 
-def in_original(
-    written: np.ndarray,
-    coordinate_space: str,
-    image_sizes: np.ndarray | None,
-    input_sizes: np.ndarray | None,
-) -> np.ndarray:
-    """Boxes (n, 4) written in `coordinate_space`, in original pixels; no sizes are needed for `original`."""
-    if coordinate_space == "original":
-        return np.asarray(written, dtype=np.float64)
-    return to_original(written, coordinate_space, image_sizes, input_sizes)
-
-
-def _hits_by_space(
-    written: np.ndarray,
-    truth: np.ndarray,
-    image_sizes: np.ndarray | None,
-    input_sizes: np.ndarray | None,
-) -> dict[str, np.ndarray]:
-    """Coordinate space -> hits, bool (n,), of the coordinate spaces whose sizes are known."""
-    lacking = {"original": False, "input": image_sizes is None or input_sizes is None}
+def _hits_by_space(boxes: WrittenBoxes) -> dict[str, np.ndarray]:
+    """Coordinate space -> hits, bool (n,), for every coordinate space whose sizes are known."""
+    read = {space: boxes.in_original(space) for space in COORDINATE_SPACES}
     return {
-        coordinate_space: is_hit(
-            iou(in_original(written, coordinate_space, image_sizes, input_sizes), truth)
-        )
-        for coordinate_space in COORDINATE_SPACES
-        if not lacking.get(coordinate_space, image_sizes is None)
+        space: is_hit(iou(original, boxes.true_boxes))
+        for space, original in read.items()
+        if original is not None
     }
 
 
-def _gain(
+def _significant_gain(
     hit: np.ndarray, assumed: np.ndarray, images: np.ndarray, strict: Resampling
 ) -> Difference | None:
-    """The gain of `hit` over `assumed` where it is significant at `strict`'s confidence."""
+    """The gain of `hit` over `assumed` if it is significant at `strict`'s confidence."""
     _, image_of_row = np.unique(images, return_inverse=True)
     change = np.bincount(image_of_row, weights=1.0 * hit - assumed)
     up, down = int((change > 0).sum()), int((change < 0).sum())

@@ -1,10 +1,11 @@
-"""Any prediction log as a `ResultFile`: ours, VLM-R1's, and JSON or JSONL of other tools.
+"""Reads any prediction log as a `ResultFile`: ours, VLM-R1's, and JSON or JSONL of other tools.
 
-A log is a JSON list of rows, an object that holds one, or one row a line. What its rows call the
-true box, the completion and so on is told by fields, role=name; a dotted name looks inside
-(`doc.bbox`, `resps.0`). Roles that are not told have VLM-R1's names.
+A log is a JSON list of rows, an object that contains one, or one row per line. Fields, role=name,
+map what a log calls the true box, the completion and so on; a dotted name reaches into nested
+values (`doc.bbox`, `resps.0`). Roles that are not mapped have VLM-R1's names.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,14 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from vlm_r1.errors import ConfigError, ResultError
+from vlm_r1.errors import ConfigError, ResultError, describe_fault
 from vlm_r1.evaluation.scores import Scores
 from vlm_r1.evaluation.scoring import score_results
-from vlm_r1.rec.results import ResultFile, first_fault, read_text, unusable_file
+from vlm_r1.rec.results import ResultFile, read_text, unusable_file
 from vlm_r1.rec.vlm_r1_parsers import STANDARD, preset_named
 
-FIELDS = {
-    "rows": "results",  # of the file; the others are of a row
-    "accuracy": "accuracy",  # of the file, percent
+FILE_FIELDS = {"rows": "results", "accuracy": "accuracy"}  # accuracy in percent
+ROW_FIELDS = {
     "truth": "ground_truth",  # xyxy, original pixels
     "completion": "model_output",  # text, or the box itself
     "box": "extracted_answer",  # xyxy
@@ -28,17 +28,18 @@ FIELDS = {
     "image": "image",
     "id": "record_id",
     "image_size": "image_size",  # height, width
-    "width": "width",  # of the image, where there is no image_size
+    "width": "width",  # of the image, if there is no image_size
     "height": "height",
     "input_size": "input_size",  # height, width after the processor's resize
     "correct": "correct",  # 0 or 1
 }
+FIELDS = FILE_FIELDS | ROW_FIELDS
 _ABSENT = object()
 
 
 @dataclass(frozen=True)
-class Log:
-    """A log, its scores (rows in the same order) and its name."""
+class PredictionLog:
+    """A log with its name and its scores, in the order of its rows."""
 
     name: str
     result: ResultFile
@@ -51,16 +52,17 @@ def score_file(
     preset: str | None = None,
     coordinate_space: str | None = None,
     repair: bool = False,
-) -> Log:
+) -> PredictionLog:
     """Read and score a prediction log of any tool.
 
     Args:
         fields: what the log calls its fields, ["truth=gt_bbox", ...]; roles are those of `FIELDS`.
-        preset, coordinate space: as `score_results` takes them, the preset by its name.
+        preset: name of the preset that reads the completions; see `score_results`.
+        coordinate_space: that of the answers; see `score_results`.
         repair: put reversed corners in order; completions are then read, by `standard`.
 
     Raises:
-        ConfigError: there is no such role or preset, or the preset repairs nothing.
+        ConfigError: there is no such role or preset, or the preset cannot repair corners.
         ResultError: the file cannot be read or scored; the message names it.
     """
     result = read_log(path, parse_fields(fields or []))
@@ -71,7 +73,7 @@ def score_file(
         scores = score_results(result, chosen, coordinate_space)
     except ResultError as error:
         raise ResultError(f"{path}: {error.got}", error.need, error.because, error.do) from None
-    return Log(str(path), result, scores)
+    return PredictionLog(str(path), result, scores)
 
 
 def parse_fields(given: list[str]) -> dict[str, str]:
@@ -86,7 +88,7 @@ def parse_fields(given: list[str]) -> dict[str, str]:
             raise ConfigError(
                 got=f"--field {entry}",
                 need=f"ROLE=NAME with a role of {', '.join(FIELDS)}",
-                because="a role says what the field of that name holds",
+                because="the role says what the field of that name contains",
                 do="for example --field truth=gt_bbox --field completion=pred",
             )
     return {role: name for role, _, name in pairs}
@@ -95,49 +97,49 @@ def parse_fields(given: list[str]) -> dict[str, str]:
 def read_log(path: Path, fields: dict[str, str] | None = None) -> ResultFile:
     """Read a prediction log of any tool.
 
-    Without a stated accuracy, the mean of the rows' `correct` is what the file states.
+    If the file states no accuracy, the mean of the rows' `correct` counts as stated.
 
     Args:
-        fields: role of `FIELDS` -> the name it has in this log.
+        fields: role of `FIELDS` -> its name in this log.
 
     Raises:
-        ResultError: the file is missing, empty, cut short or no log; a row lacks its true box or
-            its answer, or holds a number that is none (file and row named).
+        ResultError: the file is missing, empty, cut short or not a log; a row lacks its true box or
+            its answer, or contains NaN or infinity (the message names file and row).
     """
     fields = fields or {}
-    content = _content(path)
+    content = _read_json(path)
     if isinstance(content, list):
         listed, stated, meta = content, None, None
     else:
-        listed = _of_file(path, content, fields, "rows")
+        listed = _rows_of_object(path, content, fields.get("rows", FIELDS["rows"]))
         stated = _look_up(content, fields.get("accuracy", FIELDS["accuracy"]))
         meta = _own_meta(content, fields)
-    rows = [_row(path, number, raw, fields) for number, raw in enumerate(listed, start=1)]
-    if stated in (_ABSENT, None):
+    rows = [_result_row(path, number, raw, fields) for number, raw in enumerate(listed, start=1)]
+    if stated is _ABSENT or stated is None:
         stated = _mean_correct(rows)
     try:
         return ResultFile.model_validate({"accuracy": stated, "results": rows, "meta": meta})
     except ValidationError as error:
-        raise unusable_file(path, first_fault(error)) from None
+        raise unusable_file(path, describe_fault(error, rows="results")) from None
 
 
-def _content(path: Path) -> dict | list:
+def _read_json(path: Path) -> dict[str, Any] | list[Any]:
     """The file's one JSON value, or the list of its lines' values."""
     text = read_text(path)
     try:
         if path.suffix == ".jsonl":
-            return _lines(path, text)
+            return _read_lines(path, text)
         content = from_json(text)
     except ValueError as error:
         if "trailing characters" not in str(error):
             raise unusable_file(path, f"not JSON: {error}") from None
-        content = _lines(path, text)
+        content = _read_lines(path, text)
     if not isinstance(content, dict | list):
         raise unusable_file(path, f"a bare {type(content).__name__}")
     return content
 
 
-def _lines(path: Path, text: str) -> list:
+def _read_lines(path: Path, text: str) -> list[Any]:
     rows = []
     for number, line in enumerate(text.split("\n"), start=1):
         try:
@@ -147,57 +149,68 @@ def _lines(path: Path, text: str) -> list:
     return rows
 
 
-def _of_file(path: Path, content: dict, fields: dict[str, str], role: str) -> list:
-    name = fields.get(role, FIELDS[role])
+def _rows_of_object(path: Path, content: dict[str, Any], name: str) -> list[Any]:
+    """The list of rows called `name`."""
     found = _look_up(content, name)
     if not isinstance(found, list):
         raise ResultError(
             got=f"{path}: no list of rows under {name!r}, but {', '.join(map(repr, content))}",
-            need="a list of rows, an object that holds one, or one row a line",
+            need="a list of rows, an object that contains one, or one row per line",
             because="scores are computed from rows",
-            do=f"--field {role}=NAME says where the rows are",
+            do="--field rows=NAME says where the rows are",
         )
     return found
 
 
-def _own_meta(content: dict, fields: dict[str, str]) -> Any:
-    """Our `meta`; another tool's block of that name is not taken for it."""
+def _own_meta(content: dict[str, Any], fields: dict[str, str]) -> Any:
+    """Our `meta` block; None if another tool has one of that name."""
     meta = content.get("meta")
     ours = isinstance(meta, dict) and "contract" in meta
     return meta if ours or not fields else None
 
 
-def _row(path: Path, number: int, raw: Any, fields: dict[str, str]) -> dict[str, Any]:
-    """A row in VLM-R1's names; what it does not tell is None."""
+def _result_row(path: Path, number: int, raw: Any, fields: dict[str, str]) -> dict[str, Any]:
+    """A row under VLM-R1's names; a value the log does not give is None."""
     if not isinstance(raw, dict):
         raise unusable_file(path, f"row {number}: not an object")
-    told = {role: _look_up(raw, fields.get(role, name)) for role, name in FIELDS.items()}
-    lacking = [role for role in ("truth", *fields) if told[role] is _ABSENT]
-    lacking = [role for role in lacking if role not in ("rows", "accuracy")]
-    if told["completion"] is told["box"] is _ABSENT:
-        lacking.append("completion")
-    if lacking:
-        raise _lacking(path, number, raw, fields, lacking[0])
-    told = {role: None if value is _ABSENT else value for role, value in told.items()}
-    if isinstance(told["completion"], list):  # a tool that writes the box, not the text
-        told["box"], told["completion"] = told["completion"], None
-    if None not in (told["height"], told["width"]):
-        told["image_size"] = told["image_size"] or (told["height"], told["width"])
+    names = {role: fields.get(role, name) for role, name in ROW_FIELDS.items()}
+    found = {role: _look_up(raw, name) for role, name in names.items()}
+    if lacking := _first_lacking(found, fields):
+        raise _lacking_field(path, number, raw, names[lacking], lacking)
+    row = {role: None if value is _ABSENT else value for role, value in found.items()}
+    completion, box = row["completion"], row["box"]
+    if isinstance(completion, list):  # a tool that writes the box, not text
+        completion, box = None, completion
     return {
-        "question": "" if told["question"] is None else told["question"],
-        "ground_truth": told["truth"],
-        "model_output": "" if told["completion"] is None else told["completion"],
-        "extracted_answer": None if told["box"] == [] else told["box"],
-        "correct": told["correct"],
-        "image": told["image"],
-        "image_size": told["image_size"],
-        "input_size": told["input_size"],
-        "record_id": told["id"],
+        "question": "" if row["question"] is None else row["question"],
+        "ground_truth": row["truth"],
+        "model_output": "" if completion is None else completion,
+        "extracted_answer": None if box == [] else box,
+        "correct": row["correct"],
+        "image": row["image"],
+        "image_size": _image_size(row),
+        "input_size": row["input_size"],
+        "record_id": row["id"],
     }
 
 
-def _look_up(content: dict, name: str) -> Any:
-    """The value called `name`, else the one that its dotted parts lead to, else `_ABSENT`."""
+def _first_lacking(found: Mapping[str, Any], fields: Mapping[str, str]) -> str | None:
+    """The first role that a row must have and lacks: the true box, an answer, a mapped field."""
+    required = ["truth", *(role for role in fields if role in ROW_FIELDS)]
+    if found["completion"] is found["box"] is _ABSENT:
+        required.append("completion")
+    return next((role for role in required if found[role] is _ABSENT), None)
+
+
+def _image_size(row: Mapping[str, Any]) -> Any:
+    """The image's (height, width): its own field, else from `height` and `width`."""
+    if row["image_size"] or row["height"] is None or row["width"] is None:
+        return row["image_size"]
+    return row["height"], row["width"]
+
+
+def _look_up(content: dict[str, Any], name: str) -> Any:
+    """The value called `name`, else the one its dotted parts lead to, else `_ABSENT`."""
     if name in content:
         return content[name]
     value: Any = content
@@ -211,18 +224,20 @@ def _look_up(content: dict, name: str) -> Any:
     return value
 
 
-def _lacking(path: Path, number: int, raw: dict, fields: dict[str, str], role: str) -> ResultError:
+def _lacking_field(
+    path: Path, number: int, raw: dict[str, Any], name: str, role: str
+) -> ResultError:
     return ResultError(
-        got=f"{path}: row {number}: {fields.get(role, FIELDS[role])}: no such field among "
-        f"{', '.join(map(repr, raw))}",
+        got=f"{path}: row {number}: {name}: no such field among {', '.join(map(repr, raw))}",
         need="in every row a true box and a completion, and each field that was named",
-        because="a row that is left out would make the score one of fewer rows",
+        because="leaving out a row would change the score",
         do=f"--field {role}=NAME says what the field is called",
     )
 
 
-def _mean_correct(rows: list[dict]) -> float | None:
+def _mean_correct(rows: list[dict[str, Any]]) -> float | None:
+    """The mean of the rows' `correct`, percent; None unless every row has a number."""
     flags = [row["correct"] for row in rows]
     if not flags or not all(isinstance(flag, int | float) for flag in flags):
         return None
-    return 100 * sum(flags) / len(flags)
+    return 100 * float(sum(flags)) / len(flags)

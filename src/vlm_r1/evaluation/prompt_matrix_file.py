@@ -1,18 +1,17 @@
-"""The prompt matrix on disk: matrix.json names the cells, each cell is a result file beside it."""
+"""The prompt matrix on disk: matrix.json lists the cells; each cell has a result file beside it."""
 
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vlm_r1.errors import ResultError
-from vlm_r1.rec.results import first_fault
+from vlm_r1.errors import ResultError, describe_fault
 
 FILE = "matrix.json"
 
 
 class PromptCell(BaseModel):
-    """One model asked with one template on one dataset; `file` is relative to the matrix."""
+    """One model prompted with one template on one dataset; `file` is relative to matrix.json."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,7 +23,7 @@ class PromptCell(BaseModel):
 
 
 class PromptMatrix(BaseModel):
-    """All cells; none where the matrix is turned off."""
+    """All cells; none if the matrix is turned off."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,7 +46,7 @@ def read_matrix(folder: Path) -> PromptMatrix:
     except FileNotFoundError:
         fault = "no such file"
     except ValidationError as error:
-        fault = first_fault(error)
+        fault = describe_fault(error)
     raise ResultError(
         got=f"{path}: {fault}",
         need='{"cells": [...]} as the stage `prompts` writes it, also when it is turned off',

@@ -2,18 +2,22 @@
 
 from typing import Any
 
-from vlm_r1.evaluation.coordinate_correction import coordinate_space_block
+import numpy as np
+
+from vlm_r1.evaluation.coordinate_correction import correct_boxes
+from vlm_r1.evaluation.coordinate_space_check import WrittenBoxes, check_coordinate_space
 from vlm_r1.evaluation.scores import OTHER_THRESHOLDS, Scores
-from vlm_r1.stats.intervals import Resampling, interval
+from vlm_r1.stats.bootstrap import DEFAULT_RESAMPLING, Resampling
+from vlm_r1.stats.intervals import interval
 
 ODDITIES = {"several": "several boxes (one taken)", "repaired": "reversed corners repaired"}
 
 
-def scores_json(scores: Scores, file: str, resampling: Resampling | None = None) -> dict[str, Any]:
-    """What `vlm-r1 score --json` prints; the interval is null where there is one image."""
-    low = high = None
-    if len(set(scores.images)) > 1:
-        _, low, high = interval(scores.hit, scores.images, resampling or Resampling())
+def scores_json(
+    scores: Scores, file: str, resampling: Resampling = DEFAULT_RESAMPLING
+) -> dict[str, Any]:
+    """What `vlm-r1 score --json` prints; the interval is null if all rows are on one image."""
+    low, high = interval_ends(scores.hit, scores.images, resampling)
     return {
         "file": file,
         "n": scores.n,
@@ -27,52 +31,76 @@ def scores_json(scores: Scores, file: str, resampling: Resampling | None = None)
         "several": scores.several,
         "repaired": scores.repaired,
         "stated_accuracy": scores.stated_accuracy,
-        "coordinate_space": coordinate_space_check(scores, resampling),
+        "coordinate_space": coordinate_space_json(scores.written_boxes, resampling),
         "reading": scores.reading,
         "note": scores.note,
     }
 
 
-def coordinate_space_check(scores: Scores, resampling: Resampling | None = None) -> dict[str, Any]:
-    """The `coordinate_space` block of `vlm-r1 score --json`: `correction.coordinate_space_block` of these boxes."""
-    return coordinate_space_block(
-        scores.written,
-        scores.truth,
-        *scores.sizes,
-        scores.images,
-        scores.coordinate_space,
-        resampling,
-    )
+def coordinate_space_json(
+    boxes: WrittenBoxes, resampling: Resampling = DEFAULT_RESAMPLING
+) -> dict[str, Any]:
+    """The block `coordinate_space` of `vlm-r1 score --json`.
+
+    Returns:
+        {assumed, best, corrected_accuracy, corrected_ci_low, corrected_ci_high}: names of
+        coordinate spaces, and percent; the interval is None if all rows are on one image.
+
+    Raises:
+        ResultError: the assumed coordinate space needs sizes that the rows lack.
+    """
+    best = check_coordinate_space(boxes, resampling).best
+    hit = correct_boxes(boxes.require_assumed(), boxes.true_boxes, boxes.images).hit
+    low, high = interval_ends(hit, boxes.images, resampling)
+    return {
+        "assumed": boxes.assumed,
+        "best": best,
+        "corrected_accuracy": 100 * float(hit.mean()),
+        "corrected_ci_low": low,
+        "corrected_ci_high": high,
+    }
+
+
+def interval_ends(
+    hit: np.ndarray, images: np.ndarray, resampling: Resampling
+) -> tuple[float, float] | tuple[None, None]:
+    """Both ends of the interval of an accuracy, percent; None if all rows are on one image."""
+    if len(set(images)) < 2:
+        return None, None
+    found = interval(hit, images, resampling)
+    return found.low, found.high
 
 
 def score_text(found: dict[str, Any]) -> str:
-    """`scores_json` in words: one line for the numbers, one for how they were read."""
-    interval = (
+    """`scores_json` in words: the numbers, how they were read, and anything unusual."""
+    interval_words = (
         "no interval from one image"
         if found["ci_low"] is None
         else f"{found['ci_low']:.2f} to {found['ci_high']:.2f}"
     )
     at = ", ".join(f"{share:.1f} % at {t}" for t, share in found["accuracy_at"].items())
-    reasons = [f"{reason} {count}" for reason, count in found["unparsed"].items()]
-    odd = [f"{name} {found[key]}" for key, name in ODDITIES.items() if found[key]]
     stated = found["stated_accuracy"]
+    stated_words = "nothing" if stated is None else f"{stated:.2f} %"
+    reasons = [f"{reason} {count}" for reason, count in found["unparsed"].items()]
+    unusual = [f"no box: {', '.join(reasons)}"] if reasons else []
+    unusual += [f"{words} {found[key]}" for key, words in ODDITIES.items() if found[key]]
     lines = [
-        f"{found['file']}: n {found['n']}, accuracy {found['accuracy']:.2f} % ({interval}), "
+        f"{found['file']}: n {found['n']}, accuracy {found['accuracy']:.2f} % ({interval_words}), "
         f"mean IoU {found['mean_iou']:.3f}, parse rate {100 * found['parse_rate']:.1f} %",
-        f"  {at}; reading {found['reading']}, coordinate space {found['coordinate_space']['assumed']}; the file states "
-        + ("nothing" if stated is None else f"{stated:.2f} %"),
+        f"{at}; reading {found['reading']}, coordinate space "
+        f"{found['coordinate_space']['assumed']}; the file states {stated_words}",
+        _space_text(found["coordinate_space"]),
+        *(["; ".join(unusual)] if unusual else []),
+        *([f"note: {found['note']}"] if found["note"] else []),
     ]
-    lines.append(f"  {_space_text(found['coordinate_space'])}")
-    if reasons or odd:
-        lines.append("  " + "; ".join([f"no box: {', '.join(reasons)}"] * bool(reasons) + odd))
-    return "\n".join(lines + [f"  note: {found['note']}"] * bool(found["note"]))
+    return "\n  ".join(lines)
 
 
-def _space_text(coordinate_space: dict[str, Any]) -> str:
-    """What the coordinate space check found, in words."""
-    low, high = coordinate_space["corrected_ci_low"], coordinate_space["corrected_ci_high"]
+def _space_text(found: dict[str, Any]) -> str:
+    """The block `coordinate_space` in words."""
+    low, high = found["corrected_ci_low"], found["corrected_ci_high"]
     span = "" if low is None else f" ({low:.2f} to {high:.2f})"
-    corrected = f"coordinates corrected {coordinate_space['corrected_accuracy']:.2f} %{span}"
-    if coordinate_space["best"] == coordinate_space["assumed"]:
+    corrected = f"coordinates corrected {found['corrected_accuracy']:.2f} %{span}"
+    if found["best"] == found["assumed"]:
         return corrected
-    return f"{corrected}; boxes score significantly better as `{coordinate_space['best']}`"
+    return f"{corrected}; boxes score significantly better as `{found['best']}`"

@@ -1,40 +1,42 @@
-"""A unit's scores: one entry a row, and what is said of all rows together. Numpy only."""
+"""The scores of one result: one entry per row, and summaries over all rows. Numpy only."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vlm_r1.evaluation.coordinate_space_check import WrittenBoxes
 from vlm_r1.evaluation.diagnosis import same_accuracy
 from vlm_r1.rec.boxes import from_original
+from vlm_r1.rec.results import Box
 
-OTHER_THRESHOLDS = (0.3, 0.7, 0.9)  # IoU, beside boxes.IOU_THRESHOLD
+OTHER_THRESHOLDS = (0.3, 0.7, 0.9)  # IoU, besides boxes.IOU_THRESHOLD
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one unit, one entry a row, in the file's order.
+    """Scores of one result, one entry per row, in the file's order.
 
     Attributes:
-        keys: what pairs a row with the same row of another file (question, true box, image).
-        images: the cluster of each row: its image, or its true box where logs name no image.
-        truth: true xyxy (n, 4), original pixels.
-        boxes: predicted xyxy (n, 4), original pixels, NaN where unparsed.
-        overlap: IoU (n,) in 0-1, 0 where unparsed.
+        keys: question, true box and image of each row.
+        images: (n,), the cluster of each row: its image, or its true box if the log names no image.
+        true_boxes: (n, 4) xyxy, original pixels.
+        boxes: predicted (n, 4) xyxy, original pixels; NaN where unparsed.
+        overlap: IoU (n,) in 0-1; 0 where unparsed.
         hit: bool (n,), IoU above 0.5.
-        image_size, input_size: (n, 2) as (height, width) before and after the processor's resize,
-            NaN where the file does not tell.
-        coordinate space: the coordinate space that the answers are assumed to be written in.
+        image_size, input_size: (n, 2) as (height, width) before and after the processor's resize;
+            NaN where the file does not give it.
+        coordinate_space: the coordinate space that the answers are assumed to be written in.
         unparsed: reason -> count.
-        several: answers with more than one box; one is taken.
-        repaired: answers whose reversed corners were put in order.
-        stated_accuracy: percent, as the file says; None where it says nothing.
+        several: number of answers with more than one box, of which one is used.
+        repaired: number of answers whose reversed corners were put in order.
+        stated_accuracy: percent, as stated in the file; None if it states none.
         reading: "logged", or the name of the preset that read the completions.
-        note: what a reader must know about the file; None where all is well.
+        note: what a reader should know about the file; None if there is nothing.
     """
 
-    keys: list[tuple]
+    keys: list[tuple[str, Box, str | None]]
     images: np.ndarray
-    truth: np.ndarray
+    true_boxes: np.ndarray
     boxes: np.ndarray
     overlap: np.ndarray
     hit: np.ndarray
@@ -69,27 +71,44 @@ class Scores:
         return 1 - sum(self.unparsed.values()) / self.n
 
     @property
-    def statement_holds(self) -> bool:
-        """Whether the file's own accuracy is the one found here; true where it states none."""
-        return self.stated_accuracy is None or same_accuracy(self.accuracy, self.stated_accuracy)
+    def written_boxes(self) -> WrittenBoxes:
+        """The predicted boxes in the coordinate space that the answers are assumed to use."""
+        return WrittenBoxes(
+            boxes=from_original(
+                self.boxes, self.coordinate_space, self.image_size, self.input_size
+            ),
+            true_boxes=self.true_boxes,
+            images=self.images,
+            assumed=self.coordinate_space,
+            image_size=_complete(self.image_size),
+            input_size=_complete(self.input_size),
+        )
 
-    @property
-    def written(self) -> np.ndarray:
-        """Predicted boxes (n, 4) in `coordinate_space`, as the answers are assumed to be written."""
-        return from_original(self.boxes, self.coordinate_space, self.image_size, self.input_size)
-
-    @property
-    def sizes(self) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """`image_size` and `input_size`; None for one that any row does not tell."""
-        sizes = (self.image_size, self.input_size)
-        return tuple(None if np.isnan(size).any() else size for size in sizes)
+    def states_other_accuracy(self) -> bool:
+        """Whether the file states an accuracy other than that of its rows."""
+        return self.stated_accuracy is not None and not same_accuracy(
+            self.accuracy, self.stated_accuracy
+        )
 
     def accuracy_at(self, threshold: float) -> float:
         """Percent of rows with an IoU above `threshold`."""
         return 100 * float((self.overlap > threshold).mean())
 
     def take(self, order: list[int]) -> "Scores":
-        """The rows of `order`, in that order; counts and the note stay the whole file's."""
-        arrays = ("images", "truth", "boxes", "overlap", "hit", "image_size", "input_size")
-        taken = {name: getattr(self, name)[order] for name in arrays}
-        return replace(self, keys=[self.keys[i] for i in order], **taken)
+        """The rows at positions `order`, in that order; counts and note stay the whole file's."""
+        return replace(
+            self,
+            keys=[self.keys[i] for i in order],
+            images=self.images[order],
+            true_boxes=self.true_boxes[order],
+            boxes=self.boxes[order],
+            overlap=self.overlap[order],
+            hit=self.hit[order],
+            image_size=self.image_size[order],
+            input_size=self.input_size[order],
+        )
+
+
+def _complete(sizes: np.ndarray) -> np.ndarray | None:
+    """Sizes (n, 2); None if any row lacks its own."""
+    return None if np.isnan(sizes).any() else sizes

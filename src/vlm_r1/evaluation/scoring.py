@@ -1,20 +1,20 @@
-"""One scorer for every method and every log: rows -> IoU, hits, parse reasons, images.
+"""The one scorer for every method and every log: rows -> IoU, hits, parse failures, images.
 
-There are two ways to read a row. Its raw completion is read by a preset, `standard` unless another
-is asked for; our own files, those with `meta`, are always read so. `logged` takes the box that the
-file itself extracted; logs of others are read so unless a preset is asked for, because their
-extraction is part of what they measured. The accuracy that a file states is compared with, never
-believed.
+A row can be read in two ways. A preset reads its raw completion: `standard` unless another is asked
+for. Our own files, those with `meta`, are always read this way. The reading `logged` takes the box
+that the file itself extracted; logs of others are read this way unless a preset is asked for,
+because their extraction is part of what they measured. The accuracy stated in a file is checked,
+never used.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.diagnosis import Trial, extraction_in_words, why_not_stated
+from vlm_r1.evaluation.diagnosis import OtherReading, extraction_in_words, why_not_stated
 from vlm_r1.evaluation.scores import Scores
 from vlm_r1.rec.boxes import COORDINATE_SPACES, iou, is_hit, to_original
 from vlm_r1.rec.parsing import Parsed, Unparsed
@@ -31,38 +31,37 @@ def score_results(
 ) -> Scores:
     """Score every row.
 
-    Logged boxes that score more than 5 points below the re-parsed ones come from a broken
-    extraction; the re-parsed ones are used then, and `note` says so with both figures.
+    If logged boxes score more than 5 points below the boxes parsed from the completions, the log's
+    extraction is broken: the parsed boxes are scored, and `note` gives both figures.
 
     Args:
-        preset: reads the completions and measures the boxes; None takes a file's own boxes where
-            it has any and is not ours, else `standard`.
-        coordinate space: the coordinate space of the answers; None takes the one in the contract,
-            else `original`. With a coordinate space, completions are read rather than logged boxes,
-            wherever there are any.
+        preset: reads the completions and measures the boxes. None means the file's own boxes if it
+            has any and is not ours, else `standard`.
+        coordinate_space: that of the answers. None means the one in the contract, else `original`.
+            If it is given, completions are read rather than logged boxes, if there are any.
 
     Raises:
-        ResultError: the file has no rows or fewer than it says, a true box has no area, or a row
+        ResultError: the file has no rows or fewer than it states, a true box has no area, or a row
             lacks the sizes that the coordinate space needs.
     """
     _require_rows(result)
-    assumed = _space(result, coordinate_space)
+    assumed = _assumed_space(result, coordinate_space)
     if preset is None and result.meta is None and any(map(_has_logged_box, result.results)):
-        silent = not any(row.model_output.strip() for row in result.results)
-        if coordinate_space is None or silent:
-            return _score_log(result, assumed, silent)
-    return _noted(_parsed(result, preset or STANDARD, assumed), result)
+        without_text = not any(row.model_output.strip() for row in result.results)
+        if without_text:
+            return _with_note(_score_logged(result, assumed), result)
+        if coordinate_space is None:
+            return _score_log(result, assumed)
+    return _with_note(_score_parsed(result, preset or STANDARD, assumed), result)
 
 
-def _score_log(result: ResultFile, coordinate_space: str, silent: bool) -> Scores:
+def _score_log(result: ResultFile, coordinate_space: str) -> Scores:
     """The boxes a log extracted, unless its completions show that the extraction is broken."""
-    logged = _logged(result, coordinate_space)
-    if silent:
-        return _noted(logged, result)
-    parsed = _parsed(result, STANDARD, coordinate_space)
+    logged = _score_logged(result, coordinate_space)
+    parsed = _score_parsed(result, STANDARD, coordinate_space)
     if logged.accuracy >= parsed.accuracy - BROKEN_EXTRACTION:
-        return _noted(logged, result)
-    boxes = extraction_in_words(parsed.boxes, logged.boxes, parsed.truth)
+        return _with_note(logged, result)
+    boxes = extraction_in_words(parsed.boxes, logged.boxes, parsed.true_boxes)
     how = f" (it took {boxes})" if boxes else ""
     stated = "nothing" if result.accuracy is None else f"{result.accuracy:.1f} %"
     note = (
@@ -73,56 +72,61 @@ def _score_log(result: ResultFile, coordinate_space: str, silent: bool) -> Score
     return replace(parsed, note=note)
 
 
-def _parsed(result: ResultFile, preset: Preset, coordinate_space: str) -> Scores:
+def _score_parsed(result: ResultFile, preset: Preset, coordinate_space: str) -> Scores:
+    """Scores of the boxes that `preset` reads in the completions."""
+
     def read(row: ResultRow) -> Parsed | Unparsed:
         answer = preset.read(row.model_output, coordinate_space)
+        # A preset may detect a coordinate space other than the assumed one.
         if isinstance(answer, Parsed) and not _has_sizes(row, answer.coordinate_space):
-            return Unparsed(
-                "no_image_size"
-            )  # a preset may find another coordinate space than was assumed
+            return Unparsed("no_image_size")
         return answer
 
-    return _scores(result, read, coordinate_space, preset.name, preset.overlap)
+    answers = [read(row) for row in result.results]
+    return _score_answers(result, answers, coordinate_space, preset.name, preset.overlap)
 
 
-def _logged(result: ResultFile, coordinate_space: str) -> Scores:
+def _score_logged(result: ResultFile, coordinate_space: str) -> Scores:
+    """Scores of the boxes that the log extracted."""
+
     def read(row: ResultRow) -> Parsed | Unparsed:
-        if not _has_logged_box(row):
+        if row.extracted_answer is None or not _has_logged_box(row):
             return Unparsed("logged_without_box")
         return Parsed(row.extracted_answer, coordinate_space, where="text", boxes=1)
 
-    return _scores(result, read, coordinate_space, LOGGED, iou)
+    answers = [read(row) for row in result.results]
+    return _score_answers(result, answers, coordinate_space, LOGGED, iou)
 
 
-def _scores(
+def _score_answers(
     result: ResultFile,
-    read: Callable[[ResultRow], Parsed | Unparsed],
+    answers: list[Parsed | Unparsed],
     coordinate_space: str,
     reading: str,
     overlap_of: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> Scores:
+    """Scores of one answer per row; `overlap_of` gives the IoU (n,) of two arrays of boxes (n, 4)."""
     rows = result.results
-    answers = [read(row) for row in rows]
-    found = [answer for answer in answers if isinstance(answer, Parsed)]
-    unread = Counter(answer.reason for answer in answers if isinstance(answer, Unparsed))
+    parsed = [answer for answer in answers if isinstance(answer, Parsed)]
+    unparsed = Counter(answer.reason for answer in answers if isinstance(answer, Unparsed))
     image_size = _sizes([row.image_size for row in rows])
     input_size = _sizes([row.input_size for row in rows])
-    truth = np.array([row.ground_truth for row in rows])
+    true_boxes = np.array([row.ground_truth for row in rows])
     boxes = _in_original(answers, image_size, input_size)
-    overlap = overlap_of(boxes, truth)
+    overlap = overlap_of(boxes, true_boxes)
     return Scores(
         keys=[(row.question, row.ground_truth, row.image) for row in rows],
         images=np.array([_image(row) for row in rows]),
-        truth=truth,
+        true_boxes=true_boxes,
         boxes=boxes,
         overlap=overlap,
         hit=is_hit(overlap),
         image_size=image_size,
         input_size=input_size,
         coordinate_space=coordinate_space,
-        unparsed=dict(sorted(unread.items())),
-        several=sum(answer.boxes > 1 for answer in found),
-        repaired=sum(answer.repaired for answer in found),
+        unparsed=dict(sorted(unparsed.items())),
+        several=sum(answer.boxes > 1 for answer in parsed),
+        repaired=sum(answer.repaired for answer in parsed),
         stated_accuracy=result.accuracy,
         reading=reading,
     )
@@ -131,84 +135,85 @@ def _scores(
 def _in_original(
     answers: list[Parsed | Unparsed], image_size: np.ndarray, input_size: np.ndarray
 ) -> np.ndarray:
-    """The answers' boxes (n, 4) in original pixels, NaN where there is none."""
+    """The answers' boxes (n, 4) in original pixels; NaN where unparsed."""
     boxes = np.full((len(answers), 4), np.nan)
-    for coordinate_space in COORDINATE_SPACES:
-        rows = [
-            i
-            for i, a in enumerate(answers)
-            if isinstance(a, Parsed) and a.coordinate_space == coordinate_space
-        ]
-        if rows:
-            written = np.array([answers[i].box for i in rows])
-            boxes[rows] = to_original(written, coordinate_space, image_size[rows], input_size[rows])
+    for space in COORDINATE_SPACES:
+        written = {
+            i: answer.box
+            for i, answer in enumerate(answers)
+            if isinstance(answer, Parsed) and answer.coordinate_space == space
+        }
+        if written:
+            rows = list(written)
+            as_written = np.array(list(written.values()))
+            boxes[rows] = to_original(as_written, space, image_size[rows], input_size[rows])
     return boxes
 
 
-def _noted(scores: Scores, result: ResultFile) -> Scores:
-    """`scores` with what a reader must know: that nothing was read, or why a statement fails."""
+def _with_note(scores: Scores, result: ResultFile) -> Scores:
+    """`scores` with a note if no box was read, or if the stated accuracy is not that of the rows."""
     notes = []
     if scores.parse_rate == 0:
         notes.append(
             f"no box could be read from any of the {scores.n} answers, so the accuracy of 0 tells "
             "how they are written, not where they point; another preset may read them"
         )
-    if not scores.statement_holds:
-        coordinate_spaces = [
-            f for f in COORDINATE_SPACES if all(_has_sizes(row, f) for row in result.results)
-        ]
-        untried = [f for f in COORDINATE_SPACES if f not in coordinate_spaces]
-        trials = _other_readings(result, scores, coordinate_spaces)
-        stated, found = scores.stated_accuracy, scores.accuracy
-        notes.append(why_not_stated(stated, found, trials, untried))
+    if scores.stated_accuracy is not None and scores.states_other_accuracy():
+        usable = [s for s in COORDINATE_SPACES if all(_has_sizes(r, s) for r in result.results)]
+        untried = [space for space in COORDINATE_SPACES if space not in usable]
+        others = _other_readings(result, scores, usable)
+        notes.append(why_not_stated(scores.stated_accuracy, scores.accuracy, others, untried))
     return replace(scores, note="; ".join(notes)) if notes else scores
 
 
 def _other_readings(
     result: ResultFile, scores: Scores, coordinate_spaces: list[str]
-) -> Iterator[Trial]:
-    """Every other way to score the rows that reads any, those in the assumed coordinate space first."""
-    for coordinate_space in sorted(
-        coordinate_spaces, key=lambda name: name != scores.coordinate_space
-    ):
-        cause = "parser" if coordinate_space == scores.coordinate_space else "coordinate space"
+) -> Iterator[OtherReading]:
+    """Every other reading that finds boxes, those in the assumed coordinate space first."""
+    for space in sorted(coordinate_spaces, key=lambda name: name != scores.coordinate_space):
+        cause = "parser" if space == scores.coordinate_space else "coordinate space"
         for preset in (*PRESETS.values(), REPAIRING):
-            tried = _parsed(result, preset, coordinate_space)
-            if tried.parse_rate > 0:
-                yield Trial(f"preset {preset.name}", coordinate_space, tried.accuracy, cause)
+            other = _score_parsed(result, preset, space)
+            if other.parse_rate > 0:
+                yield OtherReading(f"preset {preset.name}", space, other.accuracy, cause)
     if any(map(_has_logged_box, result.results)):
-        logged = _logged(result, "original")
-        boxes = extraction_in_words(scores.boxes, logged.boxes, scores.truth)
+        logged = _score_logged(result, "original")
+        boxes = extraction_in_words(scores.boxes, logged.boxes, scores.true_boxes)
         reading = "the log's own boxes" + (f" ({boxes})" if boxes else "")
-        yield Trial(reading, "original", logged.accuracy, "extraction")
+        yield OtherReading(reading, "original", logged.accuracy, "extraction")
 
 
-def _space(result: ResultFile, coordinate_space: str | None) -> str:
-    """The coordinate space asked for, else the contract's; logs without `meta` are in original pixels."""
-    if coordinate_space is None and result.meta is not None:
-        coordinate_space = result.meta.get("contract", {}).get("coordinate_space")
-        if coordinate_space is None:
-            raise _unusable("meta without contract.coordinate space", "evaluate again")
-    coordinate_space = coordinate_space or "original"
-    if coordinate_space not in COORDINATE_SPACES:
-        raise _unusable(
-            f"coordinate space {coordinate_space!r}", f"name one of {', '.join(COORDINATE_SPACES)}"
-        )
+def _assumed_space(result: ResultFile, asked: str | None) -> str:
+    """The coordinate space asked for, else the contract's; `original` for logs without `meta`."""
+    space = asked
+    if space is None and result.meta is not None:
+        space = result.meta.get("contract", {}).get("coordinate_space")
+        if space is None:
+            raise _unknown_space("meta without contract.coordinate_space", "evaluate again")
+    space = space or "original"
+    if space not in COORDINATE_SPACES:
+        do = f"name one of {', '.join(COORDINATE_SPACES)}"
+        raise _unknown_space(f"coordinate space {space!r}", do)
     for number, row in enumerate(result.results, start=1):
-        if not _has_sizes(row, coordinate_space):
-            got = f"row {number}: no image_size or input_size, which coordinate space {coordinate_space} needs"
-            raise _unusable(got, "evaluate again, or name the fields that hold them")
-    return coordinate_space
+        if not _has_sizes(row, space):
+            raise _unknown_space(
+                f"row {number}: no image_size or input_size, which coordinate space {space} needs",
+                "evaluate again, or name the fields that hold them",
+            )
+    return space
 
 
 def _require_rows(result: ResultFile) -> None:
+    """Refuse a file that lacks rows, or has a true box without area."""
     rows = result.results
-    said = (result.meta or {}).get("records", len(rows))
-    if not rows or said != len(rows):
+    stated = (result.meta or {}).get("records", len(rows))
+    if not rows or stated != len(rows):
         raise ResultError(
-            got=f"a result file with {len(rows)} of {said} rows" if rows else "a file without rows",
-            need="at least one row, and all that meta says",
-            because="a score from fewer rows is another number",
+            got=f"a result file with {len(rows)} of {stated} rows"
+            if rows
+            else "a file without rows",
+            need="at least one row, and as many as meta states",
+            because="an accuracy over part of the rows is not that of the dataset",
             do="check how the file was written, or evaluate again",
         )
     for number, row in enumerate(rows, start=1):
@@ -223,27 +228,32 @@ def _require_rows(result: ResultFile) -> None:
 
 
 def _has_sizes(row: ResultRow, coordinate_space: str) -> bool:
-    """Whether a box of this row in `coordinate_space` can be brought to original pixels."""
-    needed = {"original": (), "input": (row.image_size, row.input_size)}
-    return None not in needed.get(coordinate_space, (row.image_size,))
+    """Whether a box of this row in `coordinate_space` can be converted to original pixels."""
+    if coordinate_space == "original":
+        return True
+    if coordinate_space == "input" and row.input_size is None:
+        return False
+    return row.image_size is not None
 
 
 def _has_logged_box(row: ResultRow) -> bool:
     return row.extracted_answer not in (None, NO_BOX_LOGGED)
 
 
-def _sizes(sizes: list[tuple[int, int] | None]) -> np.ndarray:
+def _sizes(sizes: Sequence[tuple[int, int] | None]) -> np.ndarray:
+    """Sizes (n, 2); NaN where missing."""
     return np.array([(np.nan, np.nan) if size is None else size for size in sizes], dtype=float)
 
 
 def _image(row: ResultRow) -> str:
+    """The row's cluster: its image, or its true box if the log names no image."""
     return row.image if row.image is not None else str(row.ground_truth)
 
 
-def _unusable(got: str, do: str) -> ResultError:
+def _unknown_space(got: str, do: str) -> ResultError:
     return ResultError(
         got=got,
         need="rows with boxes whose coordinate space is known",
-        because="a box in an unknown coordinate space, or no box at all, has no score",
+        because="a box in an unknown coordinate space cannot be compared with the true box",
         do=do,
     )

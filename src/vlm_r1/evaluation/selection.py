@@ -1,47 +1,24 @@
-"""Which checkpoints to stand behind: the best of each method on validation records alone.
+"""Chooses the best checkpoint of each method on the validation records alone.
 
-A test or out-of-domain file is never opened here: a checkpoint chosen by looking at them would
-make their scores a promise about themselves. What such a choice would have promised is computed
-from hits that someone else read (`leaking_choice`); it chooses nothing.
+No test or out-of-domain result is read here, because choosing on them would bias their scores
+upward. `leaking_choice` computes how large that bias would have been, from hits it is given; it does
+not take part in the choice.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from vlm_r1 import paths
-from vlm_r1.config import METHODS, Params
+from vlm_r1.config import METHODS, Method, Params
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.scoring import Scores, score_results
+from vlm_r1.evaluation.scores import Scores
+from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.rec.contract import TrainingContract, require_equal
 from vlm_r1.rec.results import read_results
-
-
-class Choice(BaseModel):
-    """One method's best checkpoint and its scores over all validation records."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    method: str
-    step: int
-    checkpoint: str  # folder, relative to the root
-    digest: str
-    accuracy: float  # percent
-    mean_iou: float  # 0-1
-
-
-class Selection(BaseModel):
-    """The better method's choice is the champion, the other's the challenger."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    datasets: list[str]
-    contract: str  # digest of the training contract
-    champion: Choice
-    challenger: Choice
 
 
 class ValidationScore(NamedTuple):
@@ -51,8 +28,37 @@ class ValidationScore(NamedTuple):
     mean_iou: float
 
 
+class Choice(BaseModel):
+    """One method's best checkpoint and its scores on all validation records."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Method
+    step: int
+    checkpoint: str  # folder, relative to the root
+    digest: str
+    accuracy: float  # percent
+    mean_iou: float  # 0-1
+
+    @property
+    def score(self) -> ValidationScore:
+        """What checkpoints are compared by."""
+        return ValidationScore(self.accuracy, self.mean_iou)
+
+
+class Selection(BaseModel):
+    """The chosen checkpoint of the better method (champion) and of the other (challenger)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    datasets: list[str]
+    contract: str  # digest of the training contract
+    champion: Choice
+    challenger: Choice
+
+
 class LeakingChoice(NamedTuple):
-    """Accuracies (percent) on one test set, of the honest choice and of the one that peeked."""
+    """Accuracies (percent) on one test set, if chosen on validation and if chosen on the test set."""
 
     chosen_step: int  # best on validation
     accuracy: float
@@ -61,34 +67,34 @@ class LeakingChoice(NamedTuple):
 
     @property
     def overclaim(self) -> float:
-        """Percent points that choosing on the test set would have claimed on top."""
+        """Percent points by which choosing on the test set would have overstated the accuracy."""
         return self.best_accuracy - self.accuracy
 
 
 def select(params: Params, root: Path) -> Selection:
     """Choose by accuracy on the validation datasets; ties by mean IoU, then the earliest step.
 
-    The base (step 0) is no candidate.
+    The base (step 0) cannot be chosen.
 
     Raises:
         ResultError: a validation result is missing or broken.
-        ContractError: two of the results were made under different contracts.
+        ContractError: two of the results have different contracts.
     """
-    contracts: dict[str, dict] = {}
-    choices = []
+    datasets, steps = params.names("validation"), params.train.step_grid[1:]
+    contracts: dict[str, dict[str, Any]] = {}  # of every result file
+    best = []
     for method in METHODS:
-        steps = params.train.step_grid[1:]
-        candidates = {s: _candidate(params, root, method, s, contracts) for s in steps}
-        choices.append(candidates[best_step({s: _score(c) for s, c in candidates.items()})])
+        choices = {}
+        for step in steps:
+            choices[step], found = _score_checkpoint(root, datasets, method, step)
+            contracts |= found
+        best.append(choices[best_step({s: choice.score for s, choice in choices.items()})])
     require_equal(contracts)
-    champion, challenger = sorted(choices, key=lambda choice: _rank(choice.step, _score(choice)))
+    champion, challenger = sorted(best, key=lambda choice: _rank(choice.step, choice.score))
     terms = next(iter(contracts.values()))
     training = TrainingContract(**{name: terms[name] for name in TrainingContract.model_fields})
     return Selection(
-        datasets=params.names("validation"),
-        contract=training.digest,
-        champion=champion,
-        challenger=challenger,
+        datasets=datasets, contract=training.digest, champion=champion, challenger=challenger
     )
 
 
@@ -108,18 +114,17 @@ def best_step(scores: Mapping[int, ValidationScore]) -> int:
 def leaking_choice(
     validation: Mapping[int, ValidationScore], test_hits: Mapping[int, np.ndarray]
 ) -> LeakingChoice:
-    """What choosing a checkpoint on the test set would have claimed, for one method.
+    """How much choosing the checkpoint on the test set would have overstated one method's accuracy.
 
-    Source of the fault: Cawley and Talbot (2010), "On over-fitting in model selection and
+    On this selection bias: Cawley and Talbot (2010), "On over-fitting in model selection and
     subsequent selection bias in performance evaluation", JMLR 11.
 
     Args:
-        validation: score of every candidate step; step 0, the base, is no candidate.
+        validation: score of every checkpoint by step, without the base (step 0).
         test_hits: hits (n,) on one test set at the same steps.
 
     Raises:
-        ResultError: no candidate, other steps in one than in the other, or a test set that is empty
-            or has a NaN.
+        ResultError: there is no checkpoint, the steps differ, or the hits are empty or have a NaN.
 
     Example: validation best at step 20, test 50 % there and 60 % at step 40 -> overclaim 10 points
     """
@@ -127,15 +132,15 @@ def leaking_choice(
         raise ResultError(
             got=f"steps {sorted(validation)} on validation, {sorted(test_hits)} on the test set",
             need="the same steps on both, at least one",
-            because="both ways of choosing must have the same checkpoints to choose from",
+            because="both ways of choosing need the same checkpoints to choose from",
             do="evaluate every checkpoint on every dataset",
         )
     for step, hits in test_hits.items():
         if np.size(hits) == 0 or not np.isfinite(hits).all():
             raise ResultError(
-                got=f"step {step}: no hits, or one that is no number",
+                got=f"step {step}: no hits, or a hit that is not a number",
                 need="a hit or a miss for every row",
-                because="an accuracy of less than all rows is another accuracy",
+                because="an accuracy over part of the rows is not comparable",
                 do="evaluate the checkpoint again",
             )
     accuracies = {step: 100 * float(np.mean(hits)) for step, hits in test_hits.items()}
@@ -144,28 +149,30 @@ def leaking_choice(
     return LeakingChoice(chosen, accuracies[chosen], best, accuracies[best])
 
 
-def _candidate(
-    params: Params, root: Path, method: str, step: int, contracts: dict[str, dict]
-) -> Choice:
-    """One checkpoint's scores, all validation datasets pooled; notes each file's contract."""
-    files = [paths.result_file(method, name, step) for name in params.names("validation")]
-    results = [read_results(root / file) for file in files]
-    for file, result in zip(files, results, strict=True):
-        contracts[str(file)] = result.meta["contract"]
-    scores = pooled_score([score_results(result) for result in results])
-    return Choice(
+def _score_checkpoint(
+    root: Path, datasets: list[str], method: str, step: int
+) -> tuple[Choice, dict[str, dict[str, Any]]]:
+    """A checkpoint's scores over all validation datasets, and the contract of each result file."""
+    results, contracts, digests = [], {}, []
+    for dataset in datasets:
+        file = paths.result_file(method, dataset, step)
+        result = read_results(root / file)
+        meta = result.meta or {}
+        results.append(score_results(result))
+        contracts[str(file)] = meta["contract"]
+        digests.append(meta["checkpoint_digest"])
+    score = pooled_score(results)
+    choice = Choice(
         method=method,
         step=step,
         checkpoint=paths.checkpoint_dir(method, step).as_posix(),
-        digest=results[0].meta["checkpoint_digest"],
-        **scores._asdict(),
+        digest=digests[0],
+        accuracy=score.accuracy,
+        mean_iou=score.mean_iou,
     )
-
-
-def _score(choice: Choice) -> ValidationScore:
-    return ValidationScore(choice.accuracy, choice.mean_iou)
+    return choice, contracts
 
 
 def _rank(step: int, score: ValidationScore) -> tuple[float, float, int]:
-    """Sorts the best first; of equals, `sorted` and `min` keep the order they were given in."""
+    """Sort key: best accuracy first, then best mean IoU, then the earliest step."""
     return -score.accuracy, -score.mean_iou, step

@@ -1,7 +1,7 @@
-"""Slices: the rows of a test set by what is asked and shown, from result rows alone. Numpy only.
+"""Slices of a test set by properties of question and image, from result rows alone. Numpy only.
 
-Bounds are fixed, not quantiles, so that a slice means the same in every report. What a log does
-not tell (sizes of images, their names, categories) is left out with the reason.
+Bounds are fixed rather than quantiles, so that a slice means the same in every report. Dimensions
+that a log has no data for (image sizes, image names, categories) are left out with the reason.
 """
 
 import re
@@ -12,25 +12,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from vlm_r1.rec.prompts import expression_in
-from vlm_r1.rec.results import ResultRow
+from vlm_r1.rec.results import Box, ResultRow
 
-SMALL_N = 30  # below it an interval says little; the report grays such a slice
+SMALL_N = 30  # rows; smaller slices are grayed in the report, their intervals say little
 # fmt: off
 SPATIAL_WORDS = frozenset((
     "left", "right", "leftmost", "rightmost", "top", "bottom", "topmost", "bottommost", "upper",
     "lower", "higher", "above", "below", "under", "underneath", "beneath", "between", "behind",
-    "front", "back", "middle", "center", "center", "central", "corner", "side", "context", "next",
+    "front", "back", "middle", "center", "centre", "central", "corner", "side", "beside", "next",
     "near", "nearest", "nearer", "close", "closer", "closest", "far", "farther", "farthest",
     "further", "furthest",
 ))
 # fmt: on
 SPLIT_IN_NAME = re.compile(r"_(train|val|test[A-C]?)$")
-MOST_CATEGORIES = 12  # the largest ones; the others are one slice
+MAX_CATEGORIES = 12  # the largest; all others form one slice
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Rows that have something in common: positions `rows` (k,), rising, at least one."""
+    """Rows with a common property: their positions `rows` (k,), ascending, at least one."""
 
     dimension: str
     name: str
@@ -39,20 +39,19 @@ class Slice:
 
 @dataclass(frozen=True)
 class Slicing:
-    """All slices of one test set, and what could not be sliced: dimension -> why."""
+    """All slices of one test set, and the dimensions without data: dimension -> reason."""
 
     slices: list[Slice]
     left_out: dict[str, str]
 
 
 def slice_rows(rows: Sequence[ResultRow], dataset: str) -> Slicing:
-    """Slice result rows by every dimension they tell. The slices of a dimension are a partition.
+    """Slice result rows by every dimension they have data for; a dimension's slices partition them.
 
-    Dimensions: `box_area_percent` (of the image; `box_area_px2` by COCO's bounds where sizes are
-    not told), `box_aspect_ratio` (width / height), `phrase_words`, `spatial_words`,
-    `things_named` (different true boxes among the rows of one image: at least so many things of
-    interest stand in it, so it is a lower bound of distractors), `category` and `split` (the
-    row's own field; a split also from the dataset's name).
+    Dimensions: `box_area_percent` (of the image; `box_area_px2` by COCO's bounds if image sizes are
+    unknown), `box_aspect_ratio` (width / height), `phrase_words`, `spatial_words`, `things_named`
+    (number of different true boxes among the rows of one image, a lower bound of the objects in
+    it), `category` and `split` (the row's own field; the split also from the dataset's name).
     """
     slices: list[Slice] = []
     left_out: dict[str, str] = {}
@@ -65,25 +64,26 @@ def slice_rows(rows: Sequence[ResultRow], dataset: str) -> Slicing:
     return Slicing(slices, left_out)
 
 
-def phrase_of(question: str) -> str:
-    """The phrase inside VLM-R1's question sentence; the whole question if it is another."""
+def expression_of(question: str) -> str:
+    """The expression inside VLM-R1's question sentence; the whole text of any other question."""
     expression = expression_in(question)
     return question if expression is None else expression
 
 
-def has_spatial_word(phrase: str) -> bool:
-    """Whether a whole word of `phrase` is one of `SPATIAL_WORDS`, in any case."""
-    return not SPATIAL_WORDS.isdisjoint(re.findall(r"[a-z]+", phrase.lower()))
+def has_spatial_word(expression: str) -> bool:
+    """Whether a whole word of `expression` is in `SPATIAL_WORDS`, ignoring case."""
+    return not SPATIAL_WORDS.isdisjoint(re.findall(r"[a-z]+", expression.lower()))
 
 
-# A reader gives the name of each row's slice and the names in their order, or why it cannot.
+# The slice name of each row and all names in display order; or the reason why there are none.
 Names = tuple[list[str], list[str]] | str
 
 
 def _box_area_percent(rows: Sequence[ResultRow], dataset: str) -> Names:
-    if any(row.image_size is None for row in rows):
+    sizes = [row.image_size for row in rows if row.image_size is not None]
+    if len(sizes) < len(rows):
         return "the log does not tell the sizes of its images"
-    shares = [100 * _area(row) / (row.image_size[0] * row.image_size[1]) for row in rows]
+    shares = [100 * _area(row) / (h * w) for row, (h, w) in zip(rows, sizes, strict=True)]
     return _binned(shares, [3, 10, 20], ["under 3", "3 to 10", "10 to 20", "20 and more"])
 
 
@@ -100,19 +100,19 @@ def _box_aspect_ratio(rows: Sequence[ResultRow], dataset: str) -> Names:
 
 
 def _phrase_words(rows: Sequence[ResultRow], dataset: str) -> Names:
-    words = [len(phrase_of(row.question).split()) for row in rows]
+    words = [len(expression_of(row.question).split()) for row in rows]
     return _binned(words, [3, 5, 9], ["1 or 2", "3 or 4", "5 to 8", "9 and more"])
 
 
 def _spatial_words(rows: Sequence[ResultRow], dataset: str) -> Names:
-    found = [has_spatial_word(phrase_of(row.question)) for row in rows]
+    found = [has_spatial_word(expression_of(row.question)) for row in rows]
     return [("without", "with")[has] for has in found], ["without", "with"]
 
 
 def _things_named(rows: Sequence[ResultRow], dataset: str) -> Names:
     if any(row.image is None for row in rows):
         return "the log does not name its images"
-    boxes = defaultdict(set)
+    boxes: dict[str | None, set[Box]] = defaultdict(set)
     for row in rows:
         boxes[row.image].add(row.ground_truth)
     named = [len(boxes[row.image]) for row in rows]
@@ -124,7 +124,7 @@ def _category(rows: Sequence[ResultRow], dataset: str) -> Names:
     if not all(names):
         return "rows have no field of that name"
     kinds, counts = np.unique(names, return_counts=True)
-    shown = kinds[np.argsort(-counts, kind="stable")][:MOST_CATEGORIES].tolist()
+    shown = kinds[np.argsort(-counts, kind="stable")][:MAX_CATEGORIES].tolist()
     return [name if name in shown else "others" for name in names], [*shown, "others"]
 
 
@@ -155,8 +155,8 @@ def _area(row: ResultRow) -> float:
     return (x2 - x1) * (y2 - y1)
 
 
-def _binned(values: list[float], bounds: list[float], names: list[str]) -> Names:
-    """A value on a bound belongs to the slice above it."""
+def _binned(values: Sequence[float], bounds: Sequence[float], names: list[str]) -> Names:
+    """Slices between ascending `bounds`; a value equal to a bound belongs to the slice above it."""
     return [names[i] for i in np.digitize(values, bounds)], names
 
 

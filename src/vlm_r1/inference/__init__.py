@@ -1,1 +1,1 @@
-"""Asking checkpoints: batched generation, its cache, and result files. Loads torch."""
+"""Batched generation with a checkpoint, the cache of its completions, and result files. Torch."""

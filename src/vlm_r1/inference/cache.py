@@ -1,14 +1,14 @@
-"""The cache of raw completions: a folder for each unit, named by all that its completions hang on.
+"""Cache of raw completions: one folder for each checkpoint and list of questions.
 
-`.cache/completions/<key>/key.json` says what the name stands for; `rank-<n>.jsonl`, one file a
-process, holds a line for each row: {"row": 0, "text": "...", "input_size": [56, 84]}.
+`.cache/completions/<digest of the key>/key.json` is the key in full; `rank-<n>.jsonl`, one file for
+each process, has one line for each row: {"row": 0, "text": "...", "input_size": [56, 84]}.
 
-A parser, a coordinate space or a true box is no part of the key: completions are read anew with
-    every result.
-Nor are batch size and device, which may flip a tie but are not what was asked (docs/evaluation.md).
+Parser, coordinate space and true boxes are not in the key, since completions are parsed again for
+every result. Neither are batch size and device: they may flip a tie between two tokens, but do not
+change the question (docs/evaluation.md).
 
-A batch is written at once and forced to the disk. What a killed process leaves is whole lines and
-at most one half line; readers pass over that one, the next writer cuts it off.
+A batch is appended in one write and synced to disk. A killed process leaves whole lines and at most
+one partial line, which readers skip and the next writer truncates.
 """
 
 import fcntl
@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vlm_r1 import paths
 from vlm_r1.errors import ResultError
+from vlm_r1.files import write_text
 from vlm_r1.inference.questions import Completion
 
 logger = logging.getLogger(__name__)
@@ -35,12 +36,12 @@ Append = Callable[[list[int], list[Completion]], None]
 
 
 class CompletionKey(BaseModel):
-    """What was asked of whom; `version` counts changes of our own way of asking."""
+    """Everything that determines the completions; raise `version` when generation changes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     checkpoint_digest: str
-    base_digest: str  # an adapter's answers hang on its base too
+    base_digest: str  # an adapter's completions depend on its base too
     questions_digest: str
     min_pixels: int
     max_pixels: int
@@ -59,25 +60,25 @@ class CompletionKey(BaseModel):
 
 
 class CompletionStore:
-    """One unit's completions on disk."""
+    """The completions of one key on disk."""
 
     def __init__(self, root: Path, key: CompletionKey) -> None:
         self.folder = root / paths.COMPLETIONS / key.digest
         self._key = key
 
     def read(self) -> dict[int, Completion]:
-        """Row -> completion of every whole line, of all processes; a row's first line counts.
+        """Row -> completion, from the files of all processes; of duplicates the first counts.
 
         Raises:
-            ResultError: a whole line that is no completion (file and line named).
+            ResultError: a whole line is not a completion (file and line named).
         """
-        found: dict[int, Completion] = {}
+        completions: dict[int, Completion] = {}
         for file in sorted(self.folder.glob("rank-*.jsonl")):
-            *whole, _half = file.read_bytes().split(b"\n")
-            for number, line in enumerate(whole, start=1):
-                row, completion = _read_line(line, f"{file}: line {number}")
-                found.setdefault(row, completion)
-        return found
+            *lines, _partial_line = file.read_bytes().split(b"\n")
+            for number, line in enumerate(lines, start=1):
+                row, completion = _parse_line(line, f"{file}: line {number}")
+                completions.setdefault(row, completion)
+        return completions
 
     def read_all(self, rows: int) -> list[Completion]:
         """The completions of rows 0 to `rows` - 1, in order.
@@ -85,21 +86,24 @@ class CompletionStore:
         Raises:
             ResultError: one is missing.
         """
-        found = self.read()
-        missing = [row for row in range(rows) if row not in found]
+        completions = self.read()
+        missing = [row for row in range(rows) if row not in completions]
         if missing:
             raise _unusable(f"{self.folder}: no completion of row {missing[0]}")
-        return [found[row] for row in range(rows)]
+        return [completions[row] for row in range(rows)]
 
     @contextmanager
     def appending(self, rank: int) -> Iterator[Append]:
-        """What writes (rows, completions) of one batch; waits for whoever else writes this file."""
+        """Lock this process's file and give a function that appends one batch to it.
+
+        Blocks while another process of the same rank holds the lock, as when the stage runs while
+        checkpoints are being watched.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.folder / f"key-{rank}.part"
-        part.write_text(self._key.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        part.replace(self.folder / "key.json")
         with (self.folder / f"rank-{rank}.jsonl").open("ab+") as file:
             _lock(file)
+            if rank == 0:  # under its lock, so that only one process writes key.json
+                write_text(self.folder / "key.json", self._key.model_dump_json(indent=1))
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
             yield partial(_append, file)
@@ -116,15 +120,15 @@ def _append(file: BinaryIO, rows: list[int], completions: list[Completion]) -> N
 
 
 def _lock(file: BinaryIO) -> None:
-    """Hold the file until it is closed; the system lets go of it when a process is killed."""
+    """Lock the file until it is closed; the OS releases the lock if the process dies."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        logger.info("another process is answering this unit: waiting for it")
+        logger.info("another process is generating these completions: waiting for it")
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
-def _read_line(line: bytes, where: str) -> tuple[int, Completion]:
+def _parse_line(line: bytes, where: str) -> tuple[int, Completion]:
     try:
         values = json.loads(line)
         height, width = values["input_size"]
@@ -137,6 +141,6 @@ def _unusable(got: str) -> ResultError:
     return ResultError(
         got=got,
         need="one line for each row, as the evaluation wrote it",
-        because="a row that is left out or made up would change the score",
+        because="a missing or invented row would change the score",
         do=f"remove that folder, or all of {paths.COMPLETIONS}, and evaluate again",
     )

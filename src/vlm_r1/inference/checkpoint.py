@@ -1,17 +1,19 @@
-"""A checkpoint under evaluation: opened only if it is asked what the cache does not know."""
+"""A checkpoint under evaluation; its model is loaded only for completions the cache lacks."""
 
 import logging
 import time
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel, ProcessorMixin
 
-from vlm_r1.config import Params
+from vlm_r1.config import Task
+from vlm_r1.config.sections import Evaluate
 from vlm_r1.inference.cache import CompletionKey, CompletionStore
-from vlm_r1.inference.generate import answer, batches_of, make_prompts
+from vlm_r1.inference.generate import batch_prompts, generate_batch, make_prompts
 from vlm_r1.inference.questions import Question
 from vlm_r1.models.digest import checkpoint_digest
 from vlm_r1.models.loading import load_model, load_processor
@@ -21,58 +23,72 @@ logger = logging.getLogger(__name__)
 
 
 class Checkpoint:
-    """A checkpoint, its digest, and (opened at first use) its model and processor."""
+    """A checkpoint and its digest; model and processor are loaded at first use.
 
-    def __init__(self, path: str | Path, params: Params, device: torch.device) -> None:
+    Args:
+        path: a folder or a hub name.
+        task: pixel budget, dtype and attention.
+        limits: the token budgets of a batch and of a completion.
+    """
+
+    def __init__(
+        self, path: str | Path, task: Task, limits: Evaluate, device: torch.device
+    ) -> None:
         self.digest = checkpoint_digest(path)
-        self._path, self._task, self._device = path, params.task, device
-        self._limits = params.evaluate
+        self._path, self._task, self._limits, self._device = path, task, limits, device
 
     @cached_property
     def model(self) -> PreTrainedModel:
-        """The model on its device, ready to answer."""
-        return load_model(self._path, self._task).to(self._device).eval()
+        """The model on its device, in evaluation mode."""
+        model: Any = load_model(self._path, self._task)
+        return model.to(self._device).eval()
 
     @cached_property
     def processor(self) -> ProcessorMixin:
         """Its processor, with the task's pixel budget."""
         return load_processor(self._path, self._task)
 
-    def key(self, questions_digest: str, contract: Contract) -> CompletionKey:
-        """What its completions to these questions hang on."""
+    def completion_key(self, questions_digest: str, contract: Contract) -> CompletionKey:
+        """The cache key of its completions to these questions."""
         return CompletionKey(
             checkpoint_digest=self.digest,
             questions_digest=questions_digest,
             attention=self._task.attention,
-            **contract.model_dump(
-                include={"base_digest", "min_pixels", "max_pixels", "dtype"}
-                | {"max_new_tokens", "decoding"}
-            ),
+            base_digest=contract.base_digest,
+            min_pixels=contract.min_pixels,
+            max_pixels=contract.max_pixels,
+            dtype=contract.dtype,
+            max_new_tokens=contract.max_new_tokens,
+            decoding=contract.decoding,
         )
 
-    def complete(
-        self, store: CompletionStore, questions: list[Question], label: str, share: PartialState
+    def generate_missing(
+        self,
+        store: CompletionStore,
+        questions: list[Question],
+        label: str,
+        distributed: PartialState,
     ) -> None:
-        """Answer what `store` lacks, batch by batch: this process's share of the batches.
+        """Generate the completions `store` lacks, in this process's share of the batches.
 
-        The batches are the same however many processes there are and whatever is done already,
-        so that an interrupted or shared evaluation computes the very same numbers.
+        The batches do not depend on the number of processes or on what is cached, so an interrupted
+        or distributed evaluation computes the same numbers as one in a single process.
         """
         if len(store.read()) == len(questions):
             return
         prompts = make_prompts(self.processor, questions)
-        limit = self._limits.max_new_tokens
-        batches = batches_of(prompts, self._limits.batch_tokens, limit)
-        mine = list(enumerate(batches, start=1))[share.process_index :: share.num_processes]
-        with store.appending(share.process_index) as append:
-            known = store.read().keys()
-            for number, rows in mine:
-                if known >= set(rows):
+        max_new_tokens = self._limits.max_new_tokens
+        batches = batch_prompts(prompts, self._limits.batch_tokens, max_new_tokens)
+        numbered = list(enumerate(batches, start=1))
+        with store.appending(distributed.process_index) as append:
+            cached = store.read().keys()
+            for number, rows in numbered[distributed.process_index :: distributed.num_processes]:
+                if cached >= set(rows):
                     continue
                 model, started = self.model, time.monotonic()
                 batch = [prompts[row] for row in rows]
-                append(rows, answer(model, self.processor, batch, limit))
+                append(rows, generate_batch(model, self.processor, batch, max_new_tokens))
+                rows_per_s = len(rows) / (time.monotonic() - started)
                 logger.info(
-                    "%s  batch %d of %d  %.1f rows/s",
-                    label, number, len(batches), len(rows) / (time.monotonic() - started),
-                )  # fmt: skip
+                    "%s  batch %d of %d  %.1f rows/s", label, number, len(batches), rows_per_s
+                )

@@ -1,4 +1,4 @@
-"""Evaluates checkpoints of one training run: asks what the cache lacks, scores the answers.
+"""Evaluates checkpoints of one training run: generates missing completions and scores all.
 
 Under `torchrun` the processes share the batches.
 """
@@ -15,9 +15,13 @@ import torch
 from accelerate import PartialState
 
 from vlm_r1 import paths
-from vlm_r1.config import Params
+from vlm_r1.config import Dataset, Method, Params
 from vlm_r1.data.records import read_records, records_digest
-from vlm_r1.evaluation.coordinate_space_check import check_rows, require_coordinate_space
+from vlm_r1.evaluation.coordinate_space_check import (
+    WrittenBoxes,
+    check_coordinate_space,
+    require_coordinate_space,
+)
 from vlm_r1.experiment import contract_of
 from vlm_r1.inference.cache import CompletionStore
 from vlm_r1.inference.checkpoint import Checkpoint
@@ -28,12 +32,14 @@ from vlm_r1.rec.results import ResultFile
 
 logger = logging.getLogger(__name__)
 
-SLOWEST_SHARE = timedelta(days=1)  # how long processes wait for each other; 10 minutes by default
+# How long processes wait for each other at a barrier. The default of 10 minutes is less than the
+# slowest process may take for its share of the batches.
+BARRIER_TIMEOUT = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class EvalSet:
-    """A dataset as it is asked with one template; `meta` is what results say of it."""
+    """A dataset's records and their questions in one template; `meta` goes into its results."""
 
     name: str
     records: pd.DataFrame
@@ -43,24 +49,24 @@ class EvalSet:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What all checkpoints of a training run are asked, under which contract, by how many."""
+class Evaluator:
+    """The eval sets, the contract and the processes that all checkpoints of a run share."""
 
     params: Params
     root: Path
-    method: str
+    method: Method
     contract: Contract
     eval_sets: list[EvalSet]
-    share: PartialState
+    distributed: PartialState
     device: torch.device
 
     @property
     def run(self) -> str:
-        """The training run's name, that of its folders."""
+        """The training run's name, as in its folders."""
         return self.params.run_name(self.method, self.contract.seed)
 
-    def results(self, step: int, checkpoint: str | Path) -> list[tuple[EvalSet, ResultFile]]:
-        """One checkpoint's results; asks what the cache lacks, with the other processes.
+    def evaluate_checkpoint(self, step: int, path: str | Path) -> list[tuple[EvalSet, ResultFile]]:
+        """The checkpoint's result on every eval set; generates what the cache lacks.
 
         Raises:
             ModelError: the checkpoint cannot be used.
@@ -68,71 +74,85 @@ class Evaluation:
                 task's.
         """
         started = time.monotonic()
-        checkpoint = Checkpoint(checkpoint, self.params, self.device)
+        checkpoint = Checkpoint(path, self.params.task, self.params.evaluate, self.device)
         label = f"{self.run} step {step}"
-        stores = {}
-        for eval_set in self.eval_sets:
-            key = checkpoint.key(eval_set.questions_digest, self.contract)
-            stores[eval_set.name] = CompletionStore(self.root, key)
-            checkpoint.complete(
-                stores[eval_set.name], eval_set.questions, f"{label}  {eval_set.name}", self.share
-            )
-        self.share.wait_for_everyone()
-        unit = {"method": self.method, "step": step, "contract": self.contract.model_dump()}
-        unit["checkpoint_digest"] = checkpoint.digest
-        results = []
-        for eval_set in self.eval_sets:
-            completions = stores[eval_set.name].read_all(len(eval_set.questions))
-            meta = {**unit, **eval_set.meta}
-            result = build_result(
-                eval_set.records, completions, self.params.task.coordinate_space, meta
-            )
-            self._require_coordinate_space(paths.result_file(self.run, eval_set.name, step), result)
-            results.append((eval_set, result))
-        self._tell(label, results, time.monotonic() - started)
+        stores = [self._fill_cache(checkpoint, eval_set, label) for eval_set in self.eval_sets]
+        self.distributed.wait_for_everyone()
+        results = [
+            (eval_set, self._score(step, checkpoint.digest, eval_set, store))
+            for eval_set, store in zip(self.eval_sets, stores, strict=True)
+        ]
+        if self.distributed.is_main_process:
+            _log_accuracy(label, results, time.monotonic() - started)
         return results
 
-    def _require_coordinate_space(self, file: Path, result: ResultFile) -> None:
-        units = len(self.eval_sets) * len(self.params.train.step_grid)
-        finding = check_rows(result.results, self.params.task.coordinate_space, tests=units)
-        require_coordinate_space(finding, file.as_posix())
+    def _fill_cache(self, checkpoint: Checkpoint, eval_set: EvalSet, label: str) -> CompletionStore:
+        key = checkpoint.completion_key(eval_set.questions_digest, self.contract)
+        store = CompletionStore(self.root, key)
+        label = f"{label}  {eval_set.name}"
+        checkpoint.generate_missing(store, eval_set.questions, label, self.distributed)
+        return store
 
-    def _tell(self, label: str, results: list[tuple[EvalSet, ResultFile]], seconds: float) -> None:
-        if self.share.is_main_process:
-            shown = "  ".join(
-                f"{eval_set.name} {result.accuracy:.1f} %" for eval_set, result in results
-            )
-            logger.info("%s  accuracy: %s  (%.1f s)", label, shown, seconds)
+    def _score(
+        self, step: int, checkpoint_digest: str, eval_set: EvalSet, store: CompletionStore
+    ) -> ResultFile:
+        coordinate_space = self.params.task.coordinate_space
+        meta = {
+            "method": self.method,
+            "step": step,
+            "contract": self.contract.model_dump(),
+            "checkpoint_digest": checkpoint_digest,
+            **eval_set.meta,
+        }
+        completions = store.read_all(len(eval_set.questions))
+        result = build_result(eval_set.records, completions, coordinate_space, meta)
+        tests = len(self.eval_sets) * len(self.params.train.step_grid)
+        boxes = WrittenBoxes.from_rows(result.results, coordinate_space)
+        check = check_coordinate_space(boxes, tests=tests)
+        file = paths.result_file(self.run, eval_set.name, step)
+        require_coordinate_space(check, file.as_posix())
+        return result
 
 
-def begin(
-    params: Params, root: Path, method: str, device: str | None = None, seed: int | None = None
-) -> Evaluation:
-    """Read what will be asked; `device` as torch names it, by default this process's own.
+def make_evaluator(
+    params: Params,
+    root: Path,
+    method: Method,
+    device: str | None = None,
+    seed: int | None = None,
+) -> Evaluator:
+    """Read the eval sets and join the other processes, if there are any.
+
+    Args:
+        device: as torch names it ("cpu", "cuda:1"); by default this process's own.
+        seed: one of experiment.seeds for a further training run.
 
     Raises:
         ConfigError: the experiment has no such seed.
+        DataError: records or an image are missing.
     """
     contract = evaluation_contract(contract_of(params.with_seed(seed), root), params)
     template = getattr(params.task.prompts, method)
-    eval_sets = [make_eval_set(params, root, template, name) for name in params.evaluated_datasets]
-    # accelerate shares work between CPU processes only if told that the CPU is meant
-    share = PartialState(cpu=not torch.accelerator.is_available(), timeout=SLOWEST_SHARE)
-    own = share.device if device is None else torch.device(device)
-    return Evaluation(params, root, method, contract, eval_sets, share, own)
+    eval_sets = [
+        make_eval_set(root, name, params.datasets[name], template)
+        for name in params.evaluated_datasets
+    ]
+    # accelerate distributes over CPU processes only if it is told to use the CPU
+    distributed = PartialState(cpu=not torch.accelerator.is_available(), timeout=BARRIER_TIMEOUT)
+    own_device = distributed.device if device is None else torch.device(device)
+    return Evaluator(params, root, method, contract, eval_sets, distributed, own_device)
 
 
-def make_eval_set(params: Params, root: Path, template: str, name: str) -> EvalSet:
-    """The dataset `name` as a model is asked it with a template of `prompts.TEMPLATES`.
+def make_eval_set(root: Path, name: str, dataset: Dataset, template: str) -> EvalSet:
+    """The prepared dataset `name` with its questions in a template of `prompts.TEMPLATES`.
 
     Raises:
         DataError: its records or an image are missing.
     """
-    dataset = params.datasets[name]
     records = read_records(root / paths.records_file(name))
     questions = [
-        question_about(template, phrase, root / dataset.images / image)
-        for phrase, image in zip(records["expression"], records["image"], strict=True)
+        question_about(template, expression, root / dataset.images / image)
+        for expression, image in zip(records["expression"], records["image"], strict=True)
     ]
     meta = {
         "dataset": name,
@@ -142,3 +162,8 @@ def make_eval_set(params: Params, root: Path, template: str, name: str) -> EvalS
         "records_digest": records_digest(records),
     }
     return EvalSet(name, records, questions, questions_digest(questions), meta)
+
+
+def _log_accuracy(label: str, results: list[tuple[EvalSet, ResultFile]], seconds: float) -> None:
+    accuracies = "  ".join(f"{one.name} {result.accuracy:.1f} %" for one, result in results)
+    logger.info("%s  accuracy: %s  (%.1f s)", label, accuracies, seconds)

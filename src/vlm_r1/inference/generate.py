@@ -1,7 +1,7 @@
-"""Greedy answers of one checkpoint: batches by tokens, an image read once, early stop.
+"""Greedy generation for one checkpoint: batches by tokens, shared image prefixes, early stopping.
 
-A row is done at its end of turn or at `</answer>`, a batch when all its rows are. Nothing after the
-tag is ever read as an answer, so stopping there only saves time.
+A row is done at its end of turn or at `</answer>`, a batch when all its rows are. The parser reads
+nothing after the tag, so stopping there saves time and changes no score.
 """
 
 import logging
@@ -20,8 +20,17 @@ from vlm_r1.data.images import open_image, read_image_size
 from vlm_r1.errors import DataError
 from vlm_r1.inference.batching import plan_batches
 from vlm_r1.inference.questions import Completion, Question
-from vlm_r1.inference.shared_prefix import can_share, decode, head_lengths, read_heads
-from vlm_r1.inference.whole_prompt import count_tokens, encodes_apart, read_whole
+from vlm_r1.inference.shared_prefix import (
+    greedy_decode,
+    prefill_prefixes,
+    prefix_lengths,
+    supports_shared_prefix,
+)
+from vlm_r1.inference.whole_prompt import (
+    count_prompt_tokens,
+    encodes_images_separately,
+    whole_prompt_inputs,
+)
 from vlm_r1.models.loading import chat_text
 
 logger = logging.getLogger(__name__)
@@ -31,14 +40,23 @@ STOP = "</answer>"
 
 @dataclass(frozen=True)
 class Prompt:
-    """A question in the model's own chat format; `tokens` counts its text and its image."""
+    """A question in the model's chat format; `tokens` counts its text and its image."""
 
     text: str
     image: Path
     tokens: int
 
 
-def ask_all(
+@dataclass(frozen=True)
+class ImageFeatures:
+    """A batch's distinct images after the vision tower, and the image of each row."""
+
+    features: list[Tensor]  # of each image: (image tokens, width)
+    grids: Tensor  # (images, 3): patches in time, height, width
+    image_of_row: list[int]  # (rows,)
+
+
+def generate_completions(
     model: PreTrainedModel,
     processor: ProcessorMixin,
     questions: list[Question],
@@ -48,145 +66,157 @@ def ask_all(
     """Greedy completions, in the order of `questions`."""
     prompts = make_prompts(processor, questions)
     completions: dict[int, Completion] = {}
-    for rows in batches_of(prompts, batch_tokens, max_new_tokens):
+    for rows in batch_prompts(prompts, batch_tokens, max_new_tokens):
         batch = [prompts[row] for row in rows]
-        completions.update(zip(rows, answer(model, processor, batch, max_new_tokens), strict=True))
+        generated = generate_batch(model, processor, batch, max_new_tokens)
+        completions.update(zip(rows, generated, strict=True))
     return [completions[row] for row in range(len(questions))]
 
 
 def make_prompts(processor: ProcessorMixin, questions: list[Question]) -> list[Prompt]:
-    """The questions as this checkpoint reads them; opens the headers of the images only.
+    """The questions in the checkpoint's chat format; reads only the headers of the images.
 
     Raises:
-        DataError: an image is missing, or a question holds the model's image token.
+        DataError: an image is missing, or a question contains the model's image token.
     """
     texts = [chat_text(processor, question.text) for question in questions]
     for question, text in zip(questions, texts, strict=True):
-        _require_one_image(question, text.count(processor.image_token))
-    if not encodes_apart(processor):
-        asked = zip(texts, questions, strict=True)
-        return [Prompt(t, q.image, count_tokens(processor, t, q.image)) for t, q in asked]
-    words = [len(ids) - 1 for ids in processor.tokenizer(texts)["input_ids"]]
+        _require_one_image(question, text.count(_image_token(processor)))
+    if not encodes_images_separately(processor):
+        return [
+            Prompt(text, q.image, count_prompt_tokens(processor, text, q.image))
+            for text, q in zip(texts, questions, strict=True)
+        ]
+    text_tokens = [len(ids) - 1 for ids in processor.tokenizer(texts)["input_ids"]]
     sizes = {file: read_image_size(file) for file in dict.fromkeys(q.image for q in questions)}
     patches = {
         file: processor.image_processor.get_number_of_image_patches(*size, {})
         for file, size in sizes.items()
     }
-    merged = processor.image_processor.merge_size**2
+    patches_per_token = processor.image_processor.merge_size**2
     return [
-        Prompt(text, question.image, count + patches[question.image] // merged)
-        for question, text, count in zip(questions, texts, words, strict=True)
+        Prompt(text, question.image, count + patches[question.image] // patches_per_token)
+        for question, text, count in zip(questions, texts, text_tokens, strict=True)
     ]
 
 
-def batches_of(prompts: list[Prompt], batch_tokens: int, max_new_tokens: int) -> list[list[int]]:
-    """Row numbers in batches; they depend on the prompts and the budget alone."""
+def batch_prompts(prompts: list[Prompt], batch_tokens: int, max_new_tokens: int) -> list[list[int]]:
+    """Row numbers of each batch; they depend on the prompts and the token budget alone."""
     tokens = [prompt.tokens for prompt in prompts]
     images = [prompt.image for prompt in prompts]
     return plan_batches(tokens, images, max_new_tokens, batch_tokens)
 
 
-@dataclass(frozen=True)
-class ImageFeatures:
-    """The images of a batch as the model sees them, and which of them each row asks about."""
-
-    features: list[Tensor]  # of each image: (its tokens, width)
-    grids: Tensor  # (images, 3): patches in time, height, width
-    which: list[int]  # (rows,)
-
-
 @torch.inference_mode()
-def answer(
+def generate_batch(
     model: PreTrainedModel, processor: ProcessorMixin, batch: list[Prompt], max_new_tokens: int
 ) -> list[Completion]:
-    """Completions of one batch, each with the (height, width) that the model saw."""
-    if encodes_apart(processor):
-        inputs, sizes = _read_once(model, processor, batch)
+    """Greedy completions of one batch, each with the (height, width) that the model saw."""
+    if encodes_images_separately(processor):
+        inputs, sizes = _shared_image_inputs(model, processor, batch)
     else:
         texts, files = [p.text for p in batch], [p.image for p in batch]
-        inputs, sizes = read_whole(model, processor, texts, files)
-    output = model.generate(
+        inputs, sizes = whole_prompt_inputs(model, processor, texts, files)
+    generator: Any = model
+    output = generator.generate(
         **inputs,
         max_new_tokens=max_new_tokens,
         do_sample=False,
         pad_token_id=processor.tokenizer.pad_token_id,
         stopping_criteria=[StopStringCriteria(processor.tokenizer, [STOP])],
     )
-    texts = processor.batch_decode(
-        output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
-    )
-    return [Completion(text, tuple(size)) for text, size in zip(texts, sizes, strict=True)]
+    new_tokens = output[:, inputs["input_ids"].shape[1] :]
+    texts = processor.batch_decode(new_tokens, skip_special_tokens=True)
+    return [Completion(text, size) for text, size in zip(texts, sizes, strict=True)]
 
 
-def _read_once(
+def _shared_image_inputs(
     model: PreTrainedModel, processor: ProcessorMixin, batch: list[Prompt]
-) -> tuple[dict[str, Any], list[list[int]]]:
-    """What `generate` goes on from: an image is opened, encoded and read once for its phrases."""
-    number = {file: i for i, file in enumerate(dict.fromkeys(prompt.image for prompt in batch))}
-    which = [number[prompt.image] for prompt in batch]
-    seen = processor.image_processor([open_image(file) for file in number], return_tensors="pt")
-    ids = _token_ids(processor, batch, [processor.replace_image_token(seen, i) for i in which])
-    seen = seen.to(model.device)
-    grids = seen["image_grid_thw"]
-    encoded = model.get_image_features(seen["pixel_values"], grids, return_dict=True)
-    begin = _read_together if can_share(model) else _read_apart
-    inputs = begin(model, processor, ids, ImageFeatures(encoded.pooler_output, grids, which))
-    return inputs, (grids[which, 1:] * processor.image_processor.patch_size).tolist()
+) -> tuple[dict[str, Any], list[tuple[int, int]]]:
+    """Inputs of `generate` with each distinct image opened and encoded once, and input sizes."""
+    index = {file: i for i, file in enumerate(dict.fromkeys(prompt.image for prompt in batch))}
+    image_of_row = [index[prompt.image] for prompt in batch]
+    pixels = processor.image_processor([open_image(file) for file in index], return_tensors="pt")
+    ids = _token_ids(processor, batch, pixels, image_of_row)
+    pixels = pixels.to(model.device)
+    grids = pixels["image_grid_thw"]
+    encoder: Any = model
+    encoded = encoder.get_image_features(pixels["pixel_values"], grids, return_dict=True)
+    images = ImageFeatures(encoded.pooler_output, grids, image_of_row)
+    make_inputs = _shared_prefix_inputs if supports_shared_prefix(model) else _full_prompt_inputs
+    patch_px = processor.image_processor.patch_size
+    image_sizes = [(rows * patch_px, columns * patch_px) for _, rows, columns in grids.tolist()]
+    return make_inputs(model, processor, ids, images), [image_sizes[i] for i in image_of_row]
 
 
-def _read_together(
+def _shared_prefix_inputs(
     model: PreTrainedModel, processor: ProcessorMixin, ids: list[list[int]], images: ImageFeatures
 ) -> dict[str, Any]:
-    """What `generate` goes on from when each image has been read once (`decoding`)."""
-    which, lengths = images.which, head_lengths(ids, processor.image_token_id)
-    first = [which.index(number) for number in range(len(images.grids))]
-    heads = _padded(processor, [ids[row][: lengths[row]] for row in first], model.device)
-    tails = _padded(processor, [row[n:] for row, n in zip(ids, lengths, strict=True)], model.device)
-    past, position = read_heads(model, heads, images.features, images.grids, which)
-    # A repetition penalty counts what stands between tokens: let it be a token that is there.
-    tails["input_ids"] = torch.where(
-        tails["attention_mask"] == 1, tails["input_ids"], heads["input_ids"][which, -1:]
+    """Inputs of `generate` after each image's prefix was prefilled (see `shared_prefix`)."""
+    image_of_row, lengths = images.image_of_row, prefix_lengths(ids, _image_token_id(processor))
+    first_rows = [image_of_row.index(number) for number in range(len(images.grids))]
+    prefixes = _left_padded(processor, [ids[row][: lengths[row]] for row in first_rows], model)
+    suffix_ids = [row[length:] for row, length in zip(ids, lengths, strict=True)]
+    suffixes = _left_padded(processor, suffix_ids, model)
+    past, position = prefill_prefixes(model, prefixes, images.features, images.grids, image_of_row)
+    # A repetition penalty counts the padding between prefix and suffix as generated text, so it is
+    # filled with a token that the prompt contains anyway.
+    suffixes["input_ids"] = torch.where(
+        suffixes["attention_mask"] == 1,
+        suffixes["input_ids"],
+        prefixes["input_ids"][image_of_row, -1:],
     )
     whole = {
-        name: torch.cat([heads[name][which], tails[name]], dim=1)
+        name: torch.cat([prefixes[name][image_of_row], suffixes[name]], dim=1)
         for name in ("input_ids", "attention_mask")
     }
     return whole | {
-        "position_ids": position + (tails["attention_mask"].cumsum(1) - 1).clamp(min=0),
+        "position_ids": position + (suffixes["attention_mask"].cumsum(1) - 1).clamp(min=0),
         "past_key_values": past,
-        "custom_generate": decode,
+        "custom_generate": greedy_decode,
     }
 
 
-def _read_apart(
+def _full_prompt_inputs(
     model: PreTrainedModel, processor: ProcessorMixin, ids: list[list[int]], images: ImageFeatures
 ) -> dict[str, Any]:
-    """What `generate` reads whole for each row; the features go in as `mm_encoder_outputs`."""
-    _say_that_rows_read_apart(model.config.model_type)
-    features = [images.features[number] for number in images.which]
-    return _padded(processor, ids, model.device) | {
-        "image_grid_thw": images.grids[images.which],
+    """Inputs of `generate` that prefill every row in full, with the image features precomputed."""
+    _log_unshared_prefixes(model.config.model_type)
+    features: Any = [images.features[number] for number in images.image_of_row]
+    return _left_padded(processor, ids, model) | {
+        "image_grid_thw": images.grids[images.image_of_row],
         "mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=features)},
     }
 
 
-@cache
-def _say_that_rows_read_apart(model_type: str) -> None:
-    logger.info("%s reads an image anew for each phrase: its past cannot be shared", model_type)
+@cache  # once for each model type
+def _log_unshared_prefixes(model_type: str) -> None:
+    logger.info(
+        "%s: the prompt prefix of an image is prefilled for each expression, not shared", model_type
+    )
+
+
+def _image_token(processor: Any) -> str:
+    return processor.image_token
+
+
+def _image_token_id(processor: Any) -> int:
+    return processor.image_token_id
 
 
 def _token_ids(
-    processor: ProcessorMixin, batch: list[Prompt], placeholders: list[str]
+    processor: ProcessorMixin, batch: list[Prompt], pixels: Any, image_of_row: list[int]
 ) -> list[list[int]]:
-    """Token ids of each row, its image's place held open."""
+    """Token ids of each row, with one placeholder for each image token."""
+    placeholders = [processor.replace_image_token(pixels, image) for image in image_of_row]
     texts, _ = processor.get_text_with_replacements([p.text for p in batch], placeholders)
     return processor.tokenizer(texts)["input_ids"]
 
 
-def _padded(
-    processor: ProcessorMixin, ids: list[list[int]], device: torch.device
+def _left_padded(
+    processor: ProcessorMixin, ids: list[list[int]], model: PreTrainedModel
 ) -> dict[str, Tensor]:
-    """Token ids, masks and token types, each (rows, tokens), padded left."""
+    """Token ids, attention masks and token types, each (rows, tokens), on the model's device."""
     width, pad = max(map(len, ids)), processor.tokenizer.pad_token_id
     rows = [[pad] * (width - len(row)) + row for row in ids]
     masks = [[0] * (width - len(row)) + [1] * len(row) for row in ids]
@@ -195,14 +225,14 @@ def _padded(
         "attention_mask": masks,
         "mm_token_type_ids": processor.create_mm_token_type_ids(rows),
     }
-    return {name: torch.tensor(value, device=device) for name, value in values.items()}
+    return {name: torch.tensor(value, device=model.device) for name, value in values.items()}
 
 
 def _require_one_image(question: Question, found: int) -> None:
     if found != 1:
         raise DataError(
             got=f"{question.text!r} about {question.image}: {found - 1} image tokens in it",
-            need="words alone",
+            need="text without image tokens",
             because="the model would look there for an image that does not exist",
             do="correct the expression",
         )

@@ -1,13 +1,15 @@
-"""One image, one phrase, one checkpoint: the box, and the image with the box drawn."""
+"""Finds one thing in one image with one checkpoint: `vlm-r1 predict`."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from vlm_r1.config import METHODS, Params
+from vlm_r1.config.sections import Prompts
 from vlm_r1.data.images import draw_boxes, open_image
-from vlm_r1.inference.generate import ask_all
+from vlm_r1.inference.generate import generate_completions
 from vlm_r1.inference.questions import Completion, question_about
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.rec.parsing import Unparsed, box_in_original, parse_answer
@@ -18,17 +20,17 @@ BOX_RGB = (255, 0, 90)
 def predict_box(
     params: Params,
     checkpoint: str | Path,
-    image: Path,
-    phrase: str,
+    image_file: Path,
+    expression: str,
     template: str | None,
     out: Path | None,
-) -> dict:
-    """Ask a checkpoint for the box of `phrase` in `image`.
+) -> dict[str, Any]:
+    """The box that a checkpoint gives for `expression`.
 
     Args:
-        params: `task` says coordinate space, pixel budget, dtype and attention.
+        params: `task` gives coordinate space, pixel budget, dtype and attention.
         checkpoint: a folder or a hub name.
-        template: a name of `prompts.TEMPLATES`; None takes the checkpoint's own.
+        template: a name of `prompts.TEMPLATES`; None: the one the checkpoint was trained with.
         out: where to write the image with its box; nothing is written if there is no box.
 
     Returns:
@@ -38,28 +40,30 @@ def predict_box(
         DataError: the image is missing or broken.
         ModelError: the checkpoint cannot be used.
     """
-    image = open_image(image)
-    question = question_about(template or _own_template(params, checkpoint), phrase, image)
-    completion = ask_all(
+    image = open_image(image_file)
+    template = template or _own_template(params.task.prompts, checkpoint)
+    completion = generate_completions(
         load_model(checkpoint, params.task),
         load_processor(checkpoint, params.task),
-        [question],
+        [question_about(template, expression, image_file)],
         batch_tokens=params.evaluate.batch_tokens,
         max_new_tokens=params.evaluate.max_new_tokens,
     )[0]
-    answer = _answer(completion, params.task.coordinate_space, (image.height, image.width))
+    answer = _parse(completion, params.task.coordinate_space, (image.height, image.width))
     if out is not None and answer["box"] is not None:
         _draw(image, answer["box"], out)
     return answer
 
 
-def _own_template(params: Params, checkpoint: str | Path) -> str:
-    """The prompt of the method whose folder the checkpoint lies in; the plain one otherwise."""
+def _own_template(prompts: Prompts, checkpoint: str | Path) -> str:
+    """The template of the method whose folder the checkpoint is in; `plain` for any other."""
     method = Path(checkpoint).resolve().parent.name
-    return getattr(params.task.prompts, method) if method in METHODS else "plain"
+    return getattr(prompts, method) if method in METHODS else "plain"
 
 
-def _answer(completion: Completion, coordinate_space: str, image_size: tuple[int, int]) -> dict:
+def _parse(
+    completion: Completion, coordinate_space: str, image_size: tuple[int, int]
+) -> dict[str, Any]:
     parsed = parse_answer(completion.text, coordinate_space)
     if isinstance(parsed, Unparsed):
         return {"box": None, "reason": parsed.reason, "completion": completion.text}
@@ -68,7 +72,7 @@ def _answer(completion: Completion, coordinate_space: str, image_size: tuple[int
 
 
 def _draw(image: Image.Image, box: list[float], out: Path) -> None:
-    thickness = max(1, round(max(image.size) / 200))
-    draw_boxes(image, [(box, BOX_RGB)], width_px=thickness)
+    line_px = max(1, round(max(image.size) / 200))
+    draw_boxes(image, [(box, BOX_RGB)], width_px=line_px)
     out.parent.mkdir(parents=True, exist_ok=True)
     image.save(out)

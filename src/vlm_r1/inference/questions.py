@@ -1,4 +1,4 @@
-"""What a model is asked and what it answers, before anybody reads the answer. Loads no torch."""
+"""What a model is asked and what it generates, before parsing. Loads no torch."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from vlm_r1.rec import prompts
 
 @dataclass(frozen=True)
 class Question:
-    """What a model is asked: the user turn and the image's file."""
+    """The user turn and the image file it is about."""
 
     text: str
     image: Path
@@ -19,21 +19,21 @@ class Question:
 
 @dataclass(frozen=True)
 class Completion:
-    """What it answered, and what it saw: `input_size` is (height, width) after the resize."""
+    """The generated text; `input_size` is the (height, width) the model saw after the resize."""
 
     text: str
     input_size: tuple[int, int]
 
 
 def question_about(template: str, expression: str, image: Path) -> Question:
-    """The question for a bare expression, asked with a template of `prompts.TEMPLATES`."""
-    return Question(prompts.ask(template, prompts.question_for(expression)), image)
+    """The question for an expression, in the template of that name (`prompts.TEMPLATES`)."""
+    return Question(prompts.fill_template(template, prompts.question_for(expression)), image)
 
 
 def questions_digest(questions: list[Question]) -> str:
-    """First 32 hex digits of the SHA-256 of every question's words and image bytes, in order.
+    """First 32 hex digits of the SHA-256 over each question's text and image bytes, in order.
 
-    File names and true boxes are no part of it: a model sees neither.
+    File names and true boxes are left out, since the model sees neither.
 
     Raises:
         DataError: an image is missing.

@@ -1,5 +1,8 @@
-"""One unit, (checkpoint, dataset): records in, a result file's content out."""
+"""Records and their completions -> the result file of one checkpoint on one dataset."""
 
+from typing import Any
+
+import numpy as np
 import pandas as pd
 
 from vlm_r1.data.records import BOX
@@ -11,40 +14,43 @@ from vlm_r1.rec.results import ResultFile, ResultRow
 
 
 def build_result(
-    records: pd.DataFrame, completions: list[Completion], coordinate_space: str, meta: dict
+    records: pd.DataFrame,
+    completions: list[Completion],
+    coordinate_space: str,
+    meta: dict[str, Any],
 ) -> ResultFile:
-    """Parse and score `completions` (one a record, same order) into a result file.
+    """Parse and score `completions`, one for each record in the same order.
 
     Args:
-        coordinate space: the coordinate space the model speaks in; boxes are stored in original
-            pixels.
-        meta: the unit's metadata, stored as it is.
+        coordinate_space: the one the model writes boxes in; result rows hold original pixels.
+        meta: stored in the file unchanged.
     """
     rows = [
-        _row(record, completion, coordinate_space)
+        _result_row(record, completion, coordinate_space)
         for record, completion in zip(records.to_dict("records"), completions, strict=True)
     ]
-    hits = sum(row.correct for row in rows)
+    hits = sum(row.correct == 1 for row in rows)
     return ResultFile(accuracy=100 * hits / len(rows), results=rows, meta=meta)
 
 
-def _row(record: dict, completion: Completion, coordinate_space: str) -> ResultRow:
-    truth = tuple(float(record[column]) for column in BOX)
+def _result_row(record: dict, completion: Completion, coordinate_space: str) -> ResultRow:
+    true_box = tuple(float(record[column]) for column in BOX)
+    image_size = (record["height"], record["width"])
     row = ResultRow(
         question=prompts.question_for(record["expression"]),
-        ground_truth=truth,
+        ground_truth=true_box,
         model_output=completion.text,
         extracted_answer=None,
         correct=0,
         image=record["image"],
         input_size=completion.input_size,
-        image_size=(record["height"], record["width"]),
+        image_size=image_size,
         record_id=record["record_id"],
         split=record["split"],
     )
     answer = parse_answer(completion.text, coordinate_space)
     box = box_in_original(answer, row.image_size, row.input_size)
-    if pd.isna(box).any():
+    if np.isnan(box).any():
         return row
-    hit = int(is_hit(iou(box, truth)))
+    hit = int(is_hit(iou(box, np.array(true_box))))
     return row.model_copy(update={"extracted_answer": tuple(box.tolist()), "correct": hit})

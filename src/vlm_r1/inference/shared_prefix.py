@@ -1,13 +1,13 @@
-"""Rows about one image read it once; a row that is done leaves the batch. Used by `generation`.
+"""Prefix KV cache: prefills each image's prompt prefix once. Rows that are done leave the batch.
 
-A prompt is a head (system turn, image, the words that every question begins with) and a tail (the
-phrase, the words that end the prompt). The head is the same for all phrases of an image: its keys
-and values are computed once and copied to their rows. Heads and tails are padded on the left, each
-by themselves, so that all heads end in one column:
+A prompt is a prefix (system turn, image, the words with which every question begins) and a suffix
+(the expression and the words that end the prompt). The prefix is the same for all expressions of an
+image, so its keys and values are computed once and copied to the image's rows. Prefixes and
+suffixes are left-padded separately, so that all prefixes end in one column:
 
-    head          tail
-    . s P P w     . . p e      s system turn   P image   w first words
-    s P P P w     p p p e      p phrase        e end       . padding
+    prefix        suffix
+    . s P P w     . . e t      s system turn   P image        w first words of the question
+    s P P P w     e e e t      e expression    t end of turn  . padding
 """
 
 from typing import Any
@@ -20,47 +20,48 @@ from transformers.generation import GenerationConfig, LogitsProcessorList, Stopp
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 
-class RoomyLayer(DynamicLayer):
-    """A cache layer that keeps room for tokens to come instead of copying all at each of them."""
+class PreallocatedLayer(DynamicLayer):
+    """A KV cache layer with spare room, so that a new token does not copy all earlier ones."""
 
     room_tokens = 64
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *_: object, **__: object
     ) -> tuple[Tensor, Tensor]:
-        """Append states of shape (rows, heads, tokens, width); return all there are."""
+        """Append states (rows, heads, tokens, width); return the states of all tokens so far."""
         start = self.get_seq_length()
         end = start + key_states.shape[-2]
         if start == 0:
             self.lazy_initialization(key_states, value_states)
-            self._roomy = [key_states[:, :, :0], value_states[:, :, :0]]
-        if end > self._roomy[0].shape[-2]:
-            self._roomy = [self._with_room(states, start, end) for states in self._roomy]
-        for roomy, states in zip(self._roomy, (key_states, value_states), strict=True):
-            roomy[:, :, start:end] = states
-        return self._show(end)
+            self._buffers = [key_states[:, :, :0], value_states[:, :, :0]]
+        if end > self._buffers[0].shape[-2]:
+            self._buffers = [self._grown(states, start, end) for states in self._buffers]
+        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, start:end] = states
+        return self._set_length(end)
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep the rows `indices`, in that order; a row may be named several times."""
+        """Keep the rows `indices` (or a bool mask), in that order; a row may be repeated."""
         end = self.get_seq_length()
-        self._roomy = [states[indices] for states in self._roomy]
-        self._show(end)
+        self._buffers = [states[indices] for states in self._buffers]
+        self._set_length(end)
 
-    def _with_room(self, states: Tensor, start: int, end: int) -> Tensor:
+    def _grown(self, states: Tensor, start: int, end: int) -> Tensor:
         rows, heads, _, width = states.shape
-        roomy = states.new_empty(rows, heads, end + self.room_tokens, width)
-        roomy[:, :, :start] = states[:, :, :start]
-        return roomy
+        buffer = states.new_empty(rows, heads, end + self.room_tokens, width)
+        buffer[:, :, :start] = states[:, :, :start]
+        return buffer
 
-    def _show(self, end: int) -> tuple[Tensor, Tensor]:
-        self.keys, self.values = (states[:, :, :end] for states in self._roomy)
+    def _set_length(self, end: int) -> tuple[Tensor, Tensor]:
+        """Show the first `end` tokens of the buffers as the layer's keys and values."""
+        self.keys, self.values = (states[:, :, :end] for states in self._buffers)
         return self.keys, self.values
 
 
-def can_share(model: PreTrainedModel) -> bool:
-    """Whether positions can be told for a part of a prompt, and every layer keeps its whole past.
+def supports_shared_prefix(model: PreTrainedModel) -> bool:
+    """Whether a part of a prompt has known positions and every layer caches its whole past.
 
-    Qwen2.5-VL and its relatives can (`get_rope_index`, M-RoPE); a sliding window cannot.
+    True for Qwen2.5-VL and its relatives (`get_rope_index`, M-RoPE), False with a sliding window.
     """
     layers = DynamicCache(config=model.config).layers
     return hasattr(model.base_model, "get_rope_index") and all(
@@ -68,54 +69,56 @@ def can_share(model: PreTrainedModel) -> bool:
     )
 
 
-def head_lengths(ids: list[list[int]], image_token: int) -> list[int]:
-    """Tokens of each row's head: up to its image's last, and on while all rows say the same.
+def prefix_lengths(ids: list[list[int]], image_token: int) -> list[int]:
+    """Length of each row's prefix: its last image token and what all rows have in common after it.
 
-    One token at least is left to the tail: the answer begins at its end.
+    At least one token is left for the suffix, because generation continues from its last logits.
 
     Example: image token 9, rows 1 9 9 5 6 7 and 1 9 5 6 8 -> [5, 4]
     """
-    images_end = [len(row) - row[::-1].index(image_token) for row in ids]
-    tails = [row[end:] for row, end in zip(ids, images_end, strict=True)]
-    longest = min(map(len, tails)) - 1
-    same = next((i for i in range(longest) if len({tail[i] for tail in tails}) > 1), longest)
-    return [end + same for end in images_end]
+    image_ends = [len(row) - row[::-1].index(image_token) for row in ids]
+    texts = [row[end:] for row, end in zip(ids, image_ends, strict=True)]
+    longest = min(map(len, texts)) - 1
+    common = next((i for i in range(longest) if len({text[i] for text in texts}) > 1), longest)
+    return [end + common for end in image_ends]
 
 
-def read_heads(
+def prefill_prefixes(
     model: PreTrainedModel,
-    heads: dict[str, Tensor],
-    images: list[Tensor],
+    prefixes: dict[str, Tensor],
+    image_features: list[Tensor],
     grids: Tensor,
-    which: list[int],
+    image_of_row: list[int],
 ) -> tuple[Cache, Tensor]:
-    """Read one head an image, then copy keys and values to the rows that share it.
+    """Prefill one prefix per image, then copy keys and values to the rows that share it.
 
     Args:
-        heads: input_ids, attention_mask, mm_token_type_ids, each (images, tokens).
-        images: features of each image, (tokens, width).
+        prefixes: input_ids, attention_mask, mm_token_type_ids, each (images, tokens).
+        image_features: of each image, (image tokens, width).
         grids: (images, 3) patches in time, height, width.
-        which: (rows,) each row's image.
+        image_of_row: (rows,) index of each row's image.
 
     Returns:
-        The cache of all rows, and the position that follows each row's head, (rows, 1).
+        The KV cache of all rows, and the position that follows each row's prefix, (rows, 1).
     """
-    cache = Cache(layers=[RoomyLayer() for _ in DynamicCache(config=model.config).layers])
-    positions, _ = model.base_model.get_rope_index(**heads, image_grid_thw=grids)
-    model.base_model(
-        input_ids=heads["input_ids"],
-        attention_mask=heads["attention_mask"],
+    base: Any = model.base_model
+    features: Any = image_features  # a list is accepted, though the output class declares a tensor
+    cache = Cache(layers=[PreallocatedLayer() for _ in DynamicCache(config=model.config).layers])
+    positions, _ = base.get_rope_index(**prefixes, image_grid_thw=grids)
+    base(
+        input_ids=prefixes["input_ids"],
+        attention_mask=prefixes["attention_mask"],
         position_ids=positions,
-        mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=images)},
+        mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=features)},
         past_key_values=cache,
         use_cache=True,
     )
-    rows = torch.tensor(which, device=positions.device)
+    rows = torch.tensor(image_of_row, device=positions.device)
     cache.batch_select_indices(rows)
     return cache, positions[:, rows].amax(dim=(0, 2))[:, None] + 1
 
 
-def decode(
+def greedy_decode(
     model: PreTrainedModel,
     input_ids: Tensor,
     logits_processor: LogitsProcessorList,
@@ -123,19 +126,20 @@ def decode(
     generation_config: GenerationConfig,
     **inputs: Any,
 ) -> Tensor:
-    """Greedy decoding for `generate(custom_generate=...)`: rows that are done are dropped.
+    """Greedy decoding for `generate(custom_generate=...)` that drops rows when they are done.
 
     Args:
         input_ids: (rows, tokens) whole prompts.
         inputs: `past_key_values`, which hold the prompts' first columns; `position_ids` of the
-            other columns, all text; `attention_mask` of all columns, None if nothing is padding.
+            other columns, all text; `attention_mask` of all columns, None without padding.
 
     Returns:
-        Prompts and answers, (rows, tokens), padded on the right.
+        Prompts and completions, (rows, tokens), right-padded.
     """
     past, position_ids = inputs["past_key_values"], inputs["position_ids"]
     attention_mask = inputs["attention_mask"]
-    live = torch.arange(len(input_ids), device=input_ids.device)
+    process_logits: Any = logits_processor  # declared for LongTensor, called with any Tensor
+    live = torch.arange(len(input_ids), device=input_ids.device)  # rows that are not done
     while len(live):
         logits = model(
             input_ids=input_ids[live, past.get_seq_length() :],
@@ -145,19 +149,19 @@ def decode(
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
-        # Processors count rows: they see all of them, as `generate` shows them.
+        # Logits processors expect one row for each prompt, as `generate` calls them.
         scores = logits.new_zeros(len(input_ids), logits.shape[1], dtype=torch.float32)
         scores[live] = logits.float()
-        best = logits_processor(input_ids, scores).argmax(-1)
+        best = process_logits(input_ids, scores).argmax(-1)
         tokens = torch.full_like(best, generation_config.pad_token_id)
         tokens[live] = best[live]
         input_ids = torch.cat([input_ids, tokens[:, None]], dim=1)
         position_ids = position_ids[:, -1:] + 1
         if attention_mask is not None:
             attention_mask = torch.cat([attention_mask, torch.ones_like(tokens[live])[:, None]], 1)
-        going_on = ~stopping_criteria(input_ids, None)[live]
-        if not going_on.all():
-            live, position_ids = live[going_on], position_ids[going_on]
-            attention_mask = None if attention_mask is None else attention_mask[going_on]
-            past.batch_select_indices(going_on)
+        unfinished = ~stopping_criteria(input_ids, None)[live]
+        if not unfinished.all():
+            live, position_ids = live[unfinished], position_ids[unfinished]
+            attention_mask = None if attention_mask is None else attention_mask[unfinished]
+            past.batch_select_indices(unfinished)
     return input_ids

@@ -1,6 +1,6 @@
-"""`vlm-r1 evaluate`: answers checkpoints ahead of the stage, also while training still writes them.
+"""Evaluates checkpoints ahead of the stage `evaluate` (`vlm-r1 prefetch`), also during training.
 
-It only fills the cache of completions; the stage `evaluate` finds them there and writes results.
+It only fills the cache of completions, from which the stage then writes the results.
 """
 
 import logging
@@ -8,90 +8,94 @@ import time
 from pathlib import Path
 
 from vlm_r1 import paths
-from vlm_r1.config import Params
+from vlm_r1.config import Method, Params
 from vlm_r1.errors import ModelError
 from vlm_r1.experiment import base_path, require_terms
 from vlm_r1.files import part_of
-from vlm_r1.inference.evaluator import Evaluation, begin
+from vlm_r1.inference.evaluator import Evaluator, make_evaluator
 from vlm_r1.models.loading import require_whole_checkpoint
 
 logger = logging.getLogger(__name__)
+
+POLL_S = 2.0  # pause between two looks for a checkpoint
 
 
 def run(
     params: Params,
     root: Path,
-    method: str,
+    method: Method,
     device: str | None = None,
     patience_s: float = 0,
-    poll_s: float = 2,
     seed: int | None = None,
 ) -> None:
-    """Evaluate each checkpoint of `method` as soon as it is whole; ends with the step grid.
+    """Evaluate each checkpoint of `method` as soon as it is complete, up to the last step.
 
     Args:
         device: as torch names it ("cpu", "cuda:1"); by default this process's own.
         patience_s: how long to wait for each next checkpoint.
-        poll_s: pause between two looks.
         seed: one of experiment.seeds for a further training run.
 
     Raises:
         ConfigError: the experiment has no such seed.
-        ModelError: a checkpoint is broken, or did not come in time.
-        ContractError: a checkpoint was trained under other terms.
+        ModelError: a checkpoint is broken, or did not appear in time.
+        ContractError: a checkpoint was trained under another contract.
     """
-    evaluation = begin(params, root, method, device, seed)
-    evaluation.results(0, base_path(params, root))
-    name = evaluation.run
+    evaluator = make_evaluator(params, root, method, device, seed)
+    evaluator.evaluate_checkpoint(0, base_path(params, root))
     for step in params.train.step_grid[1:]:
-        while not _evaluated(evaluation, step, _await(root, name, step, patience_s, poll_s)):
-            logger.info("%s step %d: training has ended and moved it", name, step)
-    evaluation.share.destroy_process_group()
+        while not _evaluate_unless_moved(
+            evaluator, step, _wait_for_checkpoint(root, evaluator.run, step, patience_s)
+        ):
+            logger.info("%s step %d: training has ended and moved it", evaluator.run, step)
+    evaluator.distributed.destroy_process_group()
 
 
 def find_checkpoint(root: Path, run: str, step: int) -> Path | None:
-    """Folder of a whole checkpoint, relative to `root`; None while there is none.
+    """Folder of a complete checkpoint, relative to `root`; None if there is none yet.
 
-    As long as a training writes, whatever lies in `models/<run>` is of an earlier one.
+    While a training is writing `models/<run>.part`, checkpoints in `models/<run>` are of an earlier
+    training and are ignored. contract.json is written last, so it marks a complete checkpoint.
     """
     final = paths.checkpoint_dir(run, step)
-    growing = part_of(paths.run_dir(run))
-    folder = growing / final.name if (root / growing).exists() else final
+    in_progress = part_of(paths.run_dir(run))
+    folder = in_progress / final.name if (root / in_progress).exists() else final
     return folder if (root / folder / "contract.json").exists() else None
 
 
-def _await(root: Path, run: str, step: int, patience_s: float, poll_s: float) -> Path:
+def _wait_for_checkpoint(root: Path, run: str, step: int, patience_s: float) -> Path:
     deadline = time.monotonic() + patience_s
-    growing, grew = root / part_of(paths.run_dir(run)), False
+    in_progress, was_training = root / part_of(paths.run_dir(run)), False
     while True:
-        grows = growing.exists()  # before the look, so that a training's end is not missed
-        grew |= grows
+        # Read before looking for the checkpoint: if training ends in between, the next pass of the
+        # loop sees that it has ended and still finds its last checkpoint.
+        is_training = in_progress.exists()
+        was_training |= is_training
         if found := find_checkpoint(root, run, step):
             return found
-        if grew and not grows:
+        if was_training and not is_training:
             raise _missing(run, step, "and training has ended")
         if time.monotonic() >= deadline:
             raise _missing(run, step, f"after {patience_s:g} s")
-        time.sleep(poll_s)
+        time.sleep(POLL_S)
 
 
 def _missing(run: str, step: int, when: str) -> ModelError:
     return ModelError(
         got=f"no {paths.checkpoint_dir(run, step)} {when}",
         need="every checkpoint of the step grid, as training wrote it",
-        because="a curve with a gap would be taken for a whole one",
+        because="a curve with a missing step would look complete",
         do="train (`dvc repro`); `--watch` and `--patience-s` wait for it",
     )
 
 
-def _evaluated(evaluation: Evaluation, step: int, checkpoint: Path) -> bool:
-    """False if training ended in the meantime and the checkpoint lies elsewhere now."""
+def _evaluate_unless_moved(evaluator: Evaluator, step: int, checkpoint: Path) -> bool:
+    """Evaluate a checkpoint; False if the end of training moved its folder meanwhile."""
     try:
-        require_terms(evaluation.root, checkpoint, evaluation.contract)
-        require_whole_checkpoint(evaluation.root / checkpoint)
-        evaluation.results(step, evaluation.root / checkpoint)
+        require_terms(evaluator.root, checkpoint, evaluator.contract)
+        require_whole_checkpoint(evaluator.root / checkpoint)
+        evaluator.evaluate_checkpoint(step, evaluator.root / checkpoint)
     except (ModelError, FileNotFoundError):
-        if (evaluation.root / checkpoint).exists():
+        if (evaluator.root / checkpoint).exists():
             raise
         return False
     return True

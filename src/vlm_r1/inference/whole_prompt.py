@@ -1,6 +1,7 @@
-"""Prompts for families whose images cannot be encoded apart: whole rows, as processors make them.
+"""Prompts for families whose images cannot be encoded separately: the processor makes whole rows.
 
-Qwen3-VL has image features beside those that `generate` takes; InternVL and SmolVLM see tiles.
+Qwen3-VL has image features besides the ones that `generate` accepts; InternVL and SmolVLM cut an
+image into tiles.
 """
 
 from pathlib import Path
@@ -10,31 +11,32 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from vlm_r1.data.images import open_image
 
-ENCODED_APART = ("Qwen2VLProcessor", "Qwen2_5_VLProcessor")
+SEPARATE_IMAGE_PROCESSORS = ("Qwen2VLProcessor", "Qwen2_5_VLProcessor")
 
 
-def encodes_apart(processor: ProcessorMixin) -> bool:
-    """Whether an image may be encoded once for all its phrases."""
-    return type(processor).__name__ in ENCODED_APART
+def encodes_images_separately(processor: ProcessorMixin) -> bool:
+    """Whether an image may be encoded once and its features shared by several rows."""
+    return type(processor).__name__ in SEPARATE_IMAGE_PROCESSORS
 
 
-def count_tokens(processor: ProcessorMixin, text: str, image: Path) -> int:
-    """Tokens of a prompt, its image's included; opens the image."""
+def count_prompt_tokens(processor: ProcessorMixin, text: str, image: Path) -> int:
+    """Length of a prompt, image tokens included; opens the image."""
     return len(processor(text=[text], images=[[open_image(image)]])["input_ids"][0])
 
 
-def read_whole(
+def whole_prompt_inputs(
     model: PreTrainedModel, processor: ProcessorMixin, texts: list[str], files: list[Path]
 ) -> tuple[dict[str, Any], list[tuple[int, int]]]:
-    """What `generate` takes of any family, and the (height, width) that it sees of each image.
+    """Inputs of `generate` for any family, and the (height, width) the model sees of each image.
 
-    An image that is cut into tiles keeps its own size: boxes are asked for in shares of it.
+    A tiled image keeps its own size: such families write boxes relative to the whole image.
     """
     images = [open_image(file) for file in files]
     inputs = processor(
         text=texts, images=[[one] for one in images], padding=True, return_tensors="pt"
     ).to(model.device, model.dtype)
     if "image_grid_thw" in inputs:
-        sizes = inputs["image_grid_thw"][:, 1:] * processor.image_processor.patch_size
-        return dict(inputs), [tuple(size) for size in sizes.tolist()]
+        patch_px = processor.image_processor.patch_size
+        grids = inputs["image_grid_thw"].tolist()
+        return dict(inputs), [(rows * patch_px, columns * patch_px) for _, rows, columns in grids]
     return dict(inputs), [(one.height, one.width) for one in images]

@@ -1,1 +1,1 @@
-"""Opening checkpoints; the tiny Qwen2.5-VL and how it is raised."""
+"""Checkpoints and model families; the tiny Qwen2.5-VL and its pretraining."""

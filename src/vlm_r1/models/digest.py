@@ -1,9 +1,11 @@
-"""What names a checkpoint: a digest of its weights and of how it is asked. Loads no torch."""
+"""Checkpoint identity: digest of weights, configs, tokenizer and processor. Loads no torch."""
 
 import hashlib
 from pathlib import Path
 
-# What a checkpoint's behavior hangs on; optimizer state and logs are not part of its identity.
+from vlm_r1.files import sha256_of_file
+
+# What determines a checkpoint's completions; optimizer state and logs do not.
 DIGESTED = (
     *("*.safetensors", "config.json", "adapter_config.json", "generation_config.json"),
     *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
@@ -12,9 +14,9 @@ DIGESTED = (
 
 
 def checkpoint_digest(path: str | Path) -> str:
-    """First 32 hex digits of the SHA-256 over a checkpoint's weights, configs, tokenizer, template.
+    """First 32 hex digits of the SHA-256 over the names and contents of the `DIGESTED` files.
 
-    A hub name has no local files to digest and stands for itself.
+    A hub name has no local files, so the name itself is returned.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -22,6 +24,5 @@ def checkpoint_digest(path: str | Path) -> str:
     total = hashlib.sha256()
     for file in sorted({f for pattern in DIGESTED for f in folder.glob(pattern)}):
         total.update(file.name.encode())
-        with file.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
+        total.update(bytes.fromhex(sha256_of_file(file)))
     return total.hexdigest()[:32]

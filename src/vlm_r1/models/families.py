@@ -1,13 +1,12 @@
-"""What differs between families of image-text-to-text models, in one place. Loads no torch.
+"""Everything that differs between families of image-text-to-text models. Loads no torch.
 
-A family says in which coordinate spaces it was taught to write boxes, how its processor is told a
-pixel budget and where its vision tower, projector and language model are. All else is the same for
-every family.
+The coordinate spaces that a family was trained to write boxes in, how its processor is given a
+pixel budget, and where its vision tower, projector and language model are.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from vlm_r1.config import CoordinateSpace, Task
@@ -16,12 +15,12 @@ from vlm_r1.rec.boxes import smart_resize
 
 
 def _set_area(image_processor: Any, task: Task) -> None:
-    """Qwen: the area itself, as the edges' names do not say."""
+    """Qwen: both numbers are areas in pixels, in spite of their names."""
     image_processor.size = {"shortest_edge": task.min_pixels, "longest_edge": task.max_pixels}
 
 
 def _set_tiles(image_processor: Any, task: Task) -> None:
-    """InternVL: a number of square tiles beside the thumbnail that all images get."""
+    """InternVL: a number of square tiles, in addition to the thumbnail that every image gets."""
     tile = image_processor.size["height"] * image_processor.size["width"]
     image_processor.crop_to_patches = task.max_pixels >= 3 * tile  # two tiles and a thumbnail
     image_processor.min_patches = 1
@@ -29,7 +28,7 @@ def _set_tiles(image_processor: Any, task: Task) -> None:
 
 
 def _set_longest_edge(image_processor: Any, task: Task) -> None:
-    """SmolVLM: squares of one side that cover the image, and a thumbnail of the same size."""
+    """SmolVLM: squares that cover the image, and a thumbnail of the same size."""
     side = image_processor.max_image_size["longest_edge"]
     squares = max(1, task.max_pixels // side**2 - 1)
     image_processor.do_image_splitting = squares > 1
@@ -38,16 +37,16 @@ def _set_longest_edge(image_processor: Any, task: Task) -> None:
 
 @dataclass(frozen=True)
 class Family:
-    """One family.
+    """One model family.
 
     Attributes:
-        name: as its makers write it.
-        coordinate spaces: in which it may be asked to write boxes, its own first.
-        vision, projector, language: modules of `model.model`; a projector inside the vision tower
-            is named with its path.
-        set_budget: tells an image processor `task.min_pixels` and `task.max_pixels`.
-        square_px: side of the image square that one visual token sees, where the processor
-            resizes to multiples of it; None where it cuts tiles of a fixed size.
+        name: as its authors write it.
+        coordinate_spaces: those it may be asked to write boxes in, its native one first.
+        vision, projector, language: modules of `model.model`, by path. The projector may be inside
+            the vision tower.
+        set_budget: sets `task.min_pixels` and `task.max_pixels` on an image processor.
+        square_px: side of the image square behind one visual token, if the processor resizes to
+            multiples of it; None if it cuts tiles of a fixed size.
     """
 
     name: str
@@ -55,39 +54,41 @@ class Family:
     vision: str
     projector: tuple[str, ...]
     language: str
-    set_budget: Callable[[Any, Task], None] = field(default=_set_area)
+    set_budget: Callable[[Any, Task], None] = _set_area
     square_px: int | None = None
 
     def input_size(self, height: int, width: int, task: Task) -> tuple[int, int]:
-        """(height, width) after the processor's resize; tiles keep the image's own coordinate space."""
+        """(height, width) after the processor's resize; unchanged for a family that cuts tiles."""
         if self.square_px is None:
             return height, width
         return smart_resize(height, width, task.min_pixels, task.max_pixels, self.square_px)
 
 
-_QWEN = {"vision": "visual", "language": "language_model"}
 QWEN2_5_VL = Family(
     name="Qwen2.5-VL",
     coordinate_spaces=("input", "original"),  # QwenLM/Qwen3-VL #721: pixels after the resize
+    vision="visual",
     projector=("visual.merger",),
+    language="language_model",
     square_px=28,
-    **_QWEN,
 )
 FAMILIES = {
     "qwen2_5_vl": QWEN2_5_VL,
     "qwen2_vl": Family(
         name="Qwen2-VL",
         coordinate_spaces=("thousand",),
+        vision="visual",
         projector=("visual.merger",),
+        language="language_model",
         square_px=28,
-        **_QWEN,
     ),
     "qwen3_vl": Family(
         name="Qwen3-VL",
         coordinate_spaces=("thousand",),
+        vision="visual",
         projector=("visual.merger", "visual.deepstack_merger_list"),
+        language="language_model",
         square_px=32,  # 16 px patches, merged 2 x 2
-        **_QWEN,
     ),
     "internvl": Family(
         name="InternVL",
@@ -99,10 +100,8 @@ FAMILIES = {
     ),
     "smolvlm": Family(
         name="SmolVLM",
-        coordinate_spaces=(
-            "unit",
-            "thousand",
-        ),  # not taught to ground: whole numbers are easier to learn
+        # It was not trained to ground, so it learns either one; whole numbers are easier to learn.
+        coordinate_spaces=("unit", "thousand"),
         vision="vision_model",
         projector=("connector",),
         language="text_model",
@@ -115,13 +114,13 @@ def family_of(model_type: str) -> Family:
     """The family of a config's `model_type`.
 
     Raises:
-        ModelError: no family of that type is known here.
+        ModelError: the type is not in `FAMILIES`.
     """
     if model_type not in FAMILIES:
         raise ModelError(
             got=f"a model of type {model_type!r}",
             need=f"one of {', '.join(FAMILIES)}",
-            because="its coordinate space, pixel budget and modules are not known here",
+            because="its coordinate space, pixel budget and modules are unknown",
             do="add it to vlm_r1/models/families.py, with a tiny model in tests/test_families.py",
         )
     return FAMILIES[model_type]

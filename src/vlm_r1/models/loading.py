@@ -1,7 +1,8 @@
-"""Opening a checkpoint: model and processor, or a refusal that says why."""
+"""Loads the model and the processor of a checkpoint, and writes prompts in its chat format."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,16 +19,17 @@ from vlm_r1.errors import ModelError
 from vlm_r1.models.families import family_of
 
 ADAPTER = "adapter_config.json"
-FAULTS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
+# What transformers raises for a broken checkpoint
+LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 
 
 def load_model(path: str | Path, task: Task) -> PreTrainedModel:
     """The model at `path` (a folder or a hub name), in the task's dtype and attention.
 
-    An adapter is opened on the base that it names.
+    An adapter is loaded onto the base that it names.
 
     Raises:
-        ModelError: a folder that is missing, cut short or not a checkpoint.
+        ModelError: the folder is missing, truncated or not a checkpoint.
     """
     require_whole_checkpoint(path)
     base = base_of(path)
@@ -38,21 +40,21 @@ def load_model(path: str | Path, task: Task) -> PreTrainedModel:
         if base != path:
             model.load_adapter(str(path))
         return model
-    except FAULTS as error:
-        raise _unusable(path, f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+    except LOADING_ERRORS as error:
+        raise _unusable(path, _first_line(error)) from error
 
 
 def load_processor(path: str | Path, task: Task) -> ProcessorMixin:
     """The processor at `path`, left-padding, with the task's pixel budget set.
 
     Raises:
-        ModelError: no processor there, or of a family that is not known.
+        ModelError: there is no processor, or one of an unknown family.
     """
     require_whole_checkpoint(path)
     try:
         processor = AutoProcessor.from_pretrained(path)
-    except FAULTS as error:
-        raise _unusable(path, f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+    except LOADING_ERRORS as error:
+        raise _unusable(path, _first_line(error)) from error
     # Right padding misaligns Qwen2.5-VL's token types in batched generation (TRL #5785).
     processor.tokenizer.padding_side = "left"
     family_of(model_type_at(path)).set_budget(processor.image_processor, task)
@@ -60,29 +62,28 @@ def load_processor(path: str | Path, task: Task) -> ProcessorMixin:
 
 
 def chat_text(processor: ProcessorMixin, user_text: str) -> str:
-    """The prompt up to the assistant's first token; the image stands before the text."""
+    """The prompt up to the assistant's first token, with the image before the text."""
     content = [{"type": "image"}, {"type": "text", "text": user_text}]
-    return processor.apply_chat_template(
-        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-    )
+    messages: Any = [{"role": "user", "content": content}]
+    return processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
 
 
 def model_type_at(path: str | Path) -> str:
-    """The config's `model_type` of the model at `path`; of an adapter, its base's.
+    """The `model_type` in the config at `path`; for an adapter, in its base's.
 
     Raises:
-        ModelError: no config there.
+        ModelError: there is no config.
     """
     try:
         return AutoConfig.from_pretrained(base_of(path)).model_type
-    except FAULTS as error:
-        raise _unusable(path, f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+    except LOADING_ERRORS as error:
+        raise _unusable(path, _first_line(error)) from error
 
 
 def base_of(path: str | Path) -> str | Path:
-    """The model that an adapter at `path` belongs to; `path` itself where that is a whole model.
+    """The base model of an adapter at `path`; `path` itself if it is a whole model.
 
-    A relative name is looked up from each folder above the adapter, so that a project can move.
+    A relative name is looked up in each folder above the adapter, so that a project can move.
     """
     file = Path(path) / ADAPTER
     if not file.exists():
@@ -95,10 +96,10 @@ def base_of(path: str | Path) -> str | Path:
 
 
 def require_whole_checkpoint(path: str | Path) -> None:
-    """Look at a checkpoint's files without opening the model; a hub name is left to the hub.
+    """Check a checkpoint's files without loading the model; a hub name is not checked.
 
     Raises:
-        ModelError: a folder that is missing, cut short or not a checkpoint.
+        ModelError: the folder is missing, truncated or not a checkpoint.
     """
     folder = Path(path)
     if not folder.exists():
@@ -116,10 +117,10 @@ def require_whole_checkpoint(path: str | Path) -> None:
             raise _unusable(path, f"{file.name} cannot be read ({error})") from None
     for name in ("config.json", ADAPTER):
         if (folder / name).exists():
-            _refuse_broken_json(folder / name)
+            _require_json(folder / name)
 
 
-def _refuse_broken_json(file: Path) -> None:
+def _require_json(file: Path) -> None:
     try:
         json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -130,10 +131,15 @@ def _looks_like_hub_name(path: str) -> bool:
     return path.count("/") == 1 and not path.startswith((".", "/", "models/"))
 
 
+def _first_line(error: BaseException) -> str:
+    first, *_ = str(error).split("\n")
+    return f"{type(error).__name__}: {first}"
+
+
 def _unusable(path: str | Path, fault: str) -> ModelError:
     return ModelError(
         got=f"{path}: {fault}",
         need="a whole Hugging Face checkpoint (config.json, *.safetensors, processor files)",
-        because="a cut-off or foreign folder would train or answer with random weights",
+        because="missing weights would be filled with random ones",
         do="name another checkpoint, or make this one again (`dvc repro`, `dvc checkout`)",
     )

@@ -1,4 +1,4 @@
-"""Which parameters of a model are trained: all, those outside a frozen tower, or adapters alone."""
+"""Which parameters are trained: all, all but frozen parts, or LoRA adapters alone."""
 
 import re
 
@@ -12,9 +12,9 @@ from vlm_r1.models.families import Family
 
 
 def freeze(model: PreTrainedModel, family: Family, train: Train) -> None:
-    """Take the vision tower, the projector or both out of training, as `train` says.
+    """Freeze the vision tower, the projector or both, as `train` says.
 
-    The projector is no part of the tower here, wherever the family keeps it.
+    The projector does not count as part of the tower, even where it is a submodule of it.
     """
     for name, parameter in model.model.named_parameters():
         projector = _is_in(name, family.projector)
@@ -24,10 +24,10 @@ def freeze(model: PreTrainedModel, family: Family, train: Train) -> None:
 
 
 def lora_config(model: PreTrainedModel, family: Family, lora: Lora) -> LoraConfig:
-    """PEFT's configuration of adapters on linear layers of the language model alone.
+    """PEFT's configuration for adapters on linear layers of the language model alone.
 
     Raises:
-        ConfigError: a target that the language model does not have.
+        ConfigError: the language model has no layer of a name in `lora.targets`.
     """
     language = getattr(model.model, family.language)
     layers = {n.rpartition(".")[2] for n, m in language.named_modules() if isinstance(m, nn.Linear)}
@@ -36,8 +36,8 @@ def lora_config(model: PreTrainedModel, family: Family, lora: Lora) -> LoraConfi
         raise ConfigError(
             got=f"train.lora.targets {sorted(chosen - layers) or '[]'}",
             need=f"some of {', '.join(sorted(layers))}",
-            because=f"these are the linear layers of {family.name}'s language model",
-            do="correct train.lora.targets, or null for all of them",
+            because=f"those are the linear layers of {family.name}'s language model",
+            do="correct train.lora.targets, or set it to null for all of them",
         )
     return LoraConfig(
         r=lora.r,

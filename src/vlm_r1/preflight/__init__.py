@@ -1,1 +1,1 @@
-"""Will this run work, and will it fit: checks before anything long starts."""
+"""Checks before a long run starts: will it work, will it fit in memory."""

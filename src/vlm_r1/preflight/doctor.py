@@ -1,4 +1,4 @@
-"""`vlm-r1 doctor`: every check of the environment guard, on the base and the first record."""
+"""`vlm-r1 doctor`: runs every preflight check, on the base model and the first training record."""
 
 from pathlib import Path
 
@@ -13,58 +13,57 @@ from vlm_r1.errors import InputError
 from vlm_r1.experiment import base_path
 from vlm_r1.models.families import family_of
 from vlm_r1.models.loading import load_model, load_processor, model_type_at
-from vlm_r1.preflight import checks as guard
-from vlm_r1.preflight import probes
-from vlm_r1.preflight.checks import require_rollouts
+from vlm_r1.preflight.checks import (
+    PreflightResult,
+    check_rollouts,
+    family_checks,
+    machine_checks,
+    run_checks,
+)
+from vlm_r1.preflight.probes import Sample, model_checks, processor_checks
 from vlm_r1.rec import prompts
 
-NOISE_PX = (400, 300)  # width, height of the image that stands in where no data is prepared
+NOISE_PX = (400, 300)  # width, height of the image used where no data is prepared
 
 
-def diagnose(params: Params, root: Path) -> list[guard.Finding]:
-    """What every check saw or refuses; checks that need the base only where it can be opened."""
-    base = base_path(params, root)
-    found = guard.examine(guard.machine_checks(params) | {"rollouts": lambda: _rollouts(params)})
+def diagnose(params: Params, root: Path) -> list[PreflightResult]:
+    """The result of every check; those on the base run only if all earlier ones passed."""
+    base, task = base_path(params, root), params.task
+    rollouts = {"rollouts": lambda: check_rollouts(params.grpo, params.launch.processes)}
+    results = run_checks(machine_checks(params) | rollouts)
     try:
         model_type = model_type_at(base)
-        found += guard.examine(guard.family_checks(params, model_type))
-        if any(finding.fault for finding in found):
-            return found  # the model would be opened on terms that cannot hold
-        processor = load_processor(base, params.task)
-        model = load_model(base, params.task).eval()
+        results += run_checks(family_checks(task, model_type))
+        if any(result.fault for result in results):
+            return results  # the model would be loaded with settings that are known to fail
+        processor = load_processor(base, task)
+        model = load_model(base, task).eval()
         sample = sample_of(params, root)
     except InputError as fault:
-        return [*found, guard.Finding("base", str(base), fault)]
-    family = family_of(model_type)
-    return found + guard.examine(
-        probes.processor_checks(processor, family, params.task, sample)
-        | probes.model_checks(model, processor, params.task, sample)
+        return [*results, PreflightResult("base", str(base), fault)]
+    return results + run_checks(
+        processor_checks(processor, family_of(model_type), task, sample)
+        | model_checks(model, processor, task, sample)
     )
 
 
-def _rollouts(params: Params) -> str:
-    """vLLM in TRL's own process spoils images' placeholders (TRL #6294, #6718)."""
-    require_rollouts(params.grpo, params.launch.processes)
-    return params.grpo.rollouts
-
-
-def sample_of(params: Params, root: Path) -> probes.Sample:
-    """The first training record as GRPO asks it; noise where no data is prepared yet."""
+def sample_of(params: Params, root: Path) -> Sample:
+    """The first training record in GRPO's prompt; a noise image where no data is prepared yet."""
     file = root / paths.records_file(params.train_dataset)
     if file.exists():
         first = read_records(file).iloc[0]
         images = root / params.datasets[params.train_dataset].images
-        image, phrase = open_image(images / first["image"]), first["expression"]
+        image, expression = open_image(images / first["image"]), first["expression"]
     else:
         pixels = np.random.default_rng(0).integers(0, 256, (*NOISE_PX[::-1], 3), dtype=np.uint8)
-        image, phrase = Image.fromarray(pixels), "red one"
-    text = prompts.ask(params.task.prompts.grpo, prompts.question_for(phrase))
-    return probes.Sample(image, text)
+        image, expression = Image.fromarray(pixels), "red one"
+    text = prompts.fill_template(params.task.prompts.grpo, prompts.question_for(expression))
+    return Sample(image, text)
 
 
-def finding_text(finding: guard.Finding) -> str:
-    """One check for reading: a line, and where it refuses what to do."""
-    if finding.fault is None:
-        return f"ok     {finding.check}: {finding.seen}"
-    told = str(finding.fault).replace("\n", "\n         ")
-    return f"FAULT  {finding.check}: {told}"
+def result_text(result: PreflightResult) -> str:
+    """One result as text: a line, and what to do if the check refused."""
+    if result.fault is None:
+        return f"ok     {result.check}: {result.seen}"
+    fault = str(result.fault).replace("\n", "\n         ")
+    return f"FAULT  {result.check}: {fault}"

@@ -1,13 +1,15 @@
-"""What a model holds and computes, read off its real code on the meta device: no weights needed.
+"""Parameters and activation memory of a model, measured on the meta device: no weights needed.
 
-One layer of each kind is run on tensors that have a shape and no content, and what autograd would
-keep for the backward pass is counted. So a change of the modelling code changes the answer.
+One layer of each kind is run on tensors without content, and the tensors that autograd would keep
+for the backward pass are counted. So the numbers follow the modelling code of the installed
+transformers.
 """
 
 import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import get_peft_model
@@ -19,20 +21,19 @@ from vlm_r1.errors import ModelError
 from vlm_r1.models.families import Family, family_of
 from vlm_r1.models.trainable import freeze, lora_config
 
-CONFIGS = Path(__file__).with_name(
-    "model_configs"
-)  # public config.json files, see docs/training.md
+# public config.json files, see docs/training.md
+CONFIGS = Path(__file__).with_name("model_configs")
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What goes through a model at once.
+    """The shape of one micro-batch.
 
     Attributes:
         rows: sequences.
-        tokens: a row's tokens, its image's included.
-        patches: a row's image patches, before they are merged.
-        predicted: a row's tokens that the loss looks at.
+        tokens: per row, image tokens included.
+        patches: image patches per row, before they are merged.
+        predicted: tokens per row that have a loss.
     """
 
     rows: int
@@ -45,31 +46,30 @@ class Footprint:
     """The params' model on the meta device, with its frozen parts and adapters."""
 
     def __init__(self, params: Params, root: Path) -> None:
-        self.config = _config_of(params, root)
+        self.config: Any = _model_config(params.task.base_model, root)
         self.family = _grid_family(self.config.model_type)
         with torch.device("meta"):
-            model = AutoModelForImageTextToText.from_config(
+            model: Any = AutoModelForImageTextToText.from_config(
                 self.config, dtype=getattr(torch, params.task.dtype), attn_implementation="eager"
             )
-            self.total = sum(p.numel() for p in model.parameters())
+            self.total = _count(model)
             freeze(model, self.family, params.train)
+            self.whole: nn.Module = model
             if params.train.lora is not None:
                 adapters = lora_config(model, self.family, params.train.lora)
-                self.whole: nn.Module = get_peft_model(model, adapters)
-            else:
-                self.whole = model
+                self.whole = get_peft_model(model, adapters)
         self.model = model
         self.fused_attention = params.task.attention != "eager"
-        self.bytes = model.dtype.itemsize
+        self.bytes = model.dtype.itemsize  # of one weight in the task's dtype
 
     @cached_property
     def trainable(self) -> int:
-        """Parameters that training moves."""
+        """Number of parameters that are trained, adapters included."""
         return sum(p.numel() for p in self.whole.parameters() if p.requires_grad)
 
     @property
     def language(self) -> nn.Module:
-        """The language model without its head."""
+        """The language model without its output head."""
         return self.model.model.get_submodule(self.family.language)
 
     @property
@@ -79,26 +79,31 @@ class Footprint:
 
     @property
     def layer_parameters(self) -> int:
-        """Of all text layers: what every token is multiplied with."""
-        return sum(p.numel() for p in self.language.layers.parameters())
+        """Number of parameters of all text layers."""
+        return _count(self.language.get_submodule("layers"))
+
+    @property
+    def block_parameters(self) -> int:
+        """Number of parameters of all blocks of the vision tower."""
+        return _count(self.vision.get_submodule("blocks"))
 
     @property
     def trains_vision(self) -> bool:
-        """Whether anything is kept of the vision tower's forward pass."""
+        """Whether the backward pass reaches the vision tower, so that activations are kept."""
         return any(p.requires_grad for p in self.vision.parameters())
 
     def text_layer_bytes(self, work: Workload) -> int:
-        """What one text layer keeps for its backward pass, bytes."""
-        text = self.config.text_config
-        hidden = self._hidden(work.rows, work.tokens, text.hidden_size)
+        """Bytes that one text layer keeps for its backward pass."""
+        hidden = self._hidden(work.rows, work.tokens, self.config.text_config.hidden_size)
         with torch.device("meta"):
             positions = torch.empty(3, work.rows, work.tokens, dtype=torch.long)
-        cosines = self.language.rotary_emb(hidden, positions)
-        run = {"attention_mask": None, "position_embeddings": cosines, "position_ids": None}
-        return self._kept(self.language.layers[0], hidden, work.tokens, **run)
+        cosines = self.language.get_submodule("rotary_emb")(hidden, positions)
+        inputs = {"attention_mask": None, "position_embeddings": cosines, "position_ids": None}
+        layer = self.language.get_submodule("layers.0")
+        return self._kept_bytes(layer, hidden, work.tokens, inputs)
 
     def vision_block_bytes(self, work: Workload) -> int:
-        """What one block of the vision tower keeps, bytes; the mean of windowed and full ones."""
+        """Bytes that one vision block keeps; the mean of windowed and full-attention blocks."""
         vision = self.config.vision_config
         if self.family.name != "Qwen2.5-VL":
             return self._vision_block_bytes(work, work.patches)
@@ -108,23 +113,26 @@ class Footprint:
         return (full * self._vision_block_bytes(work, work.patches) + windowed) // vision.depth
 
     def _vision_block_bytes(self, work: Workload, window: int) -> int:
-        """With attention among `window` patches at a time."""
+        """Bytes that one block keeps with attention within windows of `window` patches."""
         vision = self.config.vision_config
         patches = work.rows * work.patches
         hidden = self._hidden(patches, vision.hidden_size)
         with torch.device("meta"):
             angles = torch.empty(patches, vision.hidden_size // vision.num_heads)
         ends = torch.tensor([*range(0, patches, min(window, patches)), patches], dtype=torch.int32)
-        run = {"cu_seqlens": ends, "position_embeddings": (angles, angles)}
-        return self._kept(self.vision.blocks[0], hidden, window, **run)
+        inputs = {"cu_seqlens": ends, "position_embeddings": (angles, angles)}
+        return self._kept_bytes(self.vision.get_submodule("blocks.0"), hidden, window, inputs)
 
     def _hidden(self, *shape: int) -> torch.Tensor:
         return torch.empty(*shape, device="meta", dtype=self.model.dtype, requires_grad=True)
 
-    def _kept(self, layer: nn.Module, hidden: torch.Tensor, window: int, **run) -> int:
-        """Bytes that autograd keeps of `layer(hidden)`, weights aside.
+    def _kept_bytes(
+        self, layer: nn.Module, hidden: torch.Tensor, window: int, inputs: dict[str, Any]
+    ) -> int:
+        """Bytes that autograd keeps of `layer(hidden, **inputs)`, without the weights.
 
-        Fused attention keeps no scores: tensors of `window` x `window` are not counted then.
+        Fused attention stores no attention scores, so tensors of `window` x `window` are not
+        counted for it.
         """
         weights = {p.untyped_storage()._cdata for p in self.whole.parameters()}
         kept: dict[int, torch.Tensor] = {}
@@ -136,41 +144,46 @@ class Footprint:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            layer(hidden, **run)
+            layer(hidden, **inputs)
         return sum(
             tensor.untyped_storage().nbytes() for at, tensor in kept.items() if at not in weights
         )
 
 
-def _config_of(params: Params, root: Path) -> PreTrainedConfig:
-    """The base's config: of its folder, or for a hub name the public file that is kept here.
+def _count(module: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def _model_config(base_model: str, root: Path) -> PreTrainedConfig:
+    """The config in the base's folder, or for a hub name the public one in `CONFIGS`.
 
     Raises:
-        ModelError: neither is there.
+        ModelError: neither exists.
     """
-    name = params.task.base_model
-    public = CONFIGS / f"{name.rpartition('/')[2]}.json"
-    if (root / name / "config.json").exists():
-        return AutoConfig.from_pretrained(root / name)
+    public = CONFIGS / f"{base_model.rpartition('/')[2]}.json"
+    if (root / base_model / "config.json").exists():
+        return AutoConfig.from_pretrained(root / base_model)
     if public.exists():
         values = json.loads(public.read_text(encoding="utf-8"))
         return AutoConfig.for_model(values.pop("model_type"), **values)
     known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.json")))
     raise ModelError(
-        got=f"{name}: no config.json in {root}, and none kept here",
+        got=f"{base_model}: no config.json in {root}, and none in {CONFIGS.name}/",
         need=f"a folder with a config.json, or one of {known}",
-        because="the plan is read off the real config",
+        because="the plan is computed from the model's config",
         do=f"put its config.json into {CONFIGS}, or the checkpoint into the project",
     )
 
 
 def _grid_family(model_type: str) -> Family:
+    """The family of `model_type`, if its images are grids of patches."""
     family = family_of(model_type)
     if family.square_px is None:
         raise ModelError(
             got=f"a plan for {family.name}",
             need="a family whose images are grids of patches (Qwen2-VL, Qwen2.5-VL, Qwen3-VL)",
-            because="tiles are not modelled here",
-            do="measure: run two steps and look at the peak",
+            because="the plan has no model of image tiles",
+            do="train two steps and look at the peak memory",
         )
     return family

@@ -1,7 +1,11 @@
-"""What a real sample becomes in processor and model, measured: versions alone tell little."""
+"""Preflight checks that measure: a sample goes through the processor and the model.
+
+Versions alone do not show a processor that ignores its pixel budget or positions that are wrong.
+"""
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from PIL import Image
@@ -13,13 +17,13 @@ from vlm_r1.models.families import Family
 from vlm_r1.models.loading import chat_text
 from vlm_r1.preflight.checks import Check
 
-PROBE_PX = 512  # side of the image that a small budget is tried on
-MARGIN = 1.05  # tiles and squares of a fixed size miss a budget by a little
+PROBE_PX = 512  # side of the square image that tests the limits of a pixel budget
+MARGIN = 1.05  # tiles of a fixed size miss a budget slightly
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One question as training asks it."""
+    """An image and the user turn about it, as in training."""
 
     image: Image.Image
     text: str
@@ -28,7 +32,7 @@ class Sample:
 def processor_checks(
     processor: ProcessorMixin, family: Family, task: Task, sample: Sample
 ) -> dict[str, Check]:
-    """What the processor makes of a sample, in a moment."""
+    """Quick checks of what the processor makes of a sample."""
     return {
         "padding": lambda: check_padding(processor, sample),
         "pixels": lambda: check_pixels(processor, family, task, sample),
@@ -38,7 +42,7 @@ def processor_checks(
 def model_checks(
     model: PreTrainedModel, processor: ProcessorMixin, task: Task, sample: Sample
 ) -> dict[str, Check]:
-    """What the model makes of it: a forward pass."""
+    """Checks of what the model makes of a sample, with one forward pass."""
     return {
         "image tokens": lambda: check_image_tokens(model, processor, sample),
         "positions": lambda: check_positions(model, processor, sample),
@@ -47,42 +51,46 @@ def model_checks(
 
 
 def check_padding(processor: ProcessorMixin, sample: Sample) -> str:
-    """A shorter prompt in a batch is padded on the left, where nothing is generated (TRL #5785)."""
-    prompts = [_prompt(processor, sample), _prompt(processor, sample, " and what is beside it")]
+    """Refuse right padding, after which generation would continue (TRL #5785)."""
+    longer = f"{sample.text} and a few more words"
+    prompts = [chat_text(processor, text) for text in (sample.text, longer)]
     inputs = processor(text=prompts, images=[[sample.image]] * 2, padding=True)
     if not all(row[-1] for row in inputs["attention_mask"]):
         raise ModelError(
             got="a processor that pads on the right",
             need='tokenizer.padding_side = "left"',
-            because="answers would follow padding, and Qwen2.5-VL's token types go astray",
-            do="open it with vlm_r1.models.loading.load_processor",
+            because="completions would follow padding, and Qwen2.5-VL's token types be misaligned",
+            do="load it with vlm_r1.models.loading.load_processor",
         )
     return "left"
 
 
 def check_pixels(processor: ProcessorMixin, family: Family, task: Task, sample: Sample) -> str:
-    """The budget is kept, measured on what the model would get: the sample, and a tried limit.
+    """Refuse a processor that does not keep the pixel budget, measured on its output.
 
-    A processor that takes no notice of its limits (transformers #41955) shows it on the small ones.
+    The task's limits may be too wide for the sample to reach them, so a copy of the processor is
+    given narrow ones: one that ignores its limits (transformers #41955) fails there.
     """
-    trial = copy.deepcopy(processor.image_processor)
-    few = task.model_copy(update={"min_pixels": 1, "max_pixels": PROBE_PX**2 // 4})
-    many = task.model_copy(update={"min_pixels": 4 * PROBE_PX**2, "max_pixels": 8 * PROBE_PX**2})
+    has_lower_limit = family.square_px is not None  # tiles of a fixed size have none
     image = Image.new("RGB", (PROBE_PX, PROBE_PX))
-    family.set_budget(trial, few)
-    _require_pixels(_pixels(trial, image), few, "an image above it")
-    if family.square_px is not None:  # tiles have no lower limit
-        family.set_budget(trial, many)
-        _require_pixels(_pixels(trial, image), many, "an image below it")
+    probe = copy.deepcopy(processor.image_processor)
+    low = task.model_copy(update={"min_pixels": 1, "max_pixels": PROBE_PX**2 // 4})
+    family.set_budget(probe, low)
+    _require_pixels(_pixels(probe, image), low, "an image above it")
+    if has_lower_limit:
+        limits = {"min_pixels": 4 * PROBE_PX**2, "max_pixels": 8 * PROBE_PX**2}
+        high = task.model_copy(update=limits)
+        family.set_budget(probe, high)
+        _require_pixels(_pixels(probe, image), high, "an image below it")
     seen = _pixels(processor.image_processor, sample.image)
-    lower = task.min_pixels if family.square_px is not None else 1
-    _require_pixels(seen, task.model_copy(update={"min_pixels": lower}), "the sample")
+    budget = task if has_lower_limit else task.model_copy(update={"min_pixels": 1})
+    _require_pixels(seen, budget, "the sample")
     width, height = sample.image.size
     return f"{width} x {height} is seen as {seen} pixels of {task.min_pixels} to {task.max_pixels}"
 
 
 def check_image_tokens(model: PreTrainedModel, processor: ProcessorMixin, sample: Sample) -> str:
-    """As many image tokens in the prompt as features from the tower, and finite answers."""
+    """Refuse unequal numbers of image tokens and image features, and logits that are not finite."""
     inputs = _inputs(processor, sample)
     expected = int((inputs["input_ids"] == model.config.image_token_id).sum())
     try:
@@ -93,34 +101,37 @@ def check_image_tokens(model: PreTrainedModel, processor: ProcessorMixin, sample
     if not bool(torch.isfinite(logits).all()):
         raise ModelError(
             got=f"logits that are not finite, in {model.dtype}",
-            need="numbers",
-            because="the first step would make every weight NaN",
+            need="finite logits",
+            because="the first training step would make every weight NaN",
             do="try task.dtype: float32 or task.attention: eager",
         )
     return f"{expected} tokens, as many features"
 
 
 def check_positions(model: PreTrainedModel, processor: ProcessorMixin, sample: Sample) -> str:
-    """A still image's tokens stand in rows and columns at one time (Qwen2-VL, section 2.1).
+    """Refuse wrong rotary positions of a still image's tokens, as transformers 5.4.0 to 5.5.3 give.
 
-    What transformers 5.4.0 to 5.5.3 get wrong for Qwen2.5-VL, measured.
+    M-RoPE (Qwen2-VL, arXiv 2409.12191, section 2.1): all tokens of the image have one temporal
+    position, and their row and column count from there; the text goes on behind the largest.
     """
     inputs = _inputs(processor, sample)
     if "image_grid_thw" not in inputs:
         return "not a grid"
-    positions, _ = model.model.get_rope_index(**_of_rope(inputs))
+    names = ("input_ids", "mm_token_type_ids", "image_grid_thw", "attention_mask")
+    core: Any = model.model
+    positions, _ = core.get_rope_index(**{name: inputs[name] for name in names})
     is_image = inputs["input_ids"][0] == model.config.image_token_id
-    found = positions[:, 0, is_image]
     start = int(is_image.nonzero()[0])
     merge = processor.image_processor.merge_size
-    _, rows, columns = (int(n) // merge if i else int(n) for i, n in _grid(inputs))
-    place = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).T + start
-    expected = torch.cat([torch.full_like(place[:1], start), place])
-    after = int(positions[0, 0, start + rows * columns])
-    if not torch.equal(found.cpu(), expected) or after != start + max(rows, columns):
+    rows, columns = (int(side) // merge for side in inputs["image_grid_thw"][0, 1:])
+    row_and_column = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).T + start
+    expected = torch.cat([torch.full_like(row_and_column[:1], start), row_and_column])
+    found = positions[:, 0, is_image].cpu()
+    after_image = int(positions[0, 0, start + rows * columns])
+    if not torch.equal(found, expected) or after_image != start + max(rows, columns):
         raise ModelError(
             got=f"other rotary positions for an image of {rows} x {columns} tokens",
-            need="one time, rows and columns from the image's first token on",
+            need="one temporal position, rows and columns counted from the image's first token",
             because="the model would see a distorted image, and train on it",
             do="pip install 'transformers>=5.5.4' (5.4.0 to 5.5.3 have this fault)",
         )
@@ -128,39 +139,25 @@ def check_positions(model: PreTrainedModel, processor: ProcessorMixin, sample: S
 
 
 def check_weights(model: PreTrainedModel, task: Task) -> str:
-    """Every weight is in the dtype that was asked for."""
+    """Refuse weights in another dtype than the task's."""
     found = {str(p.dtype) for p in model.parameters() if p.is_floating_point()}
     if found != {f"torch.{task.dtype}"}:
         raise ModelError(
             got=f"weights in {', '.join(sorted(found))}",
             need=f"{task.dtype}, task.dtype",
-            because="a dtype that is ignored doubles memory (VLM-R1 until February 2025)",
-            do="open the model with vlm_r1.models.loading.load_model; look at its version",
+            because="an ignored dtype doubles memory (VLM-R1 until February 2025)",
+            do="load the model with vlm_r1.models.loading.load_model; check transformers' version",
         )
     return task.dtype
 
 
-def _prompt(processor: ProcessorMixin, sample: Sample, more: str = "") -> str:
-    return chat_text(processor, sample.text + more)
-
-
 def _inputs(processor: ProcessorMixin, sample: Sample) -> BatchFeature:
-    return processor(
-        text=[_prompt(processor, sample)], images=[[sample.image]], return_tensors="pt"
-    )
+    text = chat_text(processor, sample.text)
+    return processor(text=[text], images=[[sample.image]], return_tensors="pt")
 
 
-def _of_rope(inputs: BatchFeature) -> dict:
-    names = ("input_ids", "mm_token_type_ids", "image_grid_thw", "attention_mask")
-    return {name: inputs[name] for name in names}
-
-
-def _grid(inputs: BatchFeature) -> list[tuple[int, int]]:
-    return list(enumerate(inputs["image_grid_thw"][0].tolist()))
-
-
-def _pixels(image_processor, image: Image.Image) -> int:
-    """Pixels that reach the model: of the grid, or of all tiles."""
+def _pixels(image_processor: Any, image: Image.Image) -> int:
+    """Pixels that reach the model, summed over the patch grid or all tiles."""
     values = image_processor([[image]], return_tensors="pt")["pixel_values"]
     return values.numel() // 3 // getattr(image_processor, "temporal_patch_size", 1)
 
@@ -170,15 +167,16 @@ def _require_pixels(seen: int, task: Task, what: str) -> None:
         raise ModelError(
             got=f"{seen} pixels of {what}",
             need=f"{task.min_pixels} to {task.max_pixels}, the pixel budget",
-            because="one method would train on other images than it is evaluated on",
-            do="open the processor with vlm_r1.models.loading.load_processor; look at its version",
+            because="a model would be evaluated on other images than it was trained on",
+            do="load the processor with vlm_r1.models.loading.load_processor; "
+            "check transformers' version",
         )
 
 
 def _other_processor(fault: str) -> ModelError:
     return ModelError(
         got=fault,
-        need="one image token for every image feature",
+        need="one image token for each image feature",
         because="the processor belongs to another model, or truncates prompts",
         do="take model and processor from one folder; SFT needs max_length: null",
     )

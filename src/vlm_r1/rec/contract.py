@@ -1,4 +1,4 @@
-"""The fairness contract: what must be equal before two methods may be compared."""
+"""The fairness contract: terms that must be equal before two methods may be compared."""
 
 import hashlib
 import json
@@ -9,8 +9,10 @@ from pydantic import BaseModel, ConfigDict
 
 from vlm_r1.config import Params
 from vlm_r1.errors import ContractError, ModelError
-from vlm_r1.rec.parsing import PARSER_VERSION
 
+# Raise them when `rec.parsing.parse_answer` or a score can give another result for the same text.
+# They stand here because SFT, which parses nothing, would otherwise depend on the parser.
+PARSER_VERSION = "2"
 SCORING_VERSION = "1"
 
 
@@ -63,7 +65,7 @@ def training_contract(params: Params, base_digest: str, records_digest: str) -> 
 
 
 def evaluation_contract(training: TrainingContract, params: Params) -> Contract:
-    """`training`'s terms with those of evaluation added."""
+    """The terms of `training` and those of evaluation."""
     return Contract(**training.model_dump(), max_new_tokens=params.evaluate.max_new_tokens)
 
 
@@ -74,7 +76,7 @@ def read_terms(root: Path, checkpoint: Path) -> dict[str, Any]:
         ModelError: the checkpoint or its contract.json is missing.
     """
     try:
-        return json.loads((root / checkpoint / "contract.json").read_text(encoding="utf-8"))
+        terms = json.loads((root / checkpoint / "contract.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(
             got=f"{checkpoint}: no contract.json",
@@ -82,16 +84,17 @@ def read_terms(root: Path, checkpoint: Path) -> dict[str, Any]:
             because="a checkpoint without its contract cannot be compared with another",
             do="`dvc checkout`, or `dvc repro` to train again",
         ) from None
+    return dict(terms)
 
 
-def differences(a: dict, b: dict) -> list[str]:
+def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     """One "field: value of a != value of b" for every term in which two contracts differ."""
     fields = sorted(set(a) | set(b))
     return [f"{f}: {a.get(f)!r} != {b.get(f)!r}" for f in fields if a.get(f) != b.get(f)]
 
 
-def require_equal(contracts: dict[str, dict]) -> None:
-    """Refuse a comparison whose terms differ.
+def require_equal(contracts: dict[str, dict[str, Any]]) -> None:
+    """Require equal terms of all results of a comparison.
 
     Args:
         contracts: name of each result -> its contract as a dict.

@@ -12,7 +12,7 @@ import numpy as np
 
 from vlm_r1.rec.boxes import to_original
 
-PARSER_VERSION = "2"  # what `parse_answer` reads; stands in every result's contract
+# `parse_answer` has a version in every result's contract: rec/contract.py, PARSER_VERSION
 
 # Four numbers in brackets. Possessive (`++`): nothing is read twice, so time is linear.
 _NUMBER = r"\s*+(-?(?:\d{1,7}+(?:\.\d*+)?+|\.\d++))\s*+"

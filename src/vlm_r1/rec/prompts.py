@@ -34,7 +34,7 @@ def expression_in(question: str) -> str | None:
     return None
 
 
-def ask(template_name: str, question: str) -> str:
+def fill_template(template_name: str, question: str) -> str:
     """The user turn: `question` in the template called `template_name` (plain, r1 or json)."""
     return TEMPLATES[template_name].replace("{question}", question)
 

@@ -1,27 +1,27 @@
-"""Result files: the layout of VLM-R1's prediction logs, plus a `meta` block of ours.
+"""Result files: VLM-R1's prediction logs with a `meta` block added.
 
-One file is one unit, (method, checkpoint, dataset):
+One file holds one evaluation result, (training run, step, dataset):
 `{"accuracy": percent, "results": [row, ...], "meta": {...}}`. A row has question, ground_truth
-(xyxy, original pixels), model_output, extracted_answer (xyxy, original pixels; null if unparsed),
-correct (0 or 1), image, input_size and image_size (height, width), and may have a record_id and a
-split. Logs of VLM-R1's authors have neither `meta` nor what follows `correct`. Files of other tools
-are brought into this form by evaluation/logs.py.
+(the true box: xyxy, original pixels), model_output, extracted_answer (the predicted box, likewise;
+null if unparsed), correct (0 or 1), image, input_size and image_size (height, width), and may have
+a record_id and a split. Logs of VLM-R1's authors have neither `meta` nor what follows `correct`.
+Logs of other tools are converted to this form by evaluation/prediction_logs.py.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, PositiveInt, ValidationError
 
-from vlm_r1.errors import ResultError
+from vlm_r1.errors import ResultError, describe_fault
+from vlm_r1.files import write_json
 
 Box = tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]  # xyxy
 Size = tuple[PositiveInt, PositiveInt]  # height, width
 
 
 class ResultRow(BaseModel):
-    """One record's answer."""
+    """The model's answer to one record."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -37,7 +37,7 @@ class ResultRow(BaseModel):
 
 
 class ResultFile(BaseModel):
-    """A whole log; `accuracy` is what the file states, in percent; None where it states none."""
+    """A whole log; `accuracy` is the stated one, in percent, None if the file states none."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -55,7 +55,7 @@ def read_results(path: Path) -> ResultFile:
     try:
         return ResultFile.model_validate_json(read_text(path))
     except ValidationError as error:
-        raise unusable_file(path, first_fault(error)) from None
+        raise unusable_file(path, describe_fault(error, rows="results")) from None
 
 
 def read_text(path: Path) -> str:
@@ -76,7 +76,7 @@ def read_text(path: Path) -> str:
 
 
 def unusable_file(path: Path, fault: str) -> ResultError:
-    """The refusal of a log; one that stops in the middle is said to be cut short."""
+    """The error for a log that cannot be used; says so if the file is cut short."""
     cut = " (the file is cut short)" if "EOF" in fault else ""
     return ResultError(
         got=f"{path}: {fault}{cut}",
@@ -86,21 +86,6 @@ def unusable_file(path: Path, fault: str) -> ResultError:
     )
 
 
-def first_fault(error: ValidationError) -> str:
-    """Where a file's first fault is (row from 1, key) and what it is."""
-    first = error.errors()[0]
-    where = first["loc"]
-    if len(where) > 1 and where[0] == "results":
-        field = ".".join(str(part) for part in where[2:])
-        return f"row {where[1] + 1}: {field or 'row'}: {first['msg']}"
-    return f"{'.'.join(str(part) for part in where) or 'file'}: {first['msg']}"
-
-
 def write_results(path: Path, result: ResultFile) -> None:
-    """Write under a temporary name, then rename, so that no half file ever has the real name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    content = result.model_dump(mode="json", exclude_unset=True)
-    text = json.dumps(content, indent=1, ensure_ascii=False)
-    part.write_text(text + "\n", encoding="utf-8")
-    part.replace(path)
+    """Write a result file, whole or not at all."""
+    write_json(path, result.model_dump(mode="json", exclude_unset=True))

@@ -5,21 +5,18 @@ from dataclasses import dataclass
 
 from vlm_r1.config import METHODS
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.coordinate_correction import Split, recovered, split_difference
+from vlm_r1.evaluation.coordinate_correction import (
+    Decomposition,
+    accuracy_recovered,
+    decompose_difference,
+)
 from vlm_r1.report.results_table import TESTED, ResultsTable, SeedGroup
 from vlm_r1.report.schema import Comparison, CurvePoint, DatasetLine, DecompositionLine
-from vlm_r1.stats.intervals import (
-    Difference,
-    McNemarResult,
-    Resampling,
-    discordance,
-    interval,
-    paired_difference,
-)
+from vlm_r1.stats.intervals import Difference, McNemarResult, mcnemar_test, paired_difference
 
 
 @dataclass(frozen=True)
-class Move:
+class MethodGain:
     """How one method's accuracy on a dataset changed from step 0 to the last common step."""
 
     method: str
@@ -32,7 +29,7 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Origin:
+class MethodDecomposition:
     """Where one method's change since the first common step comes from."""
 
     method: str
@@ -40,7 +37,7 @@ class Origin:
     role: str
     from_step: int
     step: int
-    split: Split
+    split: Decomposition
     recovered: Difference  # by correcting the box coordinates at `step`
     end: float  # percent, raw, at `step`
     scale: tuple[float, float]  # (x, y)
@@ -61,14 +58,14 @@ class LastStep:
     step: int
     accuracy: dict[str, float]  # method -> percent
     difference: Difference
-    discordance: McNemarResult  # rows that only grpo, only sft got right, of the first seed
+    mcnemar: McNemarResult  # rows that only grpo, only sft got right, of the first seed
     n: int
     n_images: int
-    moves: list[Move]
+    gains: list[MethodGain]
     gain_gap: Difference | None
     start_gap: Difference | None  # grpo minus sft at step 0: what the prompts alone do
-    origins: tuple[Origin, ...] = ()
-    split: Split | None = None
+    method_decompositions: tuple[MethodDecomposition, ...] = ()
+    split: Decomposition | None = None
 
 
 def dataset_lines(
@@ -92,31 +89,33 @@ def dataset_lines(
     return [*lines, *told.values()]
 
 
-def curve_points(table: ResultsTable, resampling: Resampling) -> list[CurvePoint]:
+def curve_points(table: ResultsTable) -> list[CurvePoint]:
     """Every tested point's accuracy with its interval, by dataset, method and step."""
     return [
-        _curve_point(table[method, dataset, step], resampling)
+        _curve_point(table[method, dataset, step])
         for dataset in table.datasets(*TESTED)
         for method in METHODS
         for step in table.steps(method, dataset)
     ]
 
 
-def compare(table: ResultsTable, resampling: Resampling) -> list[Comparison]:
+def compare(table: ResultsTable) -> list[Comparison]:
     """grpo minus sft at every common step of every tested dataset."""
     return [
-        _comparison(table, dataset, step, resampling)
+        _comparison(table, dataset, step)
         for dataset in table.datasets(*TESTED)
         for step in table.common_steps(dataset)
     ]
 
 
 def decomposition_lines(last_steps: list[LastStep]) -> list[DecompositionLine]:
-    """The origins of every method's change on every tested dataset, for report.json."""
-    return [_decomposition_line(origin) for last in last_steps for origin in last.origins]
+    """The method_decompositions of every method's change on every tested dataset, for report.json."""
+    return [
+        _decomposition_line(origin) for last in last_steps for origin in last.method_decompositions
+    ]
 
 
-def at_last_step(table: ResultsTable, dataset: str, resampling: Resampling) -> LastStep:
+def at_last_step(table: ResultsTable, dataset: str) -> LastStep:
     """Both methods on `dataset` at the last step they share.
 
     Raises:
@@ -139,21 +138,21 @@ def at_last_step(table: ResultsTable, dataset: str, resampling: Resampling) -> L
         role=ends["grpo"].role,
         step=step,
         accuracy={method: end.accuracy for method, end in ends.items()},
-        difference=paired_difference(grpo.hit, sft.hit, grpo.images, resampling),
-        discordance=discordance(grpo.first.scores.hit, sft.first.scores.hit),
+        difference=grpo.minus(sft),
+        mcnemar=mcnemar_test(grpo.first.scores.hit, sft.first.scores.hit),
         n=grpo.n,
         n_images=_image_count(ends["grpo"]),
-        moves=[_move(starts[method], ends[method], resampling) for method in starts],
-        gain_gap=_gain_gap(starts, ends, resampling) if starts else None,
-        start_gap=_start_gap(starts, resampling) if starts else None,
-        origins=tuple(_origin(table[m, dataset, steps[0]], ends[m], resampling) for m in METHODS),
-        split=_split(ends["sft"], ends["grpo"], resampling),
+        gains=[_move(starts[method], ends[method]) for method in starts],
+        gain_gap=_gain_gap(starts, ends) if starts else None,
+        start_gap=starts["grpo"].minus(starts["sft"]) if starts else None,
+        method_decompositions=tuple(_origin(table[m, dataset, steps[0]], ends[m]) for m in METHODS),
+        split=_split(ends["sft"], ends["grpo"]),
     )
 
 
-def _curve_point(point: SeedGroup, resampling: Resampling) -> CurvePoint:
-    accuracy, low, high = interval(point.hit, point.images, resampling)
-    corrected = interval(point.correction.hit, point.images, resampling)
+def _curve_point(point: SeedGroup) -> CurvePoint:
+    accuracy, low, high = point.interval()
+    corrected = point.corrected_interval()
     return CurvePoint(
         method=point.method,
         dataset=point.dataset,
@@ -171,11 +170,9 @@ def _curve_point(point: SeedGroup, resampling: Resampling) -> CurvePoint:
     )
 
 
-def _comparison(table: ResultsTable, dataset: str, step: int, resampling: Resampling) -> Comparison:
+def _comparison(table: ResultsTable, dataset: str, step: int) -> Comparison:
     grpo, sft = table["grpo", dataset, step], table["sft", dataset, step]
-    images = grpo.images
-    found = paired_difference(grpo.hit, sft.hit, images, resampling)
-    corrected = paired_difference(grpo.correction.hit, sft.correction.hit, images, resampling)
+    found, corrected = grpo.minus(sft), grpo.corrected_minus(sft)
     return Comparison(
         dataset=dataset,
         step=step,
@@ -191,28 +188,28 @@ def _comparison(table: ResultsTable, dataset: str, step: int, resampling: Resamp
     )
 
 
-def _move(start: SeedGroup, end: SeedGroup, resampling: Resampling) -> Move:
-    return Move(
+def _move(start: SeedGroup, end: SeedGroup) -> MethodGain:
+    return MethodGain(
         method=end.method,
         dataset=end.dataset,
         role=end.role,
         step=end.step,
         start=start.accuracy,
         end=end.accuracy,
-        gain=paired_difference(end.hit, start.hit, end.images, resampling),
+        gain=end.minus(start),
     )
 
 
-def _origin(start: SeedGroup, end: SeedGroup, resampling: Resampling) -> Origin:
+def _origin(start: SeedGroup, end: SeedGroup) -> MethodDecomposition:
     correction = end.correction
-    return Origin(
+    return MethodDecomposition(
         method=end.method,
         dataset=end.dataset,
         role=end.role,
         from_step=start.step,
         step=end.step,
-        split=_split(start, end, resampling),
-        recovered=recovered(correction, end.images, resampling),
+        split=_split(start, end),
+        recovered=accuracy_recovered(correction, end.images, end.resampling),
         end=end.accuracy,
         scale=correction.scale,
         offset_px=correction.offset,
@@ -220,11 +217,11 @@ def _origin(start: SeedGroup, end: SeedGroup, resampling: Resampling) -> Origin:
     )
 
 
-def _split(start: SeedGroup, end: SeedGroup, resampling: Resampling) -> Split:
-    return split_difference(start.correction, end.correction, end.images, resampling)
+def _split(start: SeedGroup, end: SeedGroup) -> Decomposition:
+    return decompose_difference(start.correction, end.correction, end.images, end.resampling)
 
 
-def _decomposition_line(origin: Origin) -> DecompositionLine:
+def _decomposition_line(origin: MethodDecomposition) -> DecompositionLine:
     split = origin.split
     parts = {
         "change": split.total,
@@ -249,17 +246,10 @@ def _decomposition_line(origin: Origin) -> DecompositionLine:
     )
 
 
-def _gain_gap(
-    starts: dict[str, SeedGroup], ends: dict[str, SeedGroup], resampling: Resampling
-) -> Difference:
+def _gain_gap(starts: dict[str, SeedGroup], ends: dict[str, SeedGroup]) -> Difference:
     gains = {m: 1.0 * ends[m].hit - starts[m].hit for m in METHODS}
-    images = ends["grpo"].images
-    return paired_difference(gains["grpo"], gains["sft"], images, resampling)
-
-
-def _start_gap(starts: dict[str, SeedGroup], resampling: Resampling) -> Difference:
-    grpo, sft = starts["grpo"], starts["sft"]
-    return paired_difference(grpo.hit, sft.hit, grpo.images, resampling)
+    grpo = ends["grpo"]
+    return paired_difference(gains["grpo"], gains["sft"], grpo.images, grpo.resampling)
 
 
 def _image_count(point: SeedGroup) -> int:

@@ -1,4 +1,7 @@
-"""Units in, a folder of report files out: json, md, html, figures, DVC views, gallery/."""
+"""Builds the report: evaluation results in, a folder of files out.
+
+The files: report.json, report.html, report.md, figures, the tables that DVC shows, gallery/.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,6 +9,7 @@ from pathlib import Path
 
 from vlm_r1.config import METHODS
 from vlm_r1.errors import ResultError
+from vlm_r1.evaluation.coordinate_space_check import check_coordinate_space
 from vlm_r1.files import whole_folder
 from vlm_r1.report.analysis import (
     LastStep,
@@ -20,9 +24,9 @@ from vlm_r1.report.curve_statistics import curve_statistics, selection_lines
 from vlm_r1.report.fairness import checklist
 from vlm_r1.report.published_curves import published_series
 from vlm_r1.report.render.dvc_views import write_views
+from vlm_r1.report.render.figures import draw_figures
 from vlm_r1.report.render.gallery import choose_cases
-from vlm_r1.report.render.page import Page, render_html, render_markdown
-from vlm_r1.report.render.png_figures import draw_figures
+from vlm_r1.report.render.page import ReportPage, render_html, render_markdown
 from vlm_r1.report.results_table import TESTED, EvalResult, ResultsTable, check_fairness
 from vlm_r1.report.schema import (
     Command,
@@ -31,23 +35,23 @@ from vlm_r1.report.schema import (
     Lineage,
     PromptLine,
     Report,
-    Statistics,
     TrainingLog,
 )
 from vlm_r1.report.slice_table import slice_block
-from vlm_r1.report.verdict import Judgement, judge
+from vlm_r1.report.verdict import VerdictText, write_verdict
 from vlm_r1.stats.intervals import Resampling
 
 
 @dataclass(frozen=True)
 class ReportContext:
-    """What the report shows beside the units' own numbers; logs of others have none of it.
+    """What the report shows beside the evaluation results; logs of others have none of it.
 
     Attributes:
-        reproduce: table and whether it is unfair -> the commands that make its numbers again.
+        reproduce: (table, whether it is unfair) -> the commands that make its numbers again.
         images: folder of each dataset's images; None where there are none.
-        validated: what validation said of datasets (`report.validated`).
-        notes, skipped: what a reader must know about the files; (file, reason) of those not read.
+        validated: each dataset as validation left it (`lineage.dataset_lines_from_validation`).
+        notes: remarks on the result files.
+        skipped: (file, reason) of the files that were not read.
     """
 
     lineage: Lineage
@@ -73,23 +77,23 @@ def build_report(
     """Write the whole report as folder `out`, or nothing if anything fails.
 
     Args:
-        units: both methods on the id, ood and validation datasets, each role in the order in
-            which its datasets are to be shown; the verdict is about the first ood dataset.
+        results: both methods on the id, ood and validation datasets. Datasets of a role are shown
+            in the order given; the verdict is about the first ood dataset.
         gallery: number of cases.
 
     Raises:
-        ContractError: contracts differ and `allow_unfair` is not given.
-        ResultError: a method or the ood dataset is missing, or rows of units do not pair.
+        ContractError: contracts differ and `allow_unfair` is False.
+        ResultError: a method or the ood dataset is missing, or rows of two results do not pair.
         DataError: an image of the gallery is missing or broken.
     """
     unfair = check_fairness(results, allow_unfair)
-    table = ResultsTable(results)
+    table = ResultsTable(results, resampling)
     _require_both_methods(table)
-    last_steps = [at_last_step(table, name, resampling) for name in table.datasets(*TESTED)]
-    report, judgement = _measure(table, context, last_steps, resampling, unfair)
-    page = Page(
+    last_steps = [at_last_step(table, name) for name in table.datasets(*TESTED)]
+    report, verdict_text = _measure(table, context, last_steps, unfair)
+    page = ReportPage(
         report=report,
-        judgement=judgement,
+        verdict_text=verdict_text,
         last_steps=last_steps,
         gallery=choose_cases(table, gallery, resampling.seed, context.images),
         notes=[*context.notes, *_file_notes(table)],
@@ -102,68 +106,50 @@ def build_report(
 
 
 def _measure(
-    table: ResultsTable,
-    context: ReportContext,
-    last_steps: list[LastStep],
-    resampling: Resampling,
-    unfair: list[str],
-) -> tuple[Report, Judgement]:
+    table: ResultsTable, context: ReportContext, last_steps: list[LastStep], unfair: list[str]
+) -> tuple[Report, VerdictText]:
     """Every number of the report, and its verdict in words."""
-    comparisons = compare(table, resampling)
-    statistics = curve_statistics(table, comparisons, resampling)
-    judgement = _judge(table, last_steps, statistics, resampling, unfair)
-    report = Report(
-        verdict=judgement.verdict,
-        contract=table.results[0].contract,
-        datasets=dataset_lines(table, context.validated),
-        curves=curve_points(table, resampling),
-        comparisons=comparisons,
-        statistics=statistics,
-        selection=selection_lines(table),
-        decomposition=decomposition_lines(last_steps),
-        fairness=checklist(table.results),
-        slices=slice_block(table, resampling),
-        prompts=context.prompts,
-        published=published_series(table.datasets(*TESTED)),
-        training=context.training,
-        cost=context.cost,
-        cost_per_point=cost_per_point(context.cost, _first(last_steps, "ood")),
-        reproduce=context.reproduce(table, bool(unfair)),
-        lineage=context.lineage,
-        unfair=unfair,
-    )
-    return report, judgement
-
-
-def _judge(
-    table: ResultsTable,
-    last_steps: list[LastStep],
-    statistics: Statistics,
-    resampling: Resampling,
-    unfair: list[str],
-) -> Judgement:
-    ood = _first(last_steps, "ood")
-    return judge(
+    ood = next(last for last in last_steps if last.role == "ood")
+    comparisons = compare(table)
+    statistics = curve_statistics(table, comparisons)
+    verdict_text = write_verdict(
         ood=ood,
-        in_domain=_first(last_steps, "id"),
-        confidence=resampling.confidence,
+        in_domain=next((last for last in last_steps if last.role == "id"), None),
+        confidence=table.resampling.confidence,
         unfair=unfair,
         verified=table.results[0].contract.get("verified", True),
         tests=next(one.steps for one in statistics.datasets if one.dataset == ood.dataset),
         seeds=statistics.seeds,
     )
+    report = Report(
+        verdict=verdict_text.verdict,
+        contract=table.results[0].contract,
+        datasets=dataset_lines(table, context.validated),
+        curves=curve_points(table),
+        comparisons=comparisons,
+        statistics=statistics,
+        selection=selection_lines(table),
+        decomposition=decomposition_lines(last_steps),
+        fairness=checklist(table.results),
+        slices=slice_block(table),
+        prompts=context.prompts,
+        published=published_series(table.datasets(*TESTED)),
+        training=context.training,
+        cost=context.cost,
+        cost_per_point=cost_per_point(context.cost, ood),
+        reproduce=context.reproduce(table, bool(unfair)),
+        lineage=context.lineage,
+        unfair=unfair,
+    )
+    return report, verdict_text
 
 
-def _first(last_steps: list[LastStep], role: str) -> LastStep | None:
-    return next((last for last in last_steps if last.role == role), None)
-
-
-def _write(page: Page, folder: Path) -> None:
-    figures = draw_figures(page.report, folder)
-    write_views(page.report, folder)
+def _write(page: ReportPage, folder: Path) -> None:
     (folder / "report.json").write_text(page.report.to_json(), encoding="utf-8")
-    (folder / "report.md").write_text(render_markdown(page, figures), encoding="utf-8")
+    (folder / "report.md").write_text(render_markdown(page), encoding="utf-8")
     (folder / "report.html").write_text(render_html(page), encoding="utf-8")
+    draw_figures(page.report, folder)
+    write_views(page.report, folder)
     (folder / "gallery").mkdir()
     for case in page.gallery:
         if case.png is not None:
@@ -171,13 +157,13 @@ def _write(page: Page, folder: Path) -> None:
 
 
 def _file_notes(table: ResultsTable) -> list[str]:
-    """One line a file that scoring or the coordinate space check has something to say about."""
+    """One line per file whose scoring or coordinate space check found something."""
     files = {result.source: result.scores.note for result in table.results if result.scores.note}
-    found = {
-        result.source: result.coordinate_space_check(tests=len(table.results))
+    checks = {
+        result.source: check_coordinate_space(result.scores.written_boxes, tests=len(table.results))
         for result in table.results
     }
-    spaces = {source: f.sentence for source, f in found.items() if f.best != f.assumed}
+    spaces = {source: c.sentence for source, c in checks.items() if c.best != c.assumed}
     return [f"{source}: {note}" for source, note in (*files.items(), *spaces.items())]
 
 
@@ -190,6 +176,6 @@ def _require_both_methods(table: ResultsTable) -> None:
         raise ResultError(
             got=f"no results of {', '.join(lacking)}",
             need="both methods on every dataset, at least one of them out of domain",
-            because="the question is how the two methods compare out of domain",
+            because="the report compares the two methods out of domain",
             do="evaluate what is missing, or name the out-of-domain dataset",
         )

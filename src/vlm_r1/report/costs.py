@@ -1,6 +1,6 @@
 """What training cost, and what each point gained out of domain cost."""
 
-from vlm_r1.report.analysis import LastStep, Move
+from vlm_r1.report.analysis import LastStep, MethodGain
 from vlm_r1.report.schema import Cost, CostPerPoint
 
 NO_GAIN = "no gain is shown: its interval includes zero"
@@ -16,11 +16,11 @@ def cost_per_point(costs: list[Cost], ood: LastStep) -> list[CostPerPoint]:
 
     Example: 100 s and a gain of 4 points (2 to 5) -> 25 s a point (20 to 50)
     """
-    moves = {move.method: move for move in ood.moves}
-    return [_line(cost, ood, moves.get(cost.method)) for cost in costs]
+    gains = {move.method: move for move in ood.gains}
+    return [_line(cost, ood, gains.get(cost.method)) for cost in costs]
 
 
-def _line(cost: Cost, ood: LastStep, move: Move | None) -> CostPerPoint:
+def _line(cost: Cost, ood: LastStep, move: MethodGain | None) -> CostPerPoint:
     place = {"method": cost.method, "dataset": ood.dataset, "step": ood.step}
     if move is None:
         blank = dict.fromkeys(("gain", "gain_ci_low", "gain_ci_high"))

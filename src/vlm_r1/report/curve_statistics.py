@@ -22,22 +22,20 @@ from vlm_r1.stats.curves import (
     generalization_gap,
     minimum_detectable_effect,
 )
-from vlm_r1.stats.intervals import Difference, Resampling, holm
+from vlm_r1.stats.intervals import Difference, holm
 
 
-def curve_statistics(
-    table: ResultsTable, comparisons: list[Comparison], resampling: Resampling
-) -> Statistics:
+def curve_statistics(table: ResultsTable, comparisons: list[Comparison]) -> Statistics:
     """The report's block `statistics`; `comparisons` are those of every common step."""
     return Statistics(
         seeds=len(table.seeds),
-        confidence=resampling.confidence,
+        confidence=table.resampling.confidence,
         power=POWER,
         datasets=[
-            _dataset(table, [c for c in comparisons if c.dataset == name], resampling)
+            _dataset(table, [c for c in comparisons if c.dataset == name])
             for name in table.datasets(*TESTED)
         ],
-        methods=_methods(table, resampling),
+        methods=_methods(table),
     )
 
 
@@ -58,16 +56,14 @@ def selection_lines(table: ResultsTable) -> list[SelectionLine]:
     ]
 
 
-def _dataset(
-    table: ResultsTable, comparisons: list[Comparison], resampling: Resampling
-) -> DatasetStatistics:
+def _dataset(table: ResultsTable, comparisons: list[Comparison]) -> DatasetStatistics:
     dataset, last = comparisons[-1].dataset, comparisons[-1].step
     trained = _trained(comparisons)
     tests = [
         StepTest(step=c.step, p_value=c.p_value, p_holm=p)
         for c, p in zip(trained, holm([c.p_value for c in trained]), strict=True)
     ]
-    shown = np.array([test.p_holm < 1 - resampling.confidence for test in tests])
+    shown = np.array([test.p_holm < 1 - table.resampling.confidence for test in tests])
     steps = [test.step for test in tests]
     grpo, sft = table["grpo", dataset, last], table["sft", dataset, last]
     return DatasetStatistics(
@@ -76,9 +72,9 @@ def _dataset(
         first_step_above_zero=first_lasting_step(steps, shown & [c.ci_low > 0 for c in trained]),
         first_step_below_zero=first_lasting_step(steps, shown & [c.ci_high < 0 for c in trained]),
         minimum_detectable_effect=minimum_detectable_effect(
-            grpo.hit, sft.hit, grpo.images, resampling
+            grpo.hit, sft.hit, grpo.images, table.resampling
         ),
-        area=_area(table, dataset, resampling),
+        area=_area(table, dataset),
     )
 
 
@@ -90,16 +86,17 @@ def _trained(comparisons: list[Comparison]) -> list[Comparison]:
     return [c for c in comparisons if c.step > 0] or comparisons
 
 
-def _area(table: ResultsTable, dataset: str, resampling: Resampling) -> Estimate | None:
+def _area(table: ResultsTable, dataset: str) -> Estimate | None:
     steps = table.common_steps(dataset)
     if len(steps) < 2:
         return None
     curves = {m: np.stack([table[m, dataset, s].hit for s in steps], axis=-2) for m in METHODS}
     images = table.first(dataset).scores.images
-    return _estimate(area_between(steps, curves["grpo"], curves["sft"], images, resampling))
+    found = area_between(steps, curves["grpo"], curves["sft"], images, table.resampling)
+    return _estimate(found)
 
 
-def _methods(table: ResultsTable, resampling: Resampling) -> list[MethodStatistics]:
+def _methods(table: ResultsTable) -> list[MethodStatistics]:
     """Both methods on the first id and the first ood dataset."""
     ood = table.datasets("ood")[0]
     inside = next(iter(table.datasets("id")), None)
@@ -107,16 +104,11 @@ def _methods(table: ResultsTable, resampling: Resampling) -> list[MethodStatisti
     common = sorted(set.intersection(*steps))
     if len(common) < 2 or common[0] != 0:
         return []
-    return [_method(table, method, inside, ood, common[-1], resampling) for method in METHODS]
+    return [_method(table, method, inside, ood, common[-1]) for method in METHODS]
 
 
 def _method(
-    table: ResultsTable,
-    method: str,
-    inside: str | None,
-    ood: str,
-    step: int,
-    resampling: Resampling,
+    table: ResultsTable, method: str, inside: str | None, ood: str, step: int
 ) -> MethodStatistics:
     first, last = (table[method, ood, s] for s in (0, step))
     gap = None
@@ -127,14 +119,14 @@ def _method(
             id_last.images,
             1.0 * last.hit - first.hit,
             last.images,
-            resampling,
+            table.resampling,
         )
     return MethodStatistics(
         method=method,
         id_dataset=inside,
         ood_dataset=ood,
         step=step,
-        forgetting=_estimate(forgetting(first.hit, last.hit, last.images, resampling)),
+        forgetting=_estimate(forgetting(first.hit, last.hit, last.images, table.resampling)),
         generalization_gap=None if gap is None else _estimate(gap),
     )
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from vlm_r1 import config
-from vlm_r1.config import METHODS
+from vlm_r1.config import METHODS, standalone
 from vlm_r1.errors import ResultError
 from vlm_r1.rec.results import read_results
 from vlm_r1.report.build import ReportContext, build_report
@@ -54,7 +54,7 @@ def report_from_logs(
         ResultError: no log is found, a name is not among them, a method or the out-of-domain
             dataset is missing, or the rows of two logs do not pair.
     """
-    settings = settings or config.ReportSettings()
+    settings = settings or standalone.REPORT
     found, skipped = _sort_files(logs_dir)
     names = list(dict.fromkeys(match["dataset"] for _, match in found))
     roles = _roles(logs_dir, names, id_name, ood_name)

@@ -1,15 +1,16 @@
-"""What stands behind the numbers: commit, data and model digests, packages, tracking run."""
+"""Where the numbers come from: commit, digests of data and models, packages, tracking run."""
 
 import json
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import yaml
 
 from vlm_r1 import paths
-from vlm_r1.config import Params
+from vlm_r1.config.sections import Dataset
 from vlm_r1.data.records import read_records, records_digest
 from vlm_r1.data.versions import read_versions
 from vlm_r1.report.schema import DatasetLine, Lineage
@@ -18,7 +19,7 @@ PACKAGES = ("vlm-r1", "torch", "transformers", "trl", "peft", "accelerate", "num
 
 
 def read_lineage(root: Path, mlflow_run_id: str | None) -> Lineage:
-    """The lineage of the project at `root`; what is not there (git, dvc.lock) is null or empty."""
+    """The lineage of the project at `root`; without git or dvc.lock, their part is empty."""
     return Lineage(
         git_commit=_git_commit(root),
         data=read_versions(root),
@@ -29,7 +30,7 @@ def read_lineage(root: Path, mlflow_run_id: str | None) -> Lineage:
 
 
 def package_versions() -> dict[str, str | None]:
-    """Package -> installed version, null where it is not installed; nothing is imported."""
+    """Package -> installed version, None if it is not installed. Imports none of them."""
     return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
 
 
@@ -52,8 +53,8 @@ def _git_commit(root: Path) -> str | None:
 def _dvc_outputs(lock: Path) -> dict[str, dict[str, str]]:
     """Stage -> output -> md5.
 
-    Outputs under reports/ are left out: they are this report and what comes after it, and an
-    earlier run's would make the same inputs give another report.
+    Outputs under reports/ are left out: they hold this report and what comes after it, so the
+    values of an earlier run would make the same inputs give a different report.
     """
     if not lock.exists():
         return {}
@@ -69,21 +70,23 @@ def _dvc_outputs(lock: Path) -> dict[str, dict[str, str]]:
     return {name: outs for name, outs in outputs.items() if outs}
 
 
-def validated_lines(root: Path, params: Params) -> dict[str, DatasetLine]:
-    """Dataset -> its line, for every one whose verdict and records lie under `root`.
+def dataset_lines_from_validation(
+    root: Path, datasets: Mapping[str, Dataset]
+) -> dict[str, DatasetLine]:
+    """Dataset -> its line in the report, for every dataset that was validated under `root`.
 
     Raises:
-        DataError: the records beside a verdict are broken.
+        DataError: the records that validation accepted are broken.
     """
     return {
-        name: _dataset_line(root, name, params.datasets[name].role)
-        for name in params.datasets
+        name: _dataset_line(root, name, dataset.role)
+        for name, dataset in datasets.items()
         if (root / paths.validation_file(name)).is_file()
     }
 
 
 def _dataset_line(root: Path, name: str, role: str) -> DatasetLine:
-    verdict = json.loads((root / paths.validation_file(name)).read_text(encoding="utf-8"))
+    validation = json.loads((root / paths.validation_file(name)).read_text(encoding="utf-8"))
     records = read_records(root / paths.records_file(name))
     return DatasetLine(
         name=name,
@@ -91,6 +94,6 @@ def _dataset_line(root: Path, name: str, role: str) -> DatasetLine:
         records=len(records),
         images=records["image"].nunique(),
         digest=records_digest(records),
-        quarantined=verdict["quarantined"],
-        leakage=len({leak["image"] for leak in verdict["leakage"]}),
+        quarantined=validation["quarantined"],
+        leakage=len({leak["image"] for leak in validation["leakage"]}),
     )

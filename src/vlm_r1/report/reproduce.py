@@ -27,9 +27,7 @@ def commands_of_logs(
     """From a folder of logs to the report."""
     names = [("--id", id_name), ("--ood", ood_name)]
     given = [word for option, name in names if name is not None for word in (option, name)]
-    command = shlex.join(
-        ["vlm-r1", "report", "--from-logs", str(logs), *given, "--out", "report-again"]
-    )
+    command = shlex.join(["vlm-r1", "report-logs", str(logs), *given, "--out", "report-again"])
     return [*_numbers(table, logs, unfair), Command(what="this report", command=command)]
 
 

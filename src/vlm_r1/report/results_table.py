@@ -15,12 +15,13 @@ from vlm_r1 import paths
 from vlm_r1.config import METHODS, Params
 from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.coordinate_correction import Correction, correct_boxes
-from vlm_r1.evaluation.coordinate_space_check import CoordinateSpaceCheck, check_coordinate_space
 from vlm_r1.evaluation.pairing import pair_rows
 from vlm_r1.evaluation.scores import Scores
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.rec.contract import differences, require_equal
 from vlm_r1.rec.results import ResultFile, ResultRow, read_results
+from vlm_r1.stats.bootstrap import DEFAULT_RESAMPLING, Resampling
+from vlm_r1.stats.intervals import Difference, Interval, interval, paired_difference
 
 TESTED = ("id", "ood")  # roles that are compared; validation is for choosing a checkpoint only
 
@@ -47,19 +48,7 @@ class EvalResult:
     def correction(self) -> Correction:
         """The boxes with their coordinates corrected, fitted on one half of the images each."""
         scores = self.scores
-        return correct_boxes(scores.boxes, scores.truth, scores.images)
-
-    def coordinate_space_check(self, tests: int) -> CoordinateSpaceCheck:
-        """How the boxes score in every coordinate space whose sizes the rows tell; one of `tests` checks."""
-        scores = self.scores
-        return check_coordinate_space(
-            scores.written,
-            scores.truth,
-            *scores.sizes,
-            scores.images,
-            scores.coordinate_space,
-            tests=tests,
-        )
+        return correct_boxes(scores.boxes, scores.true_boxes, scores.images)
 
 
 @dataclass(frozen=True)
@@ -67,10 +56,11 @@ class SeedGroup:
     """One (method, dataset, step): its units, one a seed. Means are over all of them.
 
     `hit` and `corrected_hit` are bool, (n,) of one seed or (seeds, n) of several, as the
-    statistics take them.
+    statistics take them. `resampling` is that of the table.
     """
 
     results: tuple[EvalResult, ...]
+    resampling: Resampling = DEFAULT_RESAMPLING
 
     @property
     def first(self) -> EvalResult:
@@ -132,6 +122,23 @@ class SeedGroup:
         """Share of answers (0-1) from which a box could be read."""
         return float(np.mean([result.scores.parse_rate for result in self.results]))
 
+    def interval(self) -> Interval:
+        """Accuracy with its interval over images and seeds, percent."""
+        return interval(self.hit, self.images, self.resampling)
+
+    def corrected_interval(self) -> Interval:
+        """As `interval`, with the box coordinates corrected."""
+        return interval(self.correction.hit, self.images, self.resampling)
+
+    def minus(self, other: "SeedGroup") -> Difference:
+        """Accuracy minus `other`'s on the same rows, percent points, paired by image."""
+        return paired_difference(self.hit, other.hit, self.images, self.resampling)
+
+    def corrected_minus(self, other: "SeedGroup") -> Difference:
+        """As `minus`, with the box coordinates of both corrected."""
+        ours, theirs = self.correction.hit, other.correction.hit
+        return paired_difference(ours, theirs, self.images, self.resampling)
+
     @cached_property
     def correction(self) -> Correction:
         """The units' corrections; `raw_hit` and `hit` shaped as `hit` here."""
@@ -155,7 +162,10 @@ class ResultsTable:
         ResultError: two units of a dataset hold different rows, or a point lacks a seed.
     """
 
-    def __init__(self, results: Iterable[EvalResult]) -> None:
+    def __init__(
+        self, results: Iterable[EvalResult], resampling: Resampling = DEFAULT_RESAMPLING
+    ) -> None:
+        self.resampling = resampling
         self.results = _in_one_order(list(results))
         self.seeds = list(dict.fromkeys(result.seed for result in self.results))
         grouped: dict[tuple[str, str, int], list[EvalResult]] = {}
@@ -163,13 +173,13 @@ class ResultsTable:
             grouped.setdefault((result.method, result.dataset, result.step), []).append(result)
         for group in grouped.values():
             _require_seeds(group, self.seeds)
-        self._points = {key: SeedGroup(tuple(group)) for key, group in grouped.items()}
+        self._groups = {key: SeedGroup(tuple(group), resampling) for key, group in grouped.items()}
 
     def __getitem__(self, key: tuple[str, str, int]) -> SeedGroup:
-        return self._points[key]
+        return self._groups[key]
 
     def __contains__(self, key: tuple[str, str, int]) -> bool:
-        return key in self._points
+        return key in self._groups
 
     def datasets(self, *roles: str) -> list[str]:
         """Names of the datasets with these roles (all without), by role, then in given order."""
@@ -184,7 +194,7 @@ class ResultsTable:
 
     def steps(self, method: str, dataset: str) -> list[int]:
         """Steps at which `method` was evaluated on `dataset`."""
-        return sorted(step for m, d, step in self._points if (m, d) == (method, dataset))
+        return sorted(step for m, d, step in self._groups if (m, d) == (method, dataset))
 
     def common_steps(self, dataset: str) -> list[int]:
         """Steps at which every method was evaluated on `dataset`."""

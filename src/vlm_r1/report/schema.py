@@ -1,7 +1,7 @@
-"""report.json as a type: the one schema that tracking, flows and readers rely on.
+"""The schema of report.json, which tracking, flows and readers rely on.
 
-Accuracies and differences are percent (points); `difference` is grpo minus sft; mean IoU and
-parse rate are 0-1. A change of any field is a new SCHEMA_VERSION.
+Accuracies are percent and differences percentage points; `difference` is grpo minus sft; mean IoU
+and parse rate are 0-1. Changing any field requires a new SCHEMA_VERSION.
 """
 
 import json
@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict
 
 from vlm_r1.data.versions import DatasetVersion
 
-SCHEMA_VERSION = "3"
+SCHEMA_VERSION = "4"
 
 
 class Part(BaseModel):
-    """A frozen piece of the report, no unknown fields."""
+    """Base of every part of the report: immutable, unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,13 +39,16 @@ class DatasetLine(Part):
     role: str
     records: int
     images: int
-    digest: str | None  # of the records; null where a log does not tell
-    quarantined: int | None = None  # rows that validation set aside; null where it is not told
-    leakage: int | None = None  # its images shared across training and tests, excluded or not
+    digest: str | None  # of the records; null for logs, which do not state it
+    quarantined: int | None = None  # rows that validation set aside; null if unknown
+    leakage: int | None = None  # images it shares across training and tests, excluded or not
 
 
 class CurvePoint(Part):
-    """One unit's scores; `corrected`: with its box coordinates corrected, cross-validated."""
+    """Scores of one method at one step on one dataset.
+
+    `corrected`: with the box coordinates corrected, two-fold cross-fitted over images.
+    """
 
     method: str
     dataset: str
@@ -59,7 +62,7 @@ class CurvePoint(Part):
     corrected_accuracy: float
     corrected_ci_low: float
     corrected_ci_high: float
-    files: list[str]  # one a seed; `vlm-r1 score FILE --json` computes its accuracy again
+    files: list[str]  # one per seed; `vlm-r1 score FILE --json` recomputes its accuracy
 
 
 class Comparison(Part):
@@ -79,10 +82,10 @@ class Comparison(Part):
 
 
 class DecompositionLine(Part):
-    """A method's change on a dataset = box coordinates + grounding, points.
+    """A method's change on a dataset, split into box coordinates and grounding, in points.
 
-    `recovered` is what the correction recovers at `step`: scale and offset (x, y), the mean of two
-    fits, each of which was applied to the half of the images that it was not fitted on.
+    `recovered` is what the correction recovers at `step`. `scale` and `offset_px` (x, y) are means
+    over the two fits of the cross-fitting, each applied to the half it was not fitted on.
     """
 
     method: str
@@ -107,7 +110,7 @@ class DecompositionLine(Part):
 
 
 class Estimate(Part):
-    """A difference in points with its interval, and p of there being none."""
+    """A difference in points with its interval and its p value."""
 
     points: float
     ci_low: float
@@ -116,7 +119,7 @@ class Estimate(Part):
 
 
 class StepTest(Part):
-    """p of no difference at one trained step, plain and adjusted for all of them (Holm)."""
+    """p value at one trained step, unadjusted and adjusted for all of them (Holm)."""
 
     step: int
     p_value: float
@@ -126,16 +129,16 @@ class StepTest(Part):
 class DatasetStatistics(Part):
     """grpo minus sft over all common steps of one dataset.
 
-    The lasting leads are the first step from which on, to the last, the interval excludes zero on
-    that side and p_holm is below 1 - confidence; null where there is none.
+    `first_step_above_zero` (`below`) is the first step from which on, up to the last one, every
+    interval is above (below) zero and p_holm is below 1 - confidence; null if there is none.
     """
 
     dataset: str
     steps: list[StepTest]
     first_step_above_zero: int | None
     first_step_below_zero: int | None
-    minimum_detectable_effect: float | None  # points; null where no two answers differ
-    area: Estimate | None  # mean difference over steps; null where there is one step
+    minimum_detectable_effect: float | None  # points; null if no two answers differ
+    area: Estimate | None  # mean difference over steps; null for a single step
 
 
 class MethodStatistics(Part):
@@ -150,17 +153,17 @@ class MethodStatistics(Part):
 
 
 class Statistics(Part):
-    """What is computed from whole curves; docs/statistics.md has the formulas."""
+    """What is computed from whole curves; formulas are in docs/statistics.md."""
 
     seeds: int  # training runs of each method
     confidence: float  # of intervals, 0-1; tests are at 1 - confidence
     power: float  # of the minimum detectable effect, 0-1
     datasets: list[DatasetStatistics]
-    methods: list[MethodStatistics]  # empty where step 0 or a later common step is missing
+    methods: list[MethodStatistics]  # empty if step 0 or a later common step is missing
 
 
 class SelectionLine(Part):
-    """One method on one test set: the checkpoint chosen on validation, and the best here."""
+    """One method on one test set: the checkpoint chosen on validation and the best on the test."""
 
     method: str
     dataset: str
@@ -168,11 +171,11 @@ class SelectionLine(Part):
     accuracy: float
     best_step: int
     best_accuracy: float
-    overclaim: float  # points that choosing on this test set would have claimed on top
+    overclaim: float  # points that choosing on this test set would add
 
 
 class Cost(Part):
-    """What training took; one completion a prompt for sft, several for grpo; flops estimated."""
+    """What training took. sft has one completion per prompt, grpo several; flops are estimated."""
 
     method: str
     seconds: float
@@ -183,10 +186,10 @@ class Cost(Part):
 
 
 class CostPerPoint(Part):
-    """What a method's training spent on each point it gained since step 0 on the ood dataset.
+    """Training cost of each point that a method gained since step 0 on the ood dataset.
 
-    The ends of the intervals are cost / ends of the gain's interval. All null where `reason` says
-    why there is no such number.
+    Intervals are the cost divided by the ends of the gain's interval. Where the ratio would mean
+    nothing it is null, and `reason` says why.
     """
 
     method: str
@@ -205,9 +208,9 @@ class CostPerPoint(Part):
 
 
 class FairnessTerm(Part):
-    """A term of the contract over all results: one value where it is equal, each where it is not.
+    """A term of the contract over all results: its one value, or every value if they differ.
 
-    "unknown": the files tell no terms, so nobody can say.
+    "unknown": the files state no terms.
     """
 
     term: str
@@ -216,7 +219,7 @@ class FairnessTerm(Part):
 
 
 class Share(Part):
-    """An accuracy, percent; no interval where all rows are on one image."""
+    """An accuracy in percent; no interval if all rows are on one image."""
 
     percent: float
     ci_low: float | None
@@ -224,18 +227,18 @@ class Share(Part):
 
 
 class SliceLine(Part):
-    """Both methods on the rows of one slice at the last common step; evaluation/slices.py."""
+    """Both methods on the rows of one slice at the last common step (see evaluation/slices.py)."""
 
     dataset: str
     step: int
-    dimension: str  # its unit is in its name
+    dimension: str  # the name contains the unit
     name: str
     n: int
     n_images: int
     small: bool  # fewer rows than Slices.small_n
     sft: Share
     grpo: Share
-    difference: Estimate | None  # grpo minus sft; null where all rows are on one image
+    difference: Estimate | None  # grpo minus sft; null if all rows are on one image
 
 
 class LeftOut(Part):
@@ -255,7 +258,7 @@ class Slices(Part):
 
 
 class PromptLine(Part):
-    """One model under one prompt. `own`: the prompt its method is trained with."""
+    """One model under one prompt; `own` marks the prompt that its method is trained with."""
 
     model: str  # base, sft or grpo
     step: int
@@ -272,7 +275,7 @@ class PromptLine(Part):
 
 
 class TrainingLog(Part):
-    """Logged quantities of a training, quantity -> [(step, value), ...]."""
+    """Logged quantities of a training: quantity -> [(step, value), ...]."""
 
     method: str
     quantities: dict[str, list[tuple[int, float]]]
@@ -291,7 +294,7 @@ class PublishedSeries(Part):
 
 
 class Command(Part):
-    """A command line, and what it makes again."""
+    """A command line and what it reproduces."""
 
     what: str
     command: str
@@ -317,18 +320,18 @@ class Report(Part):
     curves: list[CurvePoint]
     comparisons: list[Comparison]
     statistics: Statistics
-    selection: list[SelectionLine]  # empty where there are no validation results
+    selection: list[SelectionLine]  # empty if there are no validation results
     decomposition: list[DecompositionLine]
     fairness: list[FairnessTerm]
     slices: Slices
-    prompts: list[PromptLine]  # empty where `report.prompt_matrix` is off
+    prompts: list[PromptLine]  # empty if `report.prompt_matrix` is off
     published: list[PublishedSeries]  # empty unless a dataset is one that VLM-R1 published on
     training: list[TrainingLog]
     cost: list[Cost]
-    cost_per_point: list[CostPerPoint]  # empty where costs are not known
+    cost_per_point: list[CostPerPoint]  # empty if costs are unknown
     reproduce: list[Command]
     lineage: Lineage
-    unfair: list[str] = []  # terms in which the contracts differ; written only where there are any
+    unfair: list[str] = []  # terms in which the contracts differ; not written if empty
 
     def to_json(self) -> str:
         """The text of report.json."""

@@ -8,14 +8,14 @@ from vlm_r1.report.schema import Estimate, LeftOut, Share, SliceLine, Slices
 from vlm_r1.stats.intervals import Resampling, interval, paired_difference
 
 
-def slice_block(table: ResultsTable, resampling: Resampling) -> Slices:
+def slice_block(table: ResultsTable) -> Slices:
     """Every slice of every tested dataset, and what could not be sliced."""
     lines, left_out = [], []
     for dataset in table.datasets(*TESTED):
         step = table.common_steps(dataset)[-1]
         sft, grpo = table["sft", dataset, step], table["grpo", dataset, step]
         found = slice_rows(grpo.first.rows, dataset)
-        lines += [_line(one, sft, grpo, resampling) for one in found.slices]
+        lines += [_line(one, sft, grpo) for one in found.slices]
         left_out += [
             LeftOut(dataset=dataset, dimension=dimension, reason=reason)
             for dimension, reason in found.left_out.items()
@@ -23,9 +23,9 @@ def slice_block(table: ResultsTable, resampling: Resampling) -> Slices:
     return Slices(small_n=SMALL_N, lines=lines, left_out=left_out)
 
 
-def _line(one: Slice, sft: SeedGroup, grpo: SeedGroup, resampling: Resampling) -> SliceLine:
+def _line(one: Slice, sft: SeedGroup, grpo: SeedGroup) -> SliceLine:
     images = grpo.images[one.rows]
-    ours, theirs = (point.hit[..., one.rows] for point in (grpo, sft))
+    ours, theirs = (group.hit[..., one.rows] for group in (grpo, sft))
     count = len(set(images))
     return SliceLine(
         dataset=grpo.dataset,
@@ -35,9 +35,9 @@ def _line(one: Slice, sft: SeedGroup, grpo: SeedGroup, resampling: Resampling) -
         n=len(one.rows),
         n_images=count,
         small=len(one.rows) < SMALL_N,
-        sft=_share(theirs, images, resampling),
-        grpo=_share(ours, images, resampling),
-        difference=_difference(ours, theirs, images, resampling) if count > 1 else None,
+        sft=_share(theirs, images, grpo.resampling),
+        grpo=_share(ours, images, grpo.resampling),
+        difference=_difference(ours, theirs, images, grpo.resampling) if count > 1 else None,
     )
 
 

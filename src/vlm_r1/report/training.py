@@ -1,13 +1,14 @@
-"""A training's log file -> the curves that the report shows of it."""
+"""Reads a training log: the quantities whose curves the report shows."""
 
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 from vlm_r1.errors import ResultError
 from vlm_r1.report.schema import TrainingLog
 
-# What is worth a look, in this order; a log holds what its method has. TRL's names.
+# TRL's names -> labels, in the order shown. A log holds those that its method has.
 QUANTITIES = {
     "loss": "loss",
     "reward": "reward",
@@ -20,11 +21,13 @@ QUANTITIES = {
     "mean_token_accuracy": "accuracy of tokens",
     "grad_norm": "norm of the gradient",
 }
-MOST_POINTS = 200  # of a curve; of longer ones every k-th point is shown, and the last
+MOST_POINTS = 200  # of longer curves every k-th point is shown, and the last
 
 
 def read_training_log(path: Path, method: str) -> TrainingLog:
-    """The curves in training_log.jsonl, one line a logged step; a missing file is said so.
+    """The curves in training_log.jsonl, one line per logged step.
+
+    If the file is missing or too short for a curve, `reason` says so.
 
     Raises:
         ResultError: a line is not a JSON object with a step.
@@ -41,7 +44,7 @@ def read_training_log(path: Path, method: str) -> TrainingLog:
     return TrainingLog(method=method, quantities=found, reason=reason)
 
 
-def _curve(rows: list[dict], name: str) -> list[tuple[int, float]]:
+def _curve(rows: list[dict[str, Any]], name: str) -> list[tuple[int, float]]:
     points = [
         (row["step"], float(row[name]))
         for row in rows
@@ -51,16 +54,16 @@ def _curve(rows: list[dict], name: str) -> list[tuple[int, float]]:
     return points if every < 2 else [*points[:-1:every], points[-1]]
 
 
-def _read_line(line: str, where: str) -> dict:
+def _read_line(line: str, where: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row: dict[str, Any] = json.loads(line)
         if isinstance(row["step"], int):
             return row
     except (ValueError, KeyError, TypeError):
         pass
     raise ResultError(
         got=f"{where}: {line[:60]!r}",
-        need='one JSON object a line, {"step": 5, "loss": 0.7, ...}',
-        because="a curve with a hole would be taken for a whole one",
+        need='one JSON object per line, {"step": 5, "loss": 0.7, ...}',
+        because="a curve with missing points would look complete",
         do="`dvc checkout`, or train again",
     )

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from vlm_r1.evaluation.coordinate_correction import Split
-from vlm_r1.report.analysis import LastStep, Move, Origin
+from vlm_r1.evaluation.coordinate_correction import Decomposition
+from vlm_r1.report.analysis import LastStep, MethodDecomposition, MethodGain
 from vlm_r1.report.schema import StepTest, Verdict
 from vlm_r1.stats.intervals import Difference
 
@@ -20,7 +20,7 @@ UNSETTLED = (
 
 
 @dataclass(frozen=True)
-class Judgement:
+class VerdictText:
     """The verdict and its parts, for a page that shows them apart.
 
     `text` of the verdict is the sentences joined.
@@ -31,7 +31,7 @@ class Judgement:
     sentences: list[str]
 
 
-def judge(
+def write_verdict(
     ood: LastStep,
     in_domain: LastStep | None,
     confidence: float,
@@ -39,7 +39,7 @@ def judge(
     verified: bool,
     tests: list[StepTest],
     seeds: int,
-) -> Judgement:
+) -> VerdictText:
     """Judge at the last common step of the out-of-domain dataset.
 
     Args:
@@ -69,7 +69,7 @@ def judge(
         ci_high=high,
         p_value=p_value,
     )
-    return Judgement(verdict, "Unfair comparison" if unfair else _title(outcome), sentences)
+    return VerdictText(verdict, "Unfair comparison" if unfair else _title(outcome), sentences)
 
 
 def sign(difference: Difference) -> int:
@@ -136,13 +136,13 @@ def _movements(places: list[LastStep]) -> list[str]:
     """One sentence a method: how far it moved since step 0, in each place."""
     sentences = []
     for method, name in NAMES.items():
-        moves = [move for place in places for move in place.moves if move.method == method]
-        if moves:
-            sentences.append(f"Since step 0, {name} moved {' and '.join(map(_move, moves))}.")
+        gains = [move for place in places for move in place.gains if move.method == method]
+        if gains:
+            sentences.append(f"Since step 0, {name} moved {' and '.join(map(_move, gains))}.")
     return sentences
 
 
-def _move(move: Move) -> str:
+def _move(move: MethodGain) -> str:
     place = f"{PLACES[move.role]} ({move.dataset})"
     return f"{points(move.gain.mean)} points ({span(move.gain)}) {place}"
 
@@ -162,9 +162,11 @@ def _coordinates(ood: LastStep) -> list[str]:
     """Which part of the changes and of the difference is coordinates, which is grounding."""
     if ood.split is None:
         return []
-    telling = [o for o in ood.origins if sign(o.recovered) or sign(o.split.coordinates)]
+    telling = [
+        o for o in ood.method_decompositions if sign(o.recovered) or sign(o.split.coordinates)
+    ]
     if not telling:
-        reasons = dict.fromkeys(o.reason for o in ood.origins)
+        reasons = dict.fromkeys(o.reason for o in ood.method_decompositions)
         reason = next(iter(reasons)) if len(reasons) == 1 else None
         return [
             "Correcting the box coordinates (one scale and offset per axis) recovers nothing "
@@ -179,7 +181,7 @@ def _coordinates(ood: LastStep) -> list[str]:
     ]  # fmt: skip
 
 
-def _repair(origin: Origin) -> str:
+def _repair(origin: MethodDecomposition) -> str:
     end = origin.end + origin.recovered.mean
     return (
         f"takes {NAMES[origin.method]} from {origin.end:.1f} to {end:.1f} % "
@@ -187,7 +189,7 @@ def _repair(origin: Origin) -> str:
     )
 
 
-def _shares(whose: str, when: str, split: Split) -> str:
+def _shares(whose: str, when: str, split: Decomposition) -> str:
     return (
         f"Of {whose} {points(split.total.mean)} points {when}, {points(split.coordinates.mean)} "
         f"({span(split.coordinates)}) are box coordinates and {points(split.grounding.mean)} "

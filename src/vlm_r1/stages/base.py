@@ -1,15 +1,15 @@
-"""Stage `base`: raises the tiny Qwen2.5-VL both methods start from. params -> models/base."""
+"""Stage `base`: pretrains the tiny Qwen2.5-VL that both methods start from -> models/base."""
 
 from pathlib import Path
 
 from vlm_r1.config import Params
 from vlm_r1.files import whole_folder
-from vlm_r1.models.tiny.train import train_base
+from vlm_r1.models.tiny.train import pretrain
 
 
 def run(params: Params, root: Path) -> None:
-    """Train the base and write it as a Hugging Face checkpoint."""
-    model, processor = train_base(params)
+    """Pretrain the base and write it as a Hugging Face checkpoint."""
+    model, processor = pretrain(params.base, params.task, params.experiment.seed)
     with whole_folder(root / params.task.base_model) as folder:
         model.save_pretrained(folder)
         processor.save_pretrained(folder)

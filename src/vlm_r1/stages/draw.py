@@ -12,15 +12,15 @@ log = logging.getLogger(__name__)
 
 
 def run(params: Params, root: Path) -> None:
-    """Draw every split anew; the same params give the same bytes.
+    """Draw every split; the same params give the same bytes.
 
     Raises:
-        ConfigError: more phrases an image than a scene has, or two splits share a scene.
+        ConfigError: more expressions per image than its scene allows, or two splits share a scene.
     """
     seed = params.experiment.seed
     splits = {split: sample_split(split, drawn, seed) for split, drawn in params.draw.items()}
     require_no_shared_scene(splits)
     with whole_folder(root / DRAWN) as folder:
-        for split, pages in splits.items():
-            write_split(folder / split, split, pages)
-            log.info("%s: %d images", split, len(pages))
+        for split, scenes in splits.items():
+            write_split(folder / split, split, scenes)
+            log.info("%s: %d images", split, len(scenes))

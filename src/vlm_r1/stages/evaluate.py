@@ -1,23 +1,23 @@
 """Stage `evaluate`: every checkpoint of a training run on every dataset -> results/<run>.
 
-Completions go through the cache of `inference.cache`, so an evaluation that was killed, or
-whose results were removed, goes on where it was. Under `torchrun` the processes share the batches
-and the first one writes the results.
+Completions are cached (`inference.cache`), so an evaluation that was killed, or whose results were
+removed, continues where it stopped. Under `torchrun` the processes share the batches and the first
+one writes the results.
 """
 
 from contextlib import nullcontext
 from pathlib import Path
 
 from vlm_r1 import paths, tracking
-from vlm_r1.config import Params
+from vlm_r1.config import Method, Params
 from vlm_r1.experiment import checkpoint_path
 from vlm_r1.files import whole_folder
-from vlm_r1.inference.evaluator import begin
+from vlm_r1.inference.evaluator import make_evaluator
 from vlm_r1.models.loading import require_whole_checkpoint
 from vlm_r1.rec.results import write_results
 
 
-def run(params: Params, root: Path, method: str, seed: int | None = None) -> None:
+def run(params: Params, root: Path, method: Method, seed: int | None = None) -> None:
     """Evaluate step 0 (the base, under the method's prompt) and every checkpoint of `method`.
 
     Args:
@@ -25,24 +25,23 @@ def run(params: Params, root: Path, method: str, seed: int | None = None) -> Non
 
     Raises:
         ConfigError: the experiment has no such seed.
-        ModelError: a checkpoint of the grid is missing or broken; nothing is written then.
-        ContractError: a checkpoint was trained under other terms.
-        ResultError: boxes score significantly better in another coordinate space than in the
-            task's.
+        ModelError: a checkpoint of the step grid is missing or broken; nothing is written then.
+        ContractError: a checkpoint was trained under another contract.
+        ResultError: boxes score significantly better in another coordinate space than the task's.
     """
-    evaluation = begin(params, root, method, seed=seed)
+    evaluator = make_evaluator(params, root, method, seed=seed)
     checkpoints = {
-        step: checkpoint_path(params, root, evaluation.run, step, evaluation.contract)
+        step: checkpoint_path(params, root, evaluator.run, step, evaluator.contract)
         for step in params.train.step_grid
     }
-    for checkpoint in checkpoints.values():  # before hours are spent on those before it
+    for checkpoint in checkpoints.values():  # find a broken one before hours are spent
         require_whole_checkpoint(checkpoint)
-    writes = evaluation.share.is_main_process
-    with whole_folder(root / paths.RESULTS / evaluation.run) if writes else nullcontext() as output:
+    writes = evaluator.distributed.is_main_process
+    with whole_folder(root / paths.RESULTS / evaluator.run) if writes else nullcontext() as output:
         for step, checkpoint in checkpoints.items():
-            for eval_set, result in evaluation.results(step, checkpoint):
-                if writes:
+            for eval_set, result in evaluator.evaluate_checkpoint(step, checkpoint):
+                if output is not None:
                     write_results(output / eval_set.name / f"step-{step}.json", result)
     if writes:
-        tracking.best_effort(tracking.track_evaluation, root, params, method, seed)
-    evaluation.share.destroy_process_group()
+        tracking.after_evaluation(root, params, method, seed)
+    evaluator.distributed.destroy_process_group()

@@ -1,6 +1,6 @@
-"""Stage `prompts`: how much an accuracy hangs on the prompt -> reports/prompts.
+"""Stage `prompts`: how much accuracy depends on the prompt -> reports/prompts.
 
-Off unless `report.prompt_matrix` is set: it then writes an empty matrix and opens no model.
+Unless `report.prompt_matrix` is set it writes an empty matrix and loads no model.
 """
 
 from pathlib import Path
@@ -12,18 +12,18 @@ from vlm_r1.files import whole_folder
 
 
 def run(params: Params, root: Path) -> None:
-    """Write matrix.json and a result file for each of its cells.
+    """Write matrix.json and a result file for each of its cells (checkpoint, prompt).
 
     Raises:
         ResultError: a validation result is missing or broken.
         ModelError: a checkpoint is missing or broken.
-        ContractError: a checkpoint was trained under other terms.
+        ContractError: a checkpoint was trained under another contract.
     """
     with whole_folder(root / paths.PROMPTS) as folder:
         cells = []
         if params.report.prompt_matrix:
-            # Imported here because it loads torch: turned off, the stage shall cost nothing.
-            from vlm_r1.inference.prompt_matrix import ask_all
+            # Imported here because it loads torch, which a stage that is off should not pay for.
+            from vlm_r1.inference.prompt_matrix import evaluate_prompt_matrix
 
-            cells = ask_all(params, root, folder)
+            cells = evaluate_prompt_matrix(params, root, folder)
         PromptMatrix(cells=cells).write(folder)

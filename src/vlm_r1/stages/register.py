@@ -1,20 +1,22 @@
-"""Stage `register`: choose on validation, write reports/selection.json, register with MLflow."""
+"""Stage `register`: choose checkpoints on validation, register them -> reports/selection.json."""
 
 from pathlib import Path
 
-from vlm_r1 import paths
+from vlm_r1 import paths, tracking
 from vlm_r1.config import Params
 from vlm_r1.evaluation.selection import Selection, select
-from vlm_r1.tracking import registry
+from vlm_r1.files import write_text
 
 
 def run(params: Params, root: Path) -> Selection:
-    """Write the choice (no ids, no times: the same files give the same bytes) and register it."""
+    """Register the selection and write it, without ids or times: equal files give equal bytes.
+
+    Raises:
+        ContractError: checkpoints were trained or evaluated under different contracts.
+        ResultError: a validation result is missing or broken.
+        MlflowException: the registry cannot be reached; nothing is written then.
+    """
     selection = select(params, root)
-    registry.register(root, params, selection)
-    path = root / paths.SELECTION
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(selection.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    tracking.register_selection(root, params, selection)
+    write_text(root / paths.SELECTION, selection.model_dump_json(indent=1))
     return selection

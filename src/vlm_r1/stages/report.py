@@ -6,12 +6,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from vlm_r1 import paths
+from vlm_r1 import paths, tracking
 from vlm_r1.config import METHODS, Params
-from vlm_r1.errors import ResultError
-from vlm_r1.rec.results import first_fault
+from vlm_r1.errors import ResultError, describe_fault
 from vlm_r1.report.build import ReportContext, build_report
-from vlm_r1.report.lineage import read_lineage, validated_lines
+from vlm_r1.report.lineage import dataset_lines_from_validation, read_lineage
 from vlm_r1.report.prompt_table import prompt_lines
 from vlm_r1.report.reproduce import commands_of_project
 from vlm_r1.report.results_table import load_eval_result
@@ -19,13 +18,23 @@ from vlm_r1.report.schema import Cost
 from vlm_r1.report.training import read_training_log
 from vlm_r1.stats.intervals import Resampling
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
+
+
+def run_tracked(params: Params, root: Path, allow_unfair: bool = False) -> Path:
+    """`run`, with the report on its parent run in MLflow, whose id the report names."""
+    with tracking.report_run(root, params) as run_id:
+        return run(params, root, allow_unfair, run_id)
 
 
 def run(
     params: Params, root: Path, allow_unfair: bool = False, mlflow_run_id: str | None = None
 ) -> Path:
-    """Write the report of every unit of the step grid; returns its folder.
+    """Write the report over all datasets, methods, steps and seeds; returns its folder.
+
+    Args:
+        allow_unfair: go on when contracts differ, and mark every page as unfair.
+        mlflow_run_id: the run that the report names as its own.
 
     Raises:
         ResultError: a result file, the prompt matrix or a cost file is missing or broken.
@@ -50,7 +59,7 @@ def run(
         prompts=prompt_lines(root, params, resampling),
         reproduce=partial(commands_of_project, lineage=lineage),
         images={name: root / params.datasets[name].images for name in params.evaluated_datasets},
-        validated=validated_lines(root, params),
+        validated=dataset_lines_from_validation(root, params.datasets),
     )
     report = build_report(
         results,
@@ -60,7 +69,7 @@ def run(
         gallery=settings.gallery,
         allow_unfair=allow_unfair,
     )
-    log.info("%s", report.verdict.text)
+    logger.info("%s", report.verdict.text)
     return root / paths.REPORT
 
 
@@ -71,10 +80,10 @@ def _read_cost(root: Path, method: str) -> Cost:
     except FileNotFoundError:
         fault = "no such file"
     except ValidationError as error:
-        fault = first_fault(error)
+        fault = describe_fault(error)
     raise ResultError(
         got=f"{file}: {fault}",
         need="the cost that training wrote beside its checkpoints",
-        because="a comparison of methods without their cost is half a comparison",
+        because="the report compares the cost of the methods too",
         do="`dvc repro` to train again, or `dvc checkout` to bring the file back",
     )

@@ -1,4 +1,4 @@
-"""Stage unpack: data/raw/<source>.zip -> data/unpacked/<source>/, for each of params.sources."""
+"""Stage unpack: data/raw/<source>.zip -> data/unpacked/<source>/, for one of params.sources."""
 
 import logging
 from pathlib import Path
@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 def run(root: Path, source: str) -> None:
-    """Unpack one archive, unless its folder is of this very archive already.
+    """Unpack one archive, unless its folder already holds this version of it.
 
     Raises:
         DataError: the archive is missing, damaged or unsafe.

@@ -1,1 +1,1 @@
-"""Paired, clustered bootstrap and what is computed with it. Numpy and scipy only."""
+"""Paired, clustered bootstrap and the statistics computed with it. Numpy and scipy only."""

@@ -1,6 +1,6 @@
-"""Quantities of whole curves: area, lasting lead, detectable effect, forgetting, generalization.
+"""Statistics of whole curves: area, lasting lead, detectable effect, forgetting, generalization gap.
 
-Each is linear in the answers' values, so the bootstrap of `statistics` applies to all. Curves are
+Each is linear in the rows' values, so the bootstrap of `intervals` applies to all. A curve holds
 hits per step, (steps, n), or (seeds, steps, n) for several training runs. Results are percent
 points.
 """
@@ -31,13 +31,13 @@ def area_between(
     images: np.ndarray,
     resampling: Resampling,
 ) -> Difference:
-    """Area between the curves `a` and `b` over the steps' range: the mean difference over steps.
+    """Area between curves `a` and `b`, divided by the range of steps: the mean difference over it.
 
-    By the trapezoid rule, so that unequal distances between steps are weighed as they are.
+    Uses the trapezoid rule, so unequally spaced steps are weighted by their spacing.
 
     Raises:
-        ResultError: fewer than two steps, steps not rising, a curve of other steps, or as
-            `paired_difference`.
+        ResultError: fewer than two steps, steps not rising, a curve with another number of steps,
+            or as `paired_difference`.
 
     Example: differences 0, 4, 4 at steps 0, 10, 30 -> (2 * 10 + 4 * 20) / 30 = 3.33 points
     """
@@ -47,7 +47,7 @@ def area_between(
 
 
 def trapezoid_weights(steps: Sequence[int]) -> np.ndarray:
-    """Weights (steps,) that sum to 1: weights @ y is the trapezoid integral over the range.
+    """Weights (steps,) that sum to 1: weights @ y is the trapezoid integral divided by the range.
 
     Raises:
         ResultError: fewer than two steps, or steps not rising.
@@ -59,14 +59,15 @@ def trapezoid_weights(steps: Sequence[int]) -> np.ndarray:
         raise ResultError(
             got=f"steps {list(steps)}",
             need="two or more, rising",
-            because="an area lies between two ends",
+            because="the area is taken between a first and a last step",
             do="evaluate both methods at more common steps",
         )
-    return (np.append(gaps, 0) + np.append(0, gaps)) / (2 * gaps.sum())
+    weights: np.ndarray = (np.append(gaps, 0) + np.append(0, gaps)) / (2 * gaps.sum())
+    return weights
 
 
 def first_lasting_step(steps: Sequence[int], ahead: Sequence[bool]) -> int | None:
-    """The first step from which on `ahead` holds at every step; None where there is none.
+    """The first step from which `ahead` holds at every later step too; None if there is none.
 
     Example: steps 1-4, ahead (yes, no, yes, yes) -> 3
     """
@@ -81,13 +82,13 @@ def minimum_detectable_effect(
     resampling: Resampling,
     power: float = POWER,
 ) -> float | None:
-    """The smallest true difference that so many images would show with probability `power`.
+    """The smallest true difference that this many images would detect with probability `power`.
 
     (t(1 - alpha / 2) + t(power)) * SE, with alpha = 1 - confidence, SE the bootstrap standard error
     of the paired difference of `a` and `b`, t with its degrees of freedom (images - 1). Source:
     Bloom (1995), "Minimum detectable effects", Evaluation Review 19(5).
 
-    None where no two answers differ: nothing then tells how differences spread.
+    None if no two answers differ, because the spread of differences is then unknown.
 
     Raises:
         ResultError: as `paired_difference`.
@@ -105,10 +106,10 @@ def minimum_detectable_effect(
 def forgetting(
     first: np.ndarray, last: np.ndarray, images: np.ndarray, resampling: Resampling
 ) -> Difference:
-    """Accuracy at step 0 minus accuracy at the last step: what training cost, negative for a gain.
+    """Accuracy at step 0 minus accuracy at the last step; negative if training helped.
 
     Args:
-        first, last: hits of one method, (n,) or (seeds, n); `first` may have one row where all
+        first, last: hits of one method, (n,) or (seeds, n); `first` may have a single row if all
             seeds start from one base.
 
     Raises:
@@ -124,14 +125,14 @@ def generalization_gap(
     ood_images: np.ndarray,
     resampling: Resampling,
 ) -> Difference:
-    """Gain in domain minus gain out of domain: 0 where all that was learned carries over.
+    """Gain in domain minus gain out of domain: 0 if everything learned carries over.
 
-    The two datasets have different images, so they are resampled apart from each other and their
-    variances add. Seeds are drawn for both at once: a checkpoint is tested in both places.
+    The two datasets have different images, so their images are resampled independently and the
+    variances add. Seeds are resampled jointly, because each checkpoint is tested on both datasets.
 
     Args:
         id_gain, ood_gain: hits at the last step minus hits at step 0 of one method, each -1, 0 or
-            1, (n,) or (seeds, n) with the same seeds in both.
+            1; (n,) or (seeds, n) with the same seeds in both.
 
     Raises:
         ResultError: different numbers of seeds, or as `paired_difference`.
@@ -142,7 +143,7 @@ def generalization_gap(
         raise ResultError(
             got=f"{len(inside.plain)} seeds in domain, {len(outside.plain)} out of domain",
             need="the same seeds in both",
-            because="each training run is tested in both places",
+            because="each training run is tested on both datasets",
             do="evaluate every seed on every dataset",
         )
     gap = pool_seeds(inside.plain - outside.plain, inside.draws - outside.draws, resampling)
@@ -157,7 +158,7 @@ def _of_all_steps(curve: np.ndarray, weights: np.ndarray) -> np.ndarray:
         raise ResultError(
             got=f"a curve of shape {curve.shape} at {len(weights)} steps",
             need="(steps, n) or (seeds, steps, n)",
-            because="each step has a weight in the area",
+            because="each step has its own weight in the area",
             do="give the hits at every step",
         )
     return curve

@@ -1,7 +1,7 @@
-"""How sure a number is: intervals over images, paired differences, McNemar, Holm.
+"""Intervals over images, paired differences, McNemar's test and Holm's correction.
 
-Numpy and scipy only. All results are percent points. `bootstrap` says how resampling is done,
-`effects` has what is computed from whole curves, docs/statistics.md has formulas and examples.
+Numpy and scipy only. All results are percent points. `bootstrap` has the resampling, `curves` what
+is computed from whole curves, docs/statistics.md the formulas with examples.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ __all__ = [
     "Interval",
     "McNemarResult",
     "Resampling",
-    "discordance",
     "holm",
     "interval",
+    "mcnemar_test",
     "paired_difference",
     "resampled_means",
 ]
@@ -41,7 +41,7 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A mean difference with its interval, percent points, and a two-sided bootstrap p."""
+    """A mean difference with its interval, percent points, and its two-sided bootstrap p."""
 
     mean: float
     low: float
@@ -50,13 +50,13 @@ class Difference(NamedTuple):
 
     @classmethod
     def of(cls, resampled: Resampled, confidence: float) -> "Difference":
-        """From a resampled difference of means in 0-1."""
+        """From a resampled difference of means (0-1)."""
         low, high = resampled.interval(confidence)
         return cls(100 * resampled.estimate, 100 * low, 100 * high, resampled.p_value())
 
 
 class McNemarResult(NamedTuple):
-    """Rows that only one of two got right, and McNemar's exact two-sided p."""
+    """Counts of rows that only `a` or only `b` got right, and McNemar's exact two-sided p."""
 
     only_a: int
     only_b: int
@@ -64,7 +64,7 @@ class McNemarResult(NamedTuple):
 
 
 def interval(values: np.ndarray, images: np.ndarray, resampling: Resampling) -> Interval:
-    """Mean of `values` in 0-1 as percent, with its interval.
+    """Mean of `values` (0-1) as percent, with its interval.
 
     Args:
         values: (n,), or (seeds, n) for several training runs on the same rows.
@@ -83,11 +83,11 @@ def interval(values: np.ndarray, images: np.ndarray, resampling: Resampling) -> 
 def paired_difference(
     a: np.ndarray, b: np.ndarray, images: np.ndarray, resampling: Resampling
 ) -> Difference:
-    """Mean of `a` minus mean of `b` with its interval; p is of no difference.
+    """Mean of `a` minus mean of `b` with its interval and the p of no difference.
 
     Args:
         a, b: (n,), or (seeds, n) for several training runs; the same rows in the same order. Both
-            are resampled with the same images, their seeds apart from each other.
+            use the same resampled images; their seeds are resampled independently.
         images: (n,), the image of each row.
 
     Raises:
@@ -96,10 +96,10 @@ def paired_difference(
     return Difference.of(resample_difference(a, b, images, resampling), resampling.confidence)
 
 
-def discordance(a: np.ndarray, b: np.ndarray) -> McNemarResult:
+def mcnemar_test(a: np.ndarray, b: np.ndarray) -> McNemarResult:
     """McNemar's exact test of hits `a` against hits `b`, bool (n,) in the same row order.
 
-    Rows are taken as independent. Source: McNemar (1947), Psychometrika 12.
+    Assumes independent rows. Source: McNemar (1947), Psychometrika 12.
 
     Raises:
         ResultError: lengths differ, or there are no rows.
@@ -121,10 +121,10 @@ def discordance(a: np.ndarray, b: np.ndarray) -> McNemarResult:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p adjusted for having looked at all of them, in the given order.
+    """p values adjusted for multiple testing by Holm's step-down method, in the given order.
 
-    The smallest of m is multiplied by m, the next by m - 1, ..., none made smaller than one before
-    it, none above 1. Source: Holm (1979), Scand. J. Stat. 6.
+    The smallest of m is multiplied by m, the next by m - 1, ...; each is at least the one before it
+    and at most 1. Source: Holm (1979), Scand. J. Stat. 6.
 
     Raises:
         ResultError: a p outside 0-1, or NaN.
@@ -136,20 +136,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
         raise ResultError(
             got=f"p values {p.tolist()}",
             need="each from 0 to 1",
-            because="an adjusted p is a multiple of the given one",
-            do="check the comparison that has no such p",
+            because="adjusted p values are multiples of the given ones",
+            do="check the comparison whose p is out of range",
         )
     order = np.argsort(p)
     adjusted = np.empty_like(p)
     adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    return np.minimum(adjusted, 1.0).tolist()
+    return [float(value) for value in np.minimum(adjusted, 1.0)]
 
 
 def resampled_means(values: np.ndarray, images: np.ndarray, resampling: Resampling) -> np.ndarray:
-    """Mean of `values` in every resample of `images` (n,), 0-1.
+    """Mean of `values` (0-1) in every resample of `images` (n,).
 
-    (n,) gives (resamples,). (columns, n) gives (resamples, columns), the same images drawn in all
-    columns.
+    Values (n,) give (resamples,); values (columns, n) give (resamples, columns), with the same
+    images drawn for all columns.
 
     Raises:
         ResultError: no values, a NaN, lengths differ, or fewer than two images.

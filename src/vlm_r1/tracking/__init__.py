@@ -1,28 +1,29 @@
-"""MLflow as a view of the files: live during training, and rebuilt from the files at any time.
+"""MLflow shows what the files hold: live during training, and rebuilt from the files at any time.
 
-One experiment; a parent run per pipeline, found by its contract; a child run per training of a
-method; one LoggedModel per checkpoint, its scores tied to model and dataset. The weights stay
-where DVC keeps them. What a child run stands for is told by the digests of its checkpoints, so
-that a training which DVC brings back is found again, or recorded anew from its files. A server
-that is away costs nothing: the files have it all. MLflow is imported by the functions, after its
-telemetry is off. docs/tracking.md shows the views.
+One experiment has a parent run per pipeline, found by its contract; a child run per training of a
+method; and one LoggedModel per checkpoint, with scores tied to model and dataset. Weights stay
+where DVC keeps them. A child run is found by the digests of its checkpoints, so that a training
+which DVC brings back is recognized, or recorded again from its files. While a server is down
+nothing is lost, because the files have everything. Functions import MLflow only after `configure`
+has turned its telemetry off. docs/tracking.md shows the views.
 """
 
-from vlm_r1.tracking.evaluations import rebuild, track_evaluation, track_report
-from vlm_r1.tracking.live_logging import method_run
-from vlm_r1.tracking.runs import best_effort, configure, pipeline_run_id, read_contract
-from vlm_r1.tracking.samples import draw_sample
-from vlm_r1.tracking.trainings import track_training
+from vlm_r1.tracking.rebuild import rebuild
+from vlm_r1.tracking.registry import resolve
+from vlm_r1.tracking.stages import (
+    after_evaluation,
+    register_selection,
+    report_run,
+    training_run,
+)
+from vlm_r1.tracking.store import configure
 
 __all__ = [
-    "best_effort",
+    "after_evaluation",
     "configure",
-    "draw_sample",
-    "method_run",
-    "pipeline_run_id",
-    "read_contract",
     "rebuild",
-    "track_evaluation",
-    "track_report",
-    "track_training",
+    "register_selection",
+    "report_run",
+    "resolve",
+    "training_run",
 ]

@@ -1,11 +1,10 @@
-"""A training's run while it goes on: lines are handed over at once and sent in the background.
+"""Live metrics of a training: lines are queued and sent by a background thread.
 
-A server that does not answer neither stops the training nor loses a line: what waits is sent when
-it is back, and training_log.jsonl has all of it in any case.
+A server that is down neither blocks the training nor loses a line: queued lines are sent when it is
+back, and training_log.jsonl has all of them in any case.
 """
 
 import logging
-import os
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -13,110 +12,107 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlm_r1.config import Params
+from vlm_r1.config import Method, Params
 from vlm_r1.rec.contract import TrainingContract
-from vlm_r1.tracking.runs import (
-    RunContext,
-    best_effort,
-    create_child,
-    log_lines,
-    pipeline_run_id,
-    run_context,
-)
+from vlm_r1.tracking.entities import log_lines
+from vlm_r1.tracking.runs import RunContext, create_child, pipeline_run_id, run_context
+from vlm_r1.tracking.store import best_effort, first_line, is_first_process
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-PAUSE_S = 2.0  # between two looks for lines to send
+PAUSE_S = 2.0  # between two attempts to send
 
 logger = logging.getLogger(__name__)
 
 
 class LiveRun:
-    """A child run that grows by lines of a training's log.
+    """A child run that receives the lines of a training's log while it runs.
 
     Args:
-        client: None if nothing is sent, as in all processes of a training but the first.
+        client: None to send nothing, as in every process of a training but the first.
         run_id: the child run.
     """
 
     def __init__(self, client: "MlflowClient | None" = None, run_id: str | None = None) -> None:
         self.run_id = run_id
         self._client = client
-        self._waiting: deque[dict[str, Any]] = deque()
-        self._ends = threading.Event()
+        self._queue: deque[dict[str, Any]] = deque()
+        self._ending = threading.Event()
         self._warned = False
         self._thread = threading.Thread(target=self._send_until_end, daemon=True)
         if client is not None:
             self._thread.start()
 
     def log(self, line: dict[str, Any]) -> None:
-        """Take a line of the log, {"step": n, quantity: value}; returns at once, never raises."""
+        """Queue a line of the log, {"step": n, quantity: value}; returns at once, never raises."""
         if self._client is not None:
-            self._waiting.append(line)
+            self._queue.append(line)
 
     def end(self) -> bool:
-        """Send what waits, a last time; whether all of it has been sent."""
-        self._ends.set()
+        """Try to send what is queued a last time; True if everything has been sent."""
+        self._ending.set()
         if self._client is not None:
             self._thread.join()
-        return not self._waiting
+        return not self._queue
 
     def _send_until_end(self) -> None:
-        while not self._ends.wait(PAUSE_S):
+        while not self._ending.wait(PAUSE_S):
             self._send()
         self._send()
 
     def _send(self) -> None:
         from mlflow.exceptions import MlflowException
 
-        lines = list(self._waiting)
+        if self._client is None or self.run_id is None:
+            return
+        lines = list(self._queue)
         try:
             log_lines(self._client, self.run_id, lines)
         except MlflowException as error:
             if not self._warned:
-                reason = str(error).splitlines()[0][:200]
-                logger.warning("MLflow does not answer, lines wait in the log: %s", reason)
+                logger.warning(
+                    "MLflow does not answer, lines wait in the log: %s", first_line(error)
+                )
             self._warned = True
             return
         self._warned = False
         for _ in lines:
-            self._waiting.popleft()
+            self._queue.popleft()
 
 
 @contextmanager
-def method_run(
-    root: Path, params: Params, contract: TrainingContract, method: str
+def live_run(
+    root: Path, params: Params, contract: TrainingContract, method: Method
 ) -> Iterator[LiveRun]:
-    """A new child run to hand the lines of a training to.
+    """A new child run for the lines of the training in the block.
 
-    Ends FINISHED; FAILED (the parent too) if the block raises; KILLED if a line could not be sent,
-    so that `track_training` records it anew from its files. In any but the first process of a
-    distributed training, and without a server to begin with, nothing is sent.
+    It ends as FINISHED; as FAILED, with its parent, if the block raises; as KILLED if a line could
+    not be sent, and `track_training` then records a complete run from the files. Sends nothing in
+    the other processes of a distributed training, or if MLflow fails at the start.
     """
-    begun = None
-    if int(os.environ.get("RANK", "0")) == 0:
-        begun = best_effort(_begin, root, params, contract, method)
+    begun = best_effort(_begin, root, params, contract, method) if is_first_process() else None
     if begun is None:
         yield LiveRun()
         return
-    context, live = begun
+    context, run_id, live = begun
     try:
         yield live
     except BaseException:
         live.end()
-        best_effort(_terminate, context, live.run_id, "FAILED")
+        best_effort(_terminate, context, run_id, "FAILED")
         raise
-    best_effort(_terminate, context, live.run_id, "FINISHED" if live.end() else "KILLED")
+    best_effort(_terminate, context, run_id, "FINISHED" if live.end() else "KILLED")
 
 
 def _begin(
-    root: Path, params: Params, contract: TrainingContract, method: str
-) -> tuple[RunContext, LiveRun]:
+    root: Path, params: Params, contract: TrainingContract, method: Method
+) -> tuple[RunContext, str, LiveRun]:
     context = run_context(root, params, contract, method)
     parent_id = pipeline_run_id(root, params, contract)
     context.client.update_run(parent_id, status="RUNNING")
-    return context, LiveRun(context.client, create_child(context, parent_id))
+    run_id = create_child(context, parent_id)
+    return context, run_id, LiveRun(context.client, run_id)
 
 
 def _terminate(context: RunContext, run_id: str, status: str) -> None:

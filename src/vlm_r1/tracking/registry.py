@@ -1,17 +1,18 @@
-"""The model we stand behind: versions of one registered model, aliases champion and challenger.
+"""The registered model: a version per chosen checkpoint, with aliases champion and challenger.
 
-A version carries the way to its checkpoint in tags; the weights stay where DVC keeps them.
+A version's tags hold the folder and digest of its checkpoint; DVC keeps the weights.
 """
 
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlm_r1 import tracking
 from vlm_r1.config import Params
 from vlm_r1.errors import ModelError
 from vlm_r1.evaluation.selection import Choice, Selection
 from vlm_r1.models.digest import checkpoint_digest
+from vlm_r1.tracking.evaluations import track_evaluation
+from vlm_r1.tracking.store import configure
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,15 +22,19 @@ MODEL_URI = re.compile(r"models:/(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<vers
 
 
 def register(root: Path, params: Params, selection: Selection) -> None:
-    """Make both chosen checkpoints versions of `registry.model_name` and set the aliases.
+    """Register both chosen checkpoints as versions of `registry.model_name` and set the aliases.
 
-    A checkpoint that is registered already keeps its version.
+    A checkpoint that is already registered keeps its version.
+
+    Raises:
+        MlflowException: the registry cannot be reached.
+        ModelError, ResultError: the files of a chosen method do not belong together.
     """
-    client = tracking.configure(root)
+    client = configure(root)
     name = params.registry.model_name
     choices = {"champion": selection.champion, "challenger": selection.challenger}
     for alias, choice in choices.items():
-        model_id = tracking.track_evaluation(root, params, choice.method)[choice.step]
+        model_id = track_evaluation(root, params, choice.method)[choice.step]
         version = _version(client, name, model_id, _tags(choice, selection))
         client.set_registered_model_alias(name, alias, version)
 
@@ -50,7 +55,7 @@ def resolve(root: Path, uri: str) -> Path:
 
 
 def _version(client: "MlflowClient", name: str, model_id: str, tags: dict[str, str]) -> str:
-    """The number of the LoggedModel's version, made if there is none, with these tags."""
+    """The number of the LoggedModel's version; it is created if missing, and its tags updated."""
     import mlflow
 
     source = f"models:/{model_id}"
@@ -71,7 +76,7 @@ def _tags(choice: Choice, selection: Selection) -> dict[str, str]:
         "contract": selection.contract,
         "validation_datasets": ",".join(selection.datasets),
         "validation_accuracy": f"{choice.accuracy:.2f}",
-        "validation_status": "passed",  # one contract for all candidates, chosen on validation
+        "validation_status": "passed",  # `select` requires one contract for all checkpoints
     }
 
 
@@ -79,7 +84,7 @@ def _find_version(root: Path, uri: str) -> "ModelVersion":
     parts = MODEL_URI.fullmatch(uri)
     if parts is None:
         raise _unusable(uri, "not models:/NAME@alias or models:/NAME/version")
-    client = tracking.configure(root)
+    client = configure(root)
     from mlflow.exceptions import MlflowException
 
     try:
@@ -94,6 +99,6 @@ def _unusable(uri: str, fault: str) -> ModelError:
     return ModelError(
         got=f"{uri}: {fault}",
         need="a registered checkpoint that is still what it was when registered",
-        because="an answer must come from the model whose scores are on record",
+        because="answers would come from another model than the one whose scores are recorded",
         do="`dvc checkout` brings files back; `dvc repro register` registers what is there",
     )

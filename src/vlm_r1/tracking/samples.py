@@ -1,4 +1,4 @@
-"""The sampled completions of a training as one table with images."""
+"""The sampled completions of a GRPO training as one table with images."""
 
 import json
 import logging
@@ -12,16 +12,16 @@ from vlm_r1.data.images import draw_boxes, open_image
 from vlm_r1.tracking.runs import RunContext
 
 SAMPLES_PER_STEP = 16  # rows shown; the files keep all (2 records, 8 completions each)
-IMAGE_PX = 256  # longer side of an image in the table of samples
+IMAGE_PX = 256  # longer side of an image in the table
 TRUE_COLOR, ANSWER_COLOR = "lime", "red"
 
 logger = logging.getLogger(__name__)
 
 
 def log_samples(context: RunContext, run_id: str) -> None:
-    """The first completions of every sampled step as one table, `samples.json`.
+    """Log the first completions of every sampled step as one table, `samples.json`.
 
-    It has images if they are all there: MLflow takes no column with a gap.
+    It has a column of images only if all are there: MLflow accepts no gap in such a column.
     """
     import mlflow
 
@@ -36,7 +36,9 @@ def log_samples(context: RunContext, run_id: str) -> None:
     images = [context.root / row["image"] for row in rows]
     missing = [path for path in images if not path.is_file()]
     if missing:
-        logger.warning("%d images are gone (%s): samples without", len(missing), missing[0])
+        logger.warning(
+            "samples.json has no images: %d files are missing (%s)", len(missing), missing[0]
+        )
     else:
         drawn = [
             mlflow.Image(draw_sample(path, row["true_box"], row["box"]))
@@ -47,7 +49,11 @@ def log_samples(context: RunContext, run_id: str) -> None:
 
 
 def draw_sample(path: Path, true_box_px: list[float], box_px: list[float] | None) -> Image.Image:
-    """The image, small, with its true box (green) and the answered one (red; xyxy), if any."""
+    """The image with its true box (green) and the answered box (red), scaled down for the table.
+
+    Args:
+        true_box_px, box_px: xyxy in original pixels.
+    """
     image = open_image(path)
     boxes = ((true_box_px, TRUE_COLOR), (box_px, ANSWER_COLOR))
     draw_boxes(image, boxes, width_px=max(1, max(image.size) // 100))

@@ -1,30 +1,29 @@
-"""A finished training's record: LoggedModels, cost, samples, and its log if it is not there yet."""
+"""The record of a finished training: LoggedModels, cost, samples, and its log if not sent live."""
 
 import json
 from pathlib import Path
 
 from vlm_r1 import paths
-from vlm_r1.config import Params
+from vlm_r1.config import Method, Params
 from vlm_r1.models.digest import checkpoint_digest
 from vlm_r1.rec.contract import TrainingContract, read_terms, require_equal
+from vlm_r1.tracking.entities import log_lines, metrics_of
 from vlm_r1.tracking.runs import (
     CONTRACT,
     METHOD,
     RunContext,
     create_child,
-    log_lines,
-    metrics_of,
     pipeline_run_id,
     run_context,
 )
 from vlm_r1.tracking.samples import log_samples
 
 
-def track_training(root: Path, params: Params, contract: TrainingContract, method: str) -> str:
+def track_training(root: Path, params: Params, contract: TrainingContract, method: Method) -> str:
     """Record a finished training: its LoggedModels (step 0 is the base), cost, samples and log.
 
-    The child run is the one that already holds these checkpoints, or the live one that has just
-    ended, or a new one whose metrics are replayed from training_log.jsonl. Returns its id.
+    The child run is the one that already has these checkpoints, or else the live one that has just
+    ended, or else a new one whose metrics are replayed from training_log.jsonl. Returns its id.
 
     Raises:
         ModelError: a checkpoint of the step grid is missing.
@@ -43,6 +42,7 @@ def track_training(root: Path, params: Params, contract: TrainingContract, metho
 
 
 def _checkpoint_digests(context: RunContext) -> dict[int, str]:
+    """Digest of each checkpoint by step; all must have been trained under the run's contract."""
     root, contract = context.root, context.contract
     digests = {0: contract.base_digest}
     for step in contract.step_grid[1:]:
@@ -54,20 +54,20 @@ def _checkpoint_digests(context: RunContext) -> dict[int, str]:
 
 
 def _create_models(context: RunContext, run_id: str, digests: dict[int, str]) -> None:
-    """One LoggedModel per checkpoint; the weights stay where they are."""
+    """Create one LoggedModel per checkpoint that points at its folder; weights are not copied."""
     import mlflow
     from mlflow.entities import LoggedModelOutput
 
     method, run, outputs = context.method, context.name, []
     for step, digest in digests.items():
         base = context.params.task.base_model
-        where = paths.checkpoint_dir(run, step).as_posix() if step else base
+        folder = paths.checkpoint_dir(run, step).as_posix() if step else base
         model = mlflow.create_external_model(
             name=f"{run}-step-{step}",
             source_run_id=run_id,
             experiment_id=context.experiment_id,
             model_type="checkpoint",
-            params={"method": method, "step": str(step), "checkpoint": where, "digest": digest},
+            params={"method": method, "step": str(step), "checkpoint": folder, "digest": digest},
             tags={METHOD: method, CONTRACT: context.contract.digest},
         )
         outputs.append(LoggedModelOutput(model.model_id, step))
@@ -75,7 +75,7 @@ def _create_models(context: RunContext, run_id: str, digests: dict[int, str]) ->
 
 
 def _replay(context: RunContext) -> str:
-    """A new child run with what training_log.jsonl says; returns its id."""
+    """Create a child run with the metrics of training_log.jsonl; returns its id."""
     parent_id = pipeline_run_id(context.root, context.params, context.contract)
     run_id = create_child(context, parent_id)
     file = context.files / "training_log.jsonl"

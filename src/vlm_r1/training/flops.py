@@ -1,9 +1,12 @@
-"""An estimate of the floating point operations that a training took."""
+"""An estimate of the floating point operations of a training."""
 
 from dataclasses import dataclass
 
 from torch import nn
-from trl import GRPOConfig, SFTConfig
+from transformers import TrainingArguments
+from trl import GRPOConfig
+
+from vlm_r1.training.arguments import rollout_micro_batches
 
 
 @dataclass(frozen=True)
@@ -15,19 +18,20 @@ class Size:
 
 
 def size_of(model: nn.Module) -> Size:
-    """A model's size, also where ZeRO-3 keeps each process a part of it."""
+    """A model's size; under ZeRO-3 too, where each process holds only a shard of a parameter."""
     counts = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in model.parameters()]
     return Size(sum(n for n, _ in counts), sum(n for n, trained in counts if trained))
 
 
-def estimate_flops(size: Size, tokens: int, arguments: SFTConfig | GRPOConfig) -> float:
-    """Floating point operations of a training on `tokens` tokens (prompt and answer).
+def estimate_flops(size: Size, tokens: int, arguments: TrainingArguments) -> float:
+    """FLOPs of a training on `tokens` tokens (prompts with images, and answers).
 
-    A parameter costs a token 2 operations forward, and backward 2 more for activations and 2 for
-    its own gradient (Kaplan et al. 2020, table 1, without attention's share). GRPO writes each
-    token once (forward), reads it with the reference where beta > 0, with the old policy where
-    a rollout outlasts a step, and trains on it `num_iterations` times. Gradient checkpointing adds
-    a forward pass. Every token is charged with all parameters, the vision tower's too.
+    Per token a parameter costs 2 operations forward, and backward 2 more for activations and 2 for
+    its own gradient if it is trained (Kaplan et al. 2020, table 1, without attention's share).
+    Gradient checkpointing adds a forward pass. GRPO adds one forward pass for generating the
+    token, one for the reference model if beta > 0, and one for the old policy if a rollout
+    outlasts a step; it trains `num_iterations` times. An upper bound in one respect: every token
+    is charged with all parameters, also those of the vision tower.
 
     Example: 1e6 parameters, all trained, 1e3 tokens: SFT 6e9; GRPO with beta 0.04, one iteration:
         (2 + 2 + 6) x 1e9 = 1e10
@@ -43,6 +47,6 @@ def estimate_flops(size: Size, tokens: int, arguments: SFTConfig | GRPOConfig) -
 
 
 def _needs_old_policy(arguments: GRPOConfig) -> bool:
-    """Whether TRL asks the policy that wrote a completion once more before training on it."""
-    rollout = arguments.steps_per_generation * arguments.num_iterations
+    """True if TRL computes the log-probabilities of the generating policy in a pass of its own."""
+    rollout = rollout_micro_batches(arguments)
     return arguments.use_vllm or arguments.gradient_accumulation_steps % rollout != 0

@@ -1,9 +1,9 @@
-"""Is a training still learning what it should? Looks at every logged line, warns, and can stop it.
+"""Monitors a training: checks every logged line, warns, and can stop the training.
 
-A check compares one logged quantity with a threshold of the params' section `health`; it alarms
-when `patience` lines in a row are ill, numbers that are none at once. A line without a check's
-quantity (SFT's, or one within a rollout) does not count. An alarm is a warning and a line's
-`health/<check>`, so MLflow has it too.
+A check compares one logged quantity with a threshold of the params' section `health`. It alarms
+after `patience` consecutive bad lines; NaN or infinity alarms immediately. Lines without a check's
+quantity are skipped (SFT logs fewer, and so do steps within a rollout). An alarm is a warning, and
+`health/<check>` = 1 in the logged line, so that MLflow shows it too.
 """
 
 import logging
@@ -18,14 +18,14 @@ from vlm_r1.config.training import Health
 from vlm_r1.errors import HealthError
 
 Line = dict[str, Any]
-Check = Callable[[Health, Line, Line], str | None]  # thresholds, first line, this line -> fault
+Check = Callable[[Health, Line, Line], str | None]  # (thresholds, first line, line) -> fault
 BOX_REWARDS = ("iou", "iou_hard", "giou", "center", "map", "odlength")
 
 logger = logging.getLogger(__name__)
 
 
 def numbers(health: Health, first: Line, line: Line) -> str | None:
-    """NaN or infinity in loss or gradient: weights are lost from here on."""
+    """NaN or infinity in loss or gradient norm: the weights cannot recover."""
     for name in ("loss", "grad_norm"):
         if not math.isfinite(line.get(name, 0.0)):
             return f"{name} is {line[name]}"
@@ -33,22 +33,22 @@ def numbers(health: Health, first: Line, line: Line) -> str | None:
 
 
 def reward_std(health: Health, first: Line, line: Line) -> str | None:
-    """All completions are paid alike: there is nothing left to prefer."""
+    """All completions get the same reward, so there is no advantage to learn from."""
     return _below(line, "reward_std", health.min_reward_std)
 
 
 def equal_groups(health: Health, first: Line, line: Line) -> str | None:
-    """Groups in which all completions are paid alike give no gradient."""
+    """Groups whose completions all get the same reward give no gradient."""
     return _above(line, "frac_reward_zero_std", health.max_equal_groups)
 
 
 def kl(health: Health, first: Line, line: Line) -> str | None:
-    """The policy runs away from the base."""
+    """The policy drifts away from the base."""
     return _above(line, "kl", health.max_kl)
 
 
 def length(health: Health, first: Line, line: Line) -> str | None:
-    """Completions grow or shrink by more than a factor since the first line."""
+    """Completions have grown or shrunk by more than a factor since the first line."""
     name, limit = "completions/mean_length", health.max_length_drift
     if limit is None or not (name in line and first.get(name)):
         return None
@@ -59,7 +59,7 @@ def length(health: Health, first: Line, line: Line) -> str | None:
 
 
 def format_only(health: Health, first: Line, line: Line) -> str | None:
-    """The format is paid ever more and boxes are not: the form is learned, not the task."""
+    """The format reward rises and no box reward does: the form is learned, not the task."""
     limit, format_gain = health.max_format_only_gain, _gain("format", first, line)
     gains = {name: gain for name in BOX_REWARDS if (gain := _gain(name, first, line)) is not None}
     if limit is None or format_gain is None or not gains:
@@ -71,11 +71,11 @@ def format_only(health: Health, first: Line, line: Line) -> str | None:
 
 
 def parse_rate(health: Health, first: Line, line: Line) -> str | None:
-    """Hardly any completion holds a box: rewards judge nothing."""
+    """Few completions hold a box, so the box rewards say little."""
     return _below(line, "parse_rate", health.min_parse_rate)
 
 
-CHECKS: dict[Check, str] = {  # and the quantity without which a line says nothing to it
+CHECKS: dict[Check, str] = {  # check -> the quantity that a line must have
     numbers: "loss",
     reward_std: "reward_std",
     equal_groups: "frac_reward_zero_std",
@@ -88,10 +88,10 @@ CHECKS: dict[Check, str] = {  # and the quantity without which a line says nothi
 
 @dataclass
 class HealthMonitor(TrainerCallback):
-    """Judges every line; added before `LogFile`, which then writes `health/<check>` too.
+    """Checks every line; add it before `LogFile`, which then writes `health/<check>` too.
 
     Args:
-        earlier: lines of an attempt that this one goes on from.
+        earlier: log lines of the attempt that this one continues.
     """
 
     health: Health
@@ -99,7 +99,7 @@ class HealthMonitor(TrainerCallback):
 
     def __post_init__(self) -> None:
         self._first: Line = {}
-        self._ill = {check.__name__: 0 for check in CHECKS}  # lines in a row
+        self._bad_lines = {check.__name__: 0 for check in CHECKS}  # consecutive
         self._stopped_by: str | None = None
         for line in self.earlier:
             self._faults(line)
@@ -111,37 +111,37 @@ class HealthMonitor(TrainerCallback):
         line = {k: v for k, v in logs.items() if isinstance(v, int | float)}
         for name, fault in self._faults(line).items():
             logs[f"health/{name}"] = 1.0
-            if self._ill[name] == self._patience(name) and state.is_world_process_zero:
+            if self._bad_lines[name] == self._patience(name) and state.is_world_process_zero:
                 logger.warning("health: step %d: %s (%s)", state.global_step, fault, name)
             if self.health.on_alarm == "stop":
                 self._stopped_by = f"{name} at step {state.global_step}: {fault}"
                 control.should_training_stop = True
 
     def require_health(self) -> None:
-        """After training.
+        """Call after training.
 
         Raises:
-            HealthError: an alarm has stopped it.
+            HealthError: an alarm has stopped the training.
         """
         if self._stopped_by is not None:
             raise HealthError(
-                got=f"a training that fell ill: {self._stopped_by}",
+                got=f"a training stopped by its health checks: {self._stopped_by}",
                 need="quantities within the thresholds of params' section `health`",
-                because="further steps would cost time and learn nothing that was wanted",
+                because="health.on_alarm is stop: further steps would waste time",
                 do="look at training_log.jsonl and samples/; then change what is trained, or set "
-                "health.on_alarm: warn and start again, which goes on from the last checkpoint",
+                "health.on_alarm: warn and start again, which continues from the last checkpoint",
             )
 
     def _faults(self, line: Line) -> dict[str, str]:
-        """Checks that have been ill for long enough, and what they say of this line."""
+        """Checks that alarm on this line, and what each found."""
         self._first = self._first or line
         alarms = {}
         for check, quantity in CHECKS.items():
             if quantity not in line:
                 continue
             name, fault = check.__name__, check(self.health, self._first, line)
-            self._ill[name] = self._ill[name] + 1 if fault else 0
-            if fault and self._ill[name] >= self._patience(name):
+            self._bad_lines[name] = self._bad_lines[name] + 1 if fault else 0
+            if fault and self._bad_lines[name] >= self._patience(name):
                 alarms[name] = fault
         return alarms
 
@@ -150,16 +150,16 @@ class HealthMonitor(TrainerCallback):
 
 
 def _above(line: Line, name: str, limit: float | None) -> str | None:
-    ill = limit is not None and line.get(name, limit) > limit
-    return f"{name} {line[name]:.4g} is above {limit:g}" if ill else None
+    bad = limit is not None and line.get(name, limit) > limit
+    return f"{name} {line[name]:.4g} is above {limit:g}" if bad else None
 
 
 def _below(line: Line, name: str, limit: float | None) -> str | None:
-    ill = limit is not None and line.get(name, limit) < limit
-    return f"{name} {line[name]:.4g} is below {limit:g}" if ill else None
+    bad = limit is not None and line.get(name, limit) < limit
+    return f"{name} {line[name]:.4g} is below {limit:g}" if bad else None
 
 
 def _gain(reward: str, first: Line, line: Line) -> float | None:
-    """What a reward's mean has gained since the first line; None where it is not logged."""
+    """Change of a reward's mean since the first line; None if it is not logged."""
     name = f"rewards/{reward}/mean"
     return line[name] - first[name] if name in line and name in first else None

@@ -1,4 +1,4 @@
-"""The rewards as TRL calls them: completions and dataset columns in, numbers out."""
+"""The rewards as TRL calls them: completions and columns in, one number per completion out."""
 
 import json
 from collections.abc import Callable
@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from transformers import TrainerState
 
-from vlm_r1.config import Params
+from vlm_r1.config.training import Grpo
 from vlm_r1.errors import ConfigError
+from vlm_r1.files import whole_file
 from vlm_r1.rec.rewards import REWARDS
 from vlm_r1.rec.rewards.batch import Batch
 from vlm_r1.rec.rewards.custom import Function, load_function, require_rewards
@@ -19,56 +20,61 @@ SAMPLE_COLUMNS = ("record_id", "image", "expression", "completion", "box", "true
 
 
 @dataclass
-class _Step:
-    """One batch of completions and what the rewards asked so far gave for it."""
+class _ScoredBatch:
+    """A batch of completions, read once, and the values of the rewards called so far."""
 
-    completions: list | None
-    batch: Batch | None
-    given: dict[str, list[float | None]] = field(default_factory=dict)
+    step: int
+    batch: Batch
+    values: dict[str, list[float | None]] = field(default_factory=dict)
 
 
 class RewardFunctions:
-    """The rewards of one training, and the tables of sampled completions beside it.
+    """The rewards of one training, and the tables of sampled completions.
 
     Logs two metrics through TRL: `parse_rate`, the share of completions with a box, and
     `rewards/<name>/none_rate`, the share that a reward could not judge.
 
     Args:
-        params: `grpo.rewards` names and weighs them, `task.coordinate_space` says how answers are
-            read.
+        grpo: `rewards` names and weighs the functions.
+        coordinate_space: how boxes in completions are read.
         samples: folder for `step-<n>.json`, one table every `grpo.sample_every` steps.
-        root: the project's root, which files of own rewards are relative to.
+        root: the project's root, which files of custom rewards are relative to.
 
     Raises:
-        ConfigError: a reward of one's own cannot be used, or two have one name.
+        ConfigError: a custom reward cannot be used, or two rewards have one name.
     """
 
-    def __init__(self, params: Params, samples: Path, root: Path) -> None:
-        self._space = params.task.coordinate_space
-        self._sample_every = params.grpo.sample_every
+    def __init__(self, grpo: Grpo, coordinate_space: str, samples: Path, root: Path) -> None:
+        self._coordinate_space = coordinate_space
+        self._sample_every = grpo.sample_every
         self._samples = samples
-        self._keys = _by_name(params.grpo.rewards)
-        self._weights = {name: params.grpo.rewards[key] for name, key in self._keys.items()}
-        self._own: dict[str, Function] = {
+        self._keys = _keys_by_name(grpo.rewards)
+        self._weights = {name: grpo.rewards[key] for name, key in self._keys.items()}
+        self._custom: dict[str, Function] = {
             name: load_function(key, root) for name, key in self._keys.items() if name != key
         }
-        self._step = _Step(None, None)
+        self._scored: _ScoredBatch | None = None
 
     def as_list(self) -> list[Callable[..., list[float | None]]]:
-        """The functions in params' order; their names become `rewards/<name>/mean` in the log."""
+        """The functions in the order of params; TRL logs each as `rewards/<its name>/mean`."""
         return [self._as_trl_calls_it(name) for name in self._keys]
 
     def try_on(self, row: dict[str, Any]) -> None:
-        """Ask own rewards for an empty completion of a training row, before hours are spent.
+        """Call custom rewards on an empty completion of a training row, before training starts.
 
         Raises:
             ConfigError: one returns another length or type than it should.
         """
-        sent = {column: [value] for column, value in row.items() if column != "prompt"}
-        sent |= {"prompts": [row["prompt"]], "completion_ids": [[]]}
-        sent |= {"completions": [[{"role": "assistant", "content": ""}]]}
-        sent |= {"trainer_state": TrainerState(), "log_extra": _ignore, "log_metric": _ignore}
-        for name, function in self._own.items():
+        sent: dict[str, Any] = {
+            **{column: [value] for column, value in row.items() if column != "prompt"},
+            "prompts": [row["prompt"]],
+            "completions": [[{"role": "assistant", "content": ""}]],
+            "completion_ids": [[]],
+            "trainer_state": TrainerState(),
+            "log_extra": _ignore,
+            "log_metric": _ignore,
+        }
+        for name, function in self._custom.items():
             require_rewards(self._keys[name], function(**sent), 1)
 
     def _as_trl_calls_it(self, name: str) -> Callable[..., list[float | None]]:
@@ -79,37 +85,47 @@ class RewardFunctions:
         return reward
 
     def _reward(self, name: str, sent: dict[str, Any]) -> list[float | None]:
-        """One reward for every completion; after the last reward, what is told of the step."""
-        if sent["completions"] is not self._step.completions:
-            self._step = _Step(sent["completions"], self._batch(sent))
-        values = self._values(name, sent)
+        """One value per completion; after the last reward of a batch, its metrics and samples."""
+        scored = self._scored_batch(name, sent)
+        values = self._values(name, scored.batch, sent)
         sent["log_metric"](f"rewards/{name}/none_rate", values.count(None) / len(values))
-        self._step.given[name] = values
-        if len(self._step.given) == len(self._keys):
-            sent["log_metric"]("parse_rate", self._step.batch.parse_rate)
+        scored.values[name] = values
+        if len(scored.values) == len(self._keys):
+            sent["log_metric"]("parse_rate", scored.batch.parse_rate)
             state = sent["trainer_state"]
             if state.global_step % self._sample_every == 0 and state.is_world_process_zero:
-                self._write_samples(state.global_step, sent)
+                self._write_samples(scored, sent)
         return values
 
-    def _values(self, name: str, sent: dict[str, Any]) -> list[float | None]:
-        if name in self._own:
-            returned = self._own[name](**sent)
+    def _scored_batch(self, name: str, sent: dict[str, Any]) -> _ScoredBatch:
+        """The batch that TRL is calling the rewards for, so that completions are parsed only once.
+
+        TRL calls every reward once per batch. So a batch is new if step or content differ from the
+        last call's, or if this reward has already judged it: two batches of a step can be equal.
+        """
+        step, batch, last = sent["trainer_state"].global_step, self._batch(sent), self._scored
+        if last is None or (last.step, last.batch) != (step, batch) or name in last.values:
+            last = self._scored = _ScoredBatch(step, batch)
+        return last
+
+    def _values(self, name: str, batch: Batch, sent: dict[str, Any]) -> list[float | None]:
+        if name in self._custom:
+            returned = self._custom[name](**sent)
             return require_rewards(self._keys[name], returned, len(sent["completions"]))
-        return REWARDS[name](self._step.batch)
+        return REWARDS[name](batch)
 
     def _batch(self, sent: dict[str, Any]) -> Batch:
         return Batch(
             texts=[completion[-1]["content"] for completion in sent["completions"]],
-            truths=[[box] for box in sent["true_box"]],
-            coordinate_space=self._space,
+            true_boxes=[[box] for box in sent["true_box"]],
+            coordinate_space=self._coordinate_space,
             image_sizes=sent["image_size"],
             input_sizes=sent["input_size"],
         )
 
-    def _write_samples(self, step: int, sent: dict[str, Any]) -> None:
-        """Every group's completions of this step: what was asked, said, read and paid."""
-        batch, given = self._step.batch, self._step.given
+    def _write_samples(self, scored: _ScoredBatch, sent: dict[str, Any]) -> None:
+        """Write every completion of the batch, the box read from it, and its rewards."""
+        batch, values = scored.batch, scored.values
         table = [
             {
                 "record_id": sent["record_id"][row],
@@ -118,26 +134,27 @@ class RewardFunctions:
                 "completion": text,
                 "box": None if np.isnan(box).any() else box.tolist(),
                 "true_box": sent["true_box"][row],
-                **{name: values[row] for name, values in given.items()},
-                "reward": sum(w * (given[name][row] or 0.0) for name, w in self._weights.items()),
+                **{name: given[row] for name, given in values.items()},
+                "reward": sum(w * (values[name][row] or 0.0) for name, w in self._weights.items()),
             }
             for row, (text, box) in enumerate(zip(batch.texts, batch.answered, strict=True))
         ]
-        self._samples.mkdir(parents=True, exist_ok=True)
-        file = self._samples / f"step-{step}.json"
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps(table, indent=1, ensure_ascii=False), encoding="utf-8")
-        part.replace(file)
+        with whole_file(self._samples / f"step-{scored.step}.json") as part:
+            part.write_text(json.dumps(table, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
-def _by_name(rewards: dict[str, float]) -> dict[str, str]:
-    """Name in logs -> key in params: a function of one's own goes by its own name."""
+def _keys_by_name(rewards: dict[str, float]) -> dict[str, str]:
+    """Name in logs -> key in params; a custom reward is logged by the name of its function.
+
+    Raises:
+        ConfigError: two rewards share a name, or one has that of a built-in reward or a column.
+    """
     names = [key.rpartition(":")[2] for key in rewards]
     taken = [n for n in names if names.count(n) > 1 or n in SAMPLE_COLUMNS]
-    own = [n for n, key in zip(names, rewards, strict=True) if n != key and n in REWARDS]
-    if taken or own:
+    custom = [n for n, key in zip(names, rewards, strict=True) if n != key and n in REWARDS]
+    if taken or custom:
         raise ConfigError(
-            got=f"grpo.rewards: the name {(taken + own)[0]!r} is taken",
+            got=f"grpo.rewards: the name {(taken + custom)[0]!r} is taken",
             need="rewards whose functions have names of their own",
             because="a reward goes by that name in the log, in MLflow and in the samples",
             do="rename the function",

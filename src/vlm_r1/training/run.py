@@ -1,185 +1,205 @@
-"""Trains one method from the shared base: the same base, rows, order and grid for both."""
+"""The course of a training that SFT and GRPO share: the same base, rows, order and step grid."""
 
-import json
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from transformers import PreTrainedModel, PrinterCallback, Trainer
-from trl import GRPOConfig, SFTConfig
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    ProcessorMixin,
+    Trainer,
+    TrainingArguments,
+)
 
 from vlm_r1.config import Params, Task
+from vlm_r1.config.training import Launch, Train
 from vlm_r1.data.images import open_image
-from vlm_r1.models.families import family_of
+from vlm_r1.files import put_in_place, write_json
+from vlm_r1.models.families import Family, family_of
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.models.trainable import freeze, lora_config
-from vlm_r1.preflight import checks as guard
-from vlm_r1.preflight.probes import Sample, processor_checks
+from vlm_r1.preflight import checks, probes
 from vlm_r1.rec import prompts
-from vlm_r1.rec.contract import TrainingContract
 from vlm_r1.training import resume
-from vlm_r1.training.arguments import grpo_arguments, is_cpu, prompts_read, sft_arguments
+from vlm_r1.training.arguments import (
+    completions_per_prompt,
+    is_cpu,
+    prompts_read,
+    rollout_steps,
+)
 from vlm_r1.training.callbacks import Listener, LogFile, Stopwatch, WriteContract
-from vlm_r1.training.dataset import grpo_rows, sft_rows, training_order
+from vlm_r1.training.configuration import configuration_of
+from vlm_r1.training.dataset import training_order
 from vlm_r1.training.flops import estimate_flops, size_of
 from vlm_r1.training.health import HealthMonitor
-from vlm_r1.training.reward_functions import RewardFunctions
-from vlm_r1.training.trainers import ResumableGRPOTrainer, ResumableSFTTrainer
+from vlm_r1.training.job import TrainingJob
 
 
 @dataclass(frozen=True)
-class TrainingJob:
-    """What a training needs to know.
+class Prepared:
+    """What a method builds its trainer from.
 
     Attributes:
-        records: the training records, in the file's order.
-        images: the folder their images are relative to.
-        output: where checkpoints and logs are written.
-        root: the project's root, which paths in params are relative to.
-        listener: is handed every line of the log as it is written.
+        model: the base, with what is frozen already frozen.
+        records: in training order, as many as the training reads.
     """
 
-    method: str
-    params: Params
-    contract: TrainingContract
-    base: str | Path
+    job: TrainingJob
+    model: PreTrainedModel
+    processor: ProcessorMixin
+    family: Family
+    arguments: TrainingArguments
     records: pd.DataFrame
-    images: Path
-    output: Path
-    root: Path
-    listener: Listener = lambda line: None
+
+    def trainer_options(self) -> dict[str, Any]:
+        """Arguments that both trainers take."""
+        params, lora = self.job.params, self.job.params.train.lora
+        return {
+            "task": _weights_task(params.task, params.train),
+            "model": self.model,
+            "args": self.arguments,
+            "processing_class": self.processor,
+            "peft_config": lora and lora_config(self.model, self.family, lora),
+        }
 
 
-def train(job: TrainingJob) -> None:
-    """Train to the last step, from where an earlier attempt in the same folder stopped.
+@dataclass(frozen=True)
+class TrainerFactory:
+    """What one method adds to the shared course.
 
-    Leaves checkpoints, training_log.jsonl, samples (GRPO), configuration.json and cost.json. If it
-    is killed, or raises, what it wrote stays for the next attempt.
+    Attributes:
+        make_arguments: (params, output folder, processes) -> TRL's arguments.
+        make_trainer: builds TRL's trainer with the method's own rows.
+        own_files: name -> user-written code that shapes the result, as a custom reward's file.
+    """
+
+    make_arguments: Callable[[Params, Path, int], TrainingArguments]
+    make_trainer: Callable[[Prepared], Trainer]
+    own_files: dict[str, Path] = field(default_factory=dict)
+
+
+def train(job: TrainingJob, factory: TrainerFactory, listener: Listener) -> None:
+    """Train to the last step, from where an earlier attempt at the same job stopped.
+
+    Leaves checkpoints, training_log.jsonl, samples (GRPO), configuration.json and cost.json in
+    `job.output`. Until the last step all is in `job.work_folder`; if training is killed or raises,
+    the next attempt resumes from there. Every process runs this; the first one writes.
+
+    Args:
+        listener: is given every line of the log as it is written.
 
     Raises:
-        ConfigError: a step does not split into micro-batches, or a reward cannot be used.
+        ConfigError: a step does not split into micro-batches, or an option cannot be used here.
         ModelError: the base cannot be used, or another process trains into the folder.
-        HealthError: `health.on_alarm` is stop, and it fell ill.
+        HealthError: `health.on_alarm` is stop, and a check has alarmed.
     """
     started = time.monotonic()
-    _join_processes(job.params)
-    guard.require(guard.machine_checks(job.params))
-    # Before the arguments: once they are made, transformers 5.23 loads a model in ZeRO-3's shares
-    # and later saves it under names that no `from_pretrained` knows.
-    model = load_model(job.base, _weights_task(job.params))
-    arguments = _arguments(job)
-    every = resume.rollout_steps(arguments)
-    trainer = _build_trainer(job, model, arguments)
-    if trainer.is_world_process_zero():
-        configuration = resume.configuration_of(job.params, job.contract, job.method, job.root)
-        resume.enter(job.output, configuration, every)
-    trainer.accelerator.wait_for_everyone()
-    stopwatch = Stopwatch(job.output / "seconds", started)
-    monitor = HealthMonitor(job.params.health, resume.read_log(job.output / resume.LOG))
-    trainer.remove_callback(PrinterCallback)  # LogFile shows the main quantities as one line
-    log = LogFile(job.output / resume.LOG, job.listener)
-    for callback in (monitor, log, WriteContract(job.contract), stopwatch):
-        trainer.add_callback(callback)
-    checkpoint = resume.newest_checkpoint(job.output, every)
-    with resume.hold(job.output) if trainer.is_world_process_zero() else nullcontext():
-        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
-    monitor.require_health()
+    _join_processes(job.params.train, job.params.launch)
+    checks.require_checks(checks.machine_checks(job.params))
+    trainer = _build_trainer(job, factory)  # before any file is written: it can refuse the job
+    _enter_work_folder(job, factory, trainer)
+    stopwatch, monitor = _add_callbacks(job, trainer, listener, started)
+    _train_from_newest_checkpoint(job.work_folder, trainer)
+    monitor.require_health()  # before cost.json and the rename: the training is not finished
     if trainer.is_world_process_zero():
         _write_cost(job, trainer, stopwatch.seconds)
         stopwatch.forget()
-        resume.tidy(job.output)
-    trainer.accelerator.wait_for_everyone()  # all files are written when the first process ends
+        resume.tidy(job.work_folder)
+        put_in_place(job.work_folder, job.output)
+    trainer.accelerator.wait_for_everyone()  # no process ends before the folder is complete
 
 
-def _arguments(job: TrainingJob) -> SFTConfig | GRPOConfig:
-    make = sft_arguments if job.method == "sft" else grpo_arguments
-    return make(job.params, job.output, job.params.launch.processes)
-
-
-def _join_processes(params: Params) -> None:
-    """Meet the other processes where DeepSpeed would not find them: on CPUs it looks for MPI."""
-    if params.train.deepspeed and is_cpu(params.launch):
+def _join_processes(train: Train, launch: Launch) -> None:
+    """Initialize DeepSpeed on CPUs, where by itself it would look for MPI and fail."""
+    if train.deepspeed and is_cpu(launch):
         import deepspeed
 
-        # Gloo will do; DeepSpeed would first compile a helper of its own, for two minutes.
+        # Use gloo; DeepSpeed would first compile its own shared-memory backend, for two minutes.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
 
 
-def _build_trainer(
-    job: TrainingJob, model: PreTrainedModel, arguments: SFTConfig | GRPOConfig
-) -> Trainer:
+def _build_trainer(job: TrainingJob, factory: TrainerFactory) -> Trainer:
+    """The method's trainer on the base; the model is checked before anything is trained."""
     params = job.params
+    # The model comes before the arguments: while arguments with ZeRO-3 exist, transformers 5.23
+    # loads a model as shards and later saves it under names that `from_pretrained` does not know.
+    model = load_model(job.base, _weights_task(params.task, params.train))
+    arguments = factory.make_arguments(params, job.work_folder, params.launch.processes)
+    processor = load_processor(job.base, params.task)
+    family = family_of(model.config.model_type)
+    checks.require_checks(checks.family_checks(params.task, model.config.model_type))
+    checks.require_checks(
+        probes.processor_checks(processor, family, params.task, _first_sample(job))
+    )
+    freeze(model, family, params.train)  # before TRL wraps the model with adapters
     order = training_order(len(job.records), prompts_read(arguments), params.experiment.seed)
     records = job.records.iloc[order].reset_index(drop=True)
-    if job.method == "grpo":
-        rewards = RewardFunctions(params, job.output / "samples", job.root)
-        rewards.try_on(grpo_rows(records.head(1), job.images, params)[0])
-    weights_task = _weights_task(params)
-    processor = load_processor(job.base, params.task)
-    family, lora = family_of(model.config.model_type), params.train.lora
-    guard.require(guard.family_checks(params, model.config.model_type))
-    guard.require(processor_checks(processor, family, params.task, _sample(job)))
-    freeze(model, family, params.train)
-    shared = {
-        "model": model,
-        "processing_class": processor,
-        "peft_config": lora and lora_config(model, family, lora),
-    }
-    if job.method == "sft":
-        trainer = ResumableSFTTrainer(
-            weights_task,
-            args=arguments,
-            train_dataset=sft_rows(records, job.images, params, family),
-            **shared,
-        )
-        # Every answer token weighs the same, however rows are split into micro-batches and
-        # processes. Qwen2.5-VL's class says that its forward cannot do that; TRL's own loss can.
-        trainer.model_accepts_loss_kwargs = True
-    else:
-        trainer = ResumableGRPOTrainer(
-            weights_task,
-            reward_funcs=rewards.as_list(),
-            args=arguments,
-            train_dataset=grpo_rows(records, job.images, params, family),
-            **shared,
-        )
-    if lora is not None:  # by the name in the params: PEFT wrote an absolute path
-        trainer.model.peft_config["default"].base_model_name_or_path = params.task.base_model
-    return trainer
+    return factory.make_trainer(Prepared(job, model, processor, family, arguments, records))
 
 
-def _sample(job: TrainingJob) -> Sample:
-    """The first record as the method asks it."""
+def _enter_work_folder(job: TrainingJob, factory: TrainerFactory, trainer: Trainer) -> None:
+    """The first process makes the folder ready; the others wait, then all look into it."""
+    if trainer.is_world_process_zero():
+        configuration = configuration_of(job.params, job.contract, job.method, factory.own_files)
+        resume.enter(job.work_folder, configuration, rollout_steps(trainer.args))
+    trainer.accelerator.wait_for_everyone()
+
+
+def _add_callbacks(
+    job: TrainingJob, trainer: Trainer, listener: Listener, started: float
+) -> tuple[Stopwatch, HealthMonitor]:
+    """Callbacks run in this order: the monitor adds `health/*` to a line before it is written."""
+    log = job.work_folder / resume.LOG
+    stopwatch = Stopwatch(job.work_folder / "seconds", started)
+    monitor = HealthMonitor(job.params.health, resume.read_log(log))
+    trainer.remove_callback(PrinterCallback)  # LogFile shows the main quantities as one line
+    for callback in (monitor, LogFile(log, listener), WriteContract(job.contract), stopwatch):
+        trainer.add_callback(callback)
+    return stopwatch, monitor
+
+
+def _train_from_newest_checkpoint(folder: Path, trainer: Trainer) -> None:
+    checkpoint = resume.newest_checkpoint(folder, rollout_steps(trainer.args))
+    with resume.hold(folder) if trainer.is_world_process_zero() else nullcontext():
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+
+
+def _first_sample(job: TrainingJob) -> probes.Sample:
+    """The first record as the method asks about it."""
     first, template = job.records.iloc[0], getattr(job.params.task.prompts, job.method)
-    text = prompts.ask(template, prompts.question_for(first["expression"]))
-    return Sample(open_image(job.images / first["image"]), text)
+    text = prompts.fill_template(template, prompts.question_for(first["expression"]))
+    return probes.Sample(open_image(job.images / first["image"]), text)
 
 
-def _weights_task(params: Params) -> Task:
-    """How the weights are held: in 32 bits where nothing else keeps a master copy.
+def _weights_task(task: Task, train: Train) -> Task:
+    """`task` with the dtype that weights are held in: 32 bits where nothing keeps a master copy.
 
-    An AdamW step of 1e-6 is lost in bfloat16's 8 bits. ZeRO keeps a copy in 32 bits, adapters are
-    in 32 bits themselves; else the weights are, and autocast computes in the task's dtype.
+    An AdamW update of 1e-6 is lost in bfloat16's 8 bits of precision. ZeRO keeps a 32-bit copy, and
+    adapters are 32-bit themselves; else the weights are, and autocast computes in the task's dtype.
     """
-    keeps_copy = params.train.deepspeed is not None or params.train.lora is not None
-    return params.task if keeps_copy else params.task.model_copy(update={"dtype": "float32"})
+    keeps_copy = train.deepspeed is not None or train.lora is not None
+    return task if keeps_copy else task.model_copy(update={"dtype": "float32"})
 
 
 def _write_cost(job: TrainingJob, trainer: Trainer, seconds: float) -> None:
-    """What the training took: seconds, prompts, completions, TRL's count of tokens, operations."""
-    asked = prompts_read(trainer.args)
-    per_prompt = job.params.grpo.num_generations if job.method == "grpo" else 1
-    lines = resume.read_log(job.output / resume.LOG)
+    """Write cost.json: seconds, prompts, completions, TRL's token count, FLOPs."""
+    assert trainer.model is not None
+    arguments = trainer.args
+    prompts_asked = prompts_read(arguments)
+    lines = resume.read_log(job.work_folder / resume.LOG)
     tokens = max(int(line["num_tokens"]) for line in lines if "num_tokens" in line)
     cost = {
         "method": job.method,
         "seconds": round(seconds, 1),
-        "prompts": asked,
-        "completions": asked * per_prompt,
+        "prompts": prompts_asked,
+        "completions": prompts_asked * completions_per_prompt(arguments),
         "tokens": tokens,
-        "flops": estimate_flops(size_of(trainer.model), tokens, trainer.args),
+        "flops": estimate_flops(size_of(trainer.model), tokens, arguments),
     }
-    (job.output / "cost.json").write_text(json.dumps(cost, indent=1) + "\n", encoding="utf-8")
+    write_json(job.work_folder / "cost.json", cost)

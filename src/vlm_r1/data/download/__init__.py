@@ -1,1 +1,1 @@
-"""Public archives: what there is, downloading, verifying, unpacking."""
+"""Public archives: a catalog, resumable downloads, DVC tracking, unpacking."""

@@ -1,7 +1,8 @@
-"""Every archive that VLM-R1 uses: where it is, what it must be, whose it is. Facts only.
+"""Every archive that VLM-R1 uses: address, size, SHA-256, license.
 
-Addresses, sizes and SHA-256 were not checked against the servers from here; each note says where
-a value comes from. Null is unknown: `fetch` records what it received, and compares from then on.
+The addresses, sizes and digests have not been tried against the servers; each note says where a
+value comes from. None means unknown: `fetch` records the first file it receives and requires the
+same bytes from then on.
 """
 
 from pathlib import PurePosixPath
@@ -15,13 +16,13 @@ HUB = "https://huggingface.co/datasets/omlab/VLM-R1/resolve/main"
 UNC = "https://bvisionweb1.cs.unc.edu/licheng/referit/data"
 
 
-class Source(BaseModel):
+class Archive(BaseModel):
     """One file on a server.
 
     Attributes:
-        name: what it is called here: `data/raw/<name>.zip`, `data/unpacked/<name>/`.
-        base, path: its address is `<base>/<path>`; on a mirror, `<mirror>/<path>`.
-        sha256, size_bytes: of the file; null where nobody has published them.
+        name: its name in this project: `data/raw/<name>.zip`, `data/unpacked/<name>/`.
+        base, path: the address is `<base>/<path>`, or `<mirror>/<path>` on a mirror.
+        sha256, size_bytes: None if not published.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,16 +37,16 @@ class Source(BaseModel):
 
     @property
     def file(self) -> str:
-        """Its name in data/raw."""
+        """File name in data/raw."""
         return self.name + PurePosixPath(self.path).suffix
 
     @property
-    def is_archive(self) -> bool:
-        """Whether there is something to unpack."""
+    def is_zip(self) -> bool:
+        """Whether it can be unpacked; one of the files is plain JSON."""
         return self.file.endswith(".zip")
 
     def url(self, mirror: str | None = None) -> str:
-        """Its address, on a mirror if one is given."""
+        """Address on the original server, or on `mirror`."""
         return f"{(mirror or self.base).rstrip('/')}/{self.path}"
 
 
@@ -53,8 +54,8 @@ UNKNOWN = "none stated (Hugging Face: unknown)"
 COCO = "annotations CC BY 4.0; each photo under its Flickr license"
 REFER = "Apache-2.0 (lichengunc/refer)"
 
-SOURCES = (
-    Source(
+ARCHIVES = (
+    Archive(
         name="train2014",
         base=HUB,
         path="train2014.zip",
@@ -64,30 +65,30 @@ SOURCES = (
         note="COCO train2014, 82,783 photos; also http://images.cocodataset.org/zips/train2014.zip."
         " SHA-256 from a third party's evaluator of VLM-R1",
     ),
-    Source(
+    Archive(
         name="rec_jsons_processed",
         base=HUB,
         path="rec_jsons_processed.zip",
         license=UNKNOWN,
         note="VLM-R1's records: RefCOCO/+/g train and val, RefGTA subsample, LISA test",
     ),
-    Source(
+    Archive(
         name="refgta",
         base=HUB,
         path="refgta.zip",
         license="GTA V images: non-commercial and research use only",
         note="the images of VLM-R1's RefGTA subsample (502 PNG, as a third party counted)",
     ),
-    Source(
+    Archive(
         name="lisa_test",
         base=HUB,
         path="lisa_test.zip",
         sha256="16567839c5660c4f85bca14b1303943405bea95d8c730eb506f31a9b851e785c",
         license=UNKNOWN,
         note="779 photos of LISA's ReasonSeg test. VLM-R1's README names lisa-test.zip, which was"
-        " reported dead (issue 295). SHA-256 from a third party's evaluator",
+        " reported dead (VLM-R1 issue 295). SHA-256 from a third party's evaluator",
     ),
-    Source(
+    Archive(
         name="mllm_rec_json",
         base=HUB,
         path="sft_related/mllm_rec_json.json",
@@ -95,14 +96,14 @@ SOURCES = (
         note="VLM-R1's rows for SFT with LLaMA-Factory (321,308); no archive, so never unpacked."
         " Address by the folder's name, unverified",
     ),
-    Source(
+    Archive(
         name="rec_jsons_internvl",
         base=HUB,
         path="rec_jsons_internvl.zip",
         license=UNKNOWN,
         note="the same records with boxes in 0-1000, for InternVL",
     ),
-    Source(
+    Archive(
         name="refer_refcoco",
         base=f"https://web.archive.org/web/20220413011718id_/{UNC}",
         path="refcoco.zip",
@@ -112,7 +113,7 @@ SOURCES = (
         note="original annotations, splits unc and google. Archived copy: the server is gone (refer"
         " issue 14). Size and SHA-256 from third parties that agree",
     ),
-    Source(
+    Archive(
         name="refer_refcocop",
         base=f"https://web.archive.org/web/20220413011656id_/{UNC}",
         path="refcoco+.zip",
@@ -121,7 +122,7 @@ SOURCES = (
         license=REFER,
         note="RefCOCO+, split unc; else as refer_refcoco",
     ),
-    Source(
+    Archive(
         name="refer_refcocog",
         base=f"https://web.archive.org/web/20220413012904id_/{UNC}",
         path="refcocog.zip",
@@ -133,35 +134,35 @@ SOURCES = (
 )
 
 
-def source_named(name: str) -> Source:
-    """The source of that name.
+def archive_named(name: str) -> Archive:
+    """The archive called `name`.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the catalog has none of that name.
     """
-    for source in SOURCES:
-        if source.name == name:
-            return source
+    for archive in ARCHIVES:
+        if archive.name == name:
+            return archive
     raise ConfigError(
         got=f"the source {name!r}",
-        need=f"one of {', '.join(source.name for source in SOURCES)}",
-        because="only a declared source has an address and a checksum",
+        need=f"one of {', '.join(archive.name for archive in ARCHIVES)}",
+        because="only a file in the catalog has an address and a checksum",
         do="`vlm-r1 sources` lists them; for a file of your own see docs/data.md, Fetching",
     )
 
 
-def sources_text() -> str:
-    """Every source in a few lines for a person."""
-    return "\n\n".join(_paragraph(source) for source in SOURCES)
+def catalog_text() -> str:
+    """The catalog as text, one paragraph per archive."""
+    return "\n\n".join(_paragraph(archive) for archive in ARCHIVES)
 
 
-def _paragraph(source: Source) -> str:
-    size = f"{source.size_bytes:,} bytes" if source.size_bytes else "size unknown"
-    lines = {
-        "": f"{source.name}  ({size})",
-        "address": source.url(),
-        "sha256": source.sha256 or "unknown: recorded when first fetched",
-        "license": source.license,
-        "note": source.note,
+def _paragraph(archive: Archive) -> str:
+    size = f"{archive.size_bytes:,} bytes" if archive.size_bytes else "size unknown"
+    fields = {
+        "address": archive.url(),
+        "sha256": archive.sha256 or "unknown: recorded when first fetched",
+        "license": archive.license,
+        "note": archive.note,
     }
-    return "\n".join(f"  {key:<9}{text}" if key else text for key, text in lines.items())
+    lines = [f"  {key:<9}{text}" for key, text in fields.items()]
+    return "\n".join([f"{archive.name}  ({size})", *lines])

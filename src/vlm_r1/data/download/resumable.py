@@ -1,8 +1,8 @@
-"""A download that goes on where it was: HTTP Range guarded by If-Range, bounded in time.
+"""A download that resumes after an interruption, by HTTP Range guarded by If-Range.
 
-`download` fills `<target>.part` beside the target and never touches the target itself. Beside it
-lies `<target>.etag.part`, the server's validator of what the part belongs to; without a validator
-a download starts anew. Nothing is retried here: who calls decides (and says so).
+`download` fills `<target>.part` and never touches the target. `<target>.etag.part` holds the
+validator (ETag or Last-Modified) of the file that the partial download belongs to; without one, a
+download starts over. Nothing is retried here: the caller decides.
 """
 
 import errno
@@ -20,53 +20,51 @@ import httpx
 from tqdm import tqdm
 
 from vlm_r1.errors import FetchError, InputError, TemporaryFetchError
+from vlm_r1.files import part_of
 
 log = logging.getLogger(__name__)
 
-TIMEOUT_S = 30.0  # to connect, and between two pieces of the answer
-SLOWEST_BYTES_PER_S = 1024  # a server below it for TIMEOUT_S counts as stuck
-LOG_EVERY_S = 30.0  # where there is no terminal for a bar
+TIMEOUT_S = 30.0  # to connect, and between two chunks of the body
+SLOWEST_BYTES_PER_S = 1024  # a server slower than this over TIMEOUT_S counts as stalled
+LOG_EVERY_S = 30.0  # progress lines when there is no terminal for a bar
 TEMPORARY = {408, 425, 429, 500, 502, 503, 504}
-FULL = {errno.ENOSPC, errno.EDQUOT}
-
-
-def part_file(target: Path) -> Path:
-    """Where the bytes gather until all are there."""
-    return target.with_name(target.name + ".part")
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def download(url: str, target: Path, size_bytes: int | None, timeout_s: float = TIMEOUT_S) -> None:
-    """Bring `part_file(target)` to its full length, from where an earlier call left it.
+    """Complete `<target>.part`, starting from where an earlier call stopped.
 
     Args:
-        size_bytes: what the file must have, if that is known.
+        size_bytes: the size the file must have, if known.
 
     Raises:
-        TemporaryFetchError: no answer, a cut or stalled connection, a server's fault (HTTP 5xx).
-        FetchError: anything that a second try would meet again: 404, a wrong length, a full disk.
+        TemporaryFetchError: no answer, a dropped or stalled connection, a server error (HTTP 5xx).
+        FetchError: a fault that a second try would meet again: 404, a wrong size, a full disk.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _own_part(target) as part, _told(url), _client(timeout_s) as client:
+    with _locked_part(target) as part, _as_fetch_errors(url), _client(timeout_s) as client:
         part.seek(0, os.SEEK_END)
-        with client.stream("GET", url, headers=_range(target, part.tell())) as response:
-            if response.status_code == 416 and _offered(response) == part.tell():
-                return  # all there already
-            total = _begin(response, target, part, size_bytes)
+        headers = _range_headers(target, part.tell())
+        with client.stream("GET", url, headers=headers) as response:
+            if response.status_code == 416 and _full_size(response) == part.tell():
+                return  # the earlier call had received everything
+            total = _prepare_part(response, target, part, size_bytes)
             _receive(response, part, total, timeout_s)
         part.flush()
         os.fsync(part.fileno())
-        _require_length(url, part.tell(), total)
+        if total is not None and part.tell() != total:
+            raise _wrong_size(url, part.tell(), total)
 
 
-def names_version(url: str, timeout_s: float = TIMEOUT_S) -> bool:
-    """Whether the server gives the file an ETag (or Content-MD5), by which DVC sees an update.
+def has_etag(url: str, timeout_s: float = TIMEOUT_S) -> bool:
+    """Whether the server gives an ETag or Content-MD5, by which `dvc update` detects new versions.
 
-    False also where it does not answer HEAD, as DVC needs.
+    False also if it does not answer HEAD requests, which DVC needs.
 
     Raises:
-        TemporaryFetchError: no answer, or a server's fault.
+        TemporaryFetchError: no answer, or a server error.
     """
-    with _told(url), _client(timeout_s) as client:
+    with _as_fetch_errors(url), _client(timeout_s) as client:
         response = client.head(url)
         if response.status_code in TEMPORARY:
             response.raise_for_status()
@@ -75,71 +73,72 @@ def names_version(url: str, timeout_s: float = TIMEOUT_S) -> bool:
 
 
 def discard_part(target: Path) -> None:
-    """Forget what was received, so that the next download starts anew."""
+    """Delete what was received, so that the next download starts over."""
     _validator_file(target).unlink(missing_ok=True)
-    part_file(target).unlink(missing_ok=True)
+    part_of(target).unlink(missing_ok=True)
 
 
 @contextmanager
-def _own_part(target: Path) -> Iterator[BinaryIO]:
-    """The part, open for appending, held by this process alone (the lock dies with it)."""
-    with part_file(target).open("ab") as part:
+def _locked_part(target: Path) -> Iterator[BinaryIO]:
+    """The partial file, open for appending and locked; the OS frees the lock if we are killed."""
+    with part_of(target).open("ab") as part:
         try:
             fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise FetchError(
-                got=f"{part_file(target)}, which another process is filling",
+                got=f"{part_of(target)}, which another process is filling",
                 need="one download of a file at a time",
-                because="two would write into each other's bytes",
+                because="two would overwrite each other's bytes",
                 do="wait for the other one",
             ) from None
         yield part
 
 
 def _client(timeout_s: float) -> httpx.Client:
-    # identity: the bytes of the file, with its own length, not a compressed copy of it
+    # identity: a compressed transfer would have another length and could not be resumed
     headers = {"Accept-Encoding": "identity"}
     return httpx.Client(timeout=timeout_s, follow_redirects=True, headers=headers)
 
 
-def _range(target: Path, have: int) -> dict[str, str]:
-    """Ask for the rest only if the file is still the one that the part belongs to."""
+def _range_headers(target: Path, received: int) -> dict[str, str]:
+    """Headers that ask for the rest, if the server still has the file that the part belongs to."""
     try:
         validator = _validator_file(target).read_text(encoding="ascii")
     except FileNotFoundError:
         return {}
-    return {"Range": f"bytes={have}-", "If-Range": validator} if have else {}
+    return {"Range": f"bytes={received}-", "If-Range": validator} if received else {}
 
 
-def _begin(
+def _prepare_part(
     response: httpx.Response, target: Path, part: BinaryIO, size_bytes: int | None
 ) -> int | None:
-    """Check what the server offers, and put the part where its bytes belong; the total, if told."""
+    """Check the response's headers and position `part` for its body; returns the full size."""
     if response.status_code == 416 or not _continues(response, part.tell()):
         discard_part(target)
         raise _failed(TemporaryFetchError, str(response.url), "another range than asked for")
     response.raise_for_status()
-    total = _offered(response)
+    total = _full_size(response)
     if size_bytes is not None and total is not None and total != size_bytes:
-        raise _wrong_length(response.url, total, size_bytes)
+        raise _wrong_size(response.url, total, size_bytes)
     if response.status_code == 206:
-        log.info("%s: going on at %s", target.name, f"{part.tell():,} bytes")
+        log.info("%s: resuming at %s bytes", target.name, f"{part.tell():,}")
     else:
         if part.tell():
-            log.info("%s: starting anew, the server's file is another one", target.name)
-        _start_anew(response, target, part)
-    _require_space(target, None if total is None else total - part.tell())
+            log.info("%s: starting over, the server's file has changed", target.name)
+        _start_over(response, target, part)
+    _require_space(target, 0 if total is None else total - part.tell())
     return size_bytes if total is None else total
 
 
-def _continues(response: httpx.Response, have: int) -> bool:
-    """Whether a partial answer starts where the part ends; a whole one has nothing to continue."""
+def _continues(response: httpx.Response, received: int) -> bool:
+    """Whether the body can follow what was received; a full response (200) replaces it."""
     start = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
-    return response.status_code != 206 or start == str(have)
+    return response.status_code != 206 or start == str(received)
 
 
-def _start_anew(response: httpx.Response, target: Path, part: BinaryIO) -> None:
-    # The old bytes go before the new validator comes: a kill in between must not join the two.
+def _start_over(response: httpx.Response, target: Path, part: BinaryIO) -> None:
+    # First drop the old bytes, then write the new validator: killed in between, the next call must
+    # not take the old bytes for a part of the new file.
     _validator_file(target).unlink(missing_ok=True)
     part.seek(0)
     part.truncate()
@@ -155,9 +154,9 @@ def _receive(response: httpx.Response, part: BinaryIO, total: int | None, timeou
     window_bytes = part.tell()
     bar = tqdm(total=total, initial=part.tell(), desc=name, unit="B", unit_scale=True, disable=None)
     with bar:
-        for piece in response.iter_raw():
-            part.write(piece)
-            bar.update(len(piece))
+        for chunk in response.iter_raw():
+            part.write(chunk)
+            bar.update(len(chunk))
             now_s = time.monotonic()
             if now_s - window_s > timeout_s:
                 if part.tell() - window_bytes < SLOWEST_BYTES_PER_S * timeout_s:
@@ -168,33 +167,28 @@ def _receive(response: httpx.Response, part: BinaryIO, total: int | None, timeou
                 logged_s = now_s
 
 
-def _offered(response: httpx.Response) -> int | None:
-    """Length of the whole file, if the server tells."""
-    whole = response.headers.get("Content-Range", "").rpartition("/")[2]
+def _full_size(response: httpx.Response) -> int | None:
+    """Size of the whole file in bytes, None if the server does not state it."""
     if response.status_code in (206, 416):
-        return int(whole) if whole.isdigit() else None
-    length = response.headers.get("Content-Length", "")
-    return int(length) if length.isdigit() else None
+        size = response.headers.get("Content-Range", "").rpartition("/")[2]
+    else:
+        size = response.headers.get("Content-Length", "")
+    return int(size) if size.isdigit() else None
 
 
 def _validator_file(target: Path) -> Path:
     return target.with_name(target.name + ".etag.part")
 
 
-def _require_space(target: Path, missing_bytes: int | None) -> None:
+def _require_space(target: Path, missing_bytes: int) -> None:
     free = shutil.disk_usage(target.parent).free
-    if missing_bytes is not None and missing_bytes > free:
+    if missing_bytes > free:
         raise _disk_full(str(target), f"{free:,} bytes free, {missing_bytes:,} still to come")
 
 
-def _require_length(url: str, received: int, total: int | None) -> None:
-    if total is not None and received != total:
-        raise _wrong_length(url, received, total)
-
-
 @contextmanager
-def _told(url: str) -> Iterator[None]:
-    """Whatever goes wrong on the way becomes a `FetchError` that names the address."""
+def _as_fetch_errors(url: str) -> Iterator[None]:
+    """Turn HTTP and disk errors into a `FetchError` that names the address."""
     try:
         yield
     except InputError:
@@ -209,25 +203,25 @@ def _told(url: str) -> Iterator[None]:
         fault = f"{type(error).__name__}: {error}".rstrip(": ")
         raise _failed(TemporaryFetchError, url, fault) from None
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL:
             raise
         raise _disk_full(url, f"{error.strerror} while writing") from None
 
 
 def _failed(kind: type[FetchError], url: str, fault: str) -> FetchError:
-    again = "run the same command again: it goes on where it was"
+    retry = "run the same command again: it continues the download"
     return kind(
         got=f"{url}: {fault}",
         need="the whole file from this server",
-        because="a part of an archive is no data",
-        do=again if kind is TemporaryFetchError else "correct the address, or name a mirror",
+        because="an incomplete archive cannot be used",
+        do=retry if kind is TemporaryFetchError else "correct the address, or name a mirror",
     )
 
 
-def _wrong_length(url: object, found: int, size_bytes: int) -> FetchError:
+def _wrong_size(url: object, found: int, expected: int) -> FetchError:
     return FetchError(
         got=f"{url}: {found:,} bytes",
-        need=f"{size_bytes:,} bytes",
+        need=f"{expected:,} bytes",
         because="a file of another length is another file",
         do="name another mirror, or correct the size in src/vlm_r1/data/download/catalog.py",
     )
@@ -237,6 +231,6 @@ def _disk_full(what: str, fault: str) -> FetchError:
     return FetchError(
         got=f"{what}: {fault}",
         need="room for the whole file",
-        because="what was received so far is kept, but the rest does not fit",
-        do="free space and run the same command again: it goes on where it was",
+        because="the rest of the file does not fit; what was received is kept",
+        do="free space and run the same command again: it continues the download",
     )

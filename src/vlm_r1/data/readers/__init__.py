@@ -1,6 +1,6 @@
-"""Readers: a dataset's own file -> records. One function a format, all of one signature.
+"""Readers: a dataset's own file -> records. One function per format, all with one signature.
 
-`read(format, source)` is the one way in; docs/data.md shows a row of each format.
+`read(format, source)` is the entry point; docs/data.md shows a row of each format.
 """
 
 import gc
@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from vlm_r1.data.readers.base import Reading, Source, unusable
+from vlm_r1.data.readers.base import InputFile, ReadResult, unusable
 from vlm_r1.data.readers.llama_factory import read_llama_factory
-from vlm_r1.data.readers.rec_yaml import read_mixture
+from vlm_r1.data.readers.rec_yaml import read_rec_yaml
 from vlm_r1.data.readers.refer import read_refer
 from vlm_r1.data.readers.tables import read_csv, read_our_records, read_parquet
 from vlm_r1.data.readers.vlm_r1 import read_vlm_r1
 
-READERS: dict[str, Callable[[Source], Reading]] = {
+READERS: dict[str, Callable[[InputFile], ReadResult]] = {
     "vlm-r1": read_vlm_r1,
-    "rec-yaml": read_mixture,
+    "rec-yaml": read_rec_yaml,
     "refer": read_refer,
     "refgta": read_refer,  # refs(utokyo).p has refer's layout
     "lisa": read_vlm_r1,  # lisa_test.json has VLM-R1's rows
@@ -37,27 +37,27 @@ BY_SUFFIX = {
     ".csv": "csv",
     ".parquet": "records",
 }
-SEVERAL_FILES = frozenset({"rec-yaml", "refer", "refgta"})  # what they read is not one file
+SEVERAL_FILES = frozenset({"rec-yaml", "refer", "refgta"})  # formats that span several files
 HEAD_BYTES = 65_536
-# A quote inside a JSON string is escaped, so this is a key and never a part of a phrase.
+# Quotes inside a JSON string are escaped, so this matches a key and never part of an expression.
 MESSAGES_KEY = re.compile(rb'"messages"\s*:')
 
 
-def read(name: str, source: Source) -> Reading:
-    """Read a file of the format called `name`, and of its splits the one that is asked for.
+def read(name: str, source: InputFile) -> ReadResult:
+    """Read a file of the format called `name`; only the split `source.split` if that is set.
 
     Raises:
         DataError: the file cannot be read, or has no such split.
     """
     with _no_garbage_collection():
-        return _take_split(READERS[name](source), source)
+        return _select_split(READERS[name](source), source)
 
 
 def guess_format(path: Path) -> str:
-    """The format that a file's suffix tells; SFT rows are known by their key `messages`.
+    """The format by the file's suffix; SFT rows are recognized by their key `messages`.
 
     Raises:
-        DataError: the suffix is none of those known.
+        DataError: the suffix is unknown.
     """
     if path.suffix not in BY_SUFFIX:
         raise unusable(str(path), f"suffix {path.suffix!r}", f"one of {', '.join(BY_SUFFIX)}")
@@ -68,25 +68,27 @@ def guess_format(path: Path) -> str:
     return BY_SUFFIX[path.suffix]
 
 
-def _take_split(reading: Reading, source: Source) -> Reading:
-    """Rows of `source.split`; those without a split are called so, or by the role."""
-    records = reading.records
-    stated = records["split"].where(records["split"] != "", source.split or source.role)
-    records = records.assign(split=stated)
+def _select_split(result: ReadResult, source: InputFile) -> ReadResult:
+    """Name the rows without a split, then keep the rows of `source.split` if that is set."""
+    records = result.records
+    splits = records["split"].where(records["split"] != "", source.split or source.role)
+    records = records.assign(split=splits)
     if source.split is not None and len(records):
-        records = records[stated == source.split].reset_index(drop=True)
+        records = records[splits == source.split].reset_index(drop=True)
         if records.empty:
             raise unusable(
                 source.name,
                 f"no split {source.split!r}",
-                f"one of its splits: {', '.join(sorted(stated.unique()))}",
+                f"one of its splits: {', '.join(sorted(splits.unique()))}",
             )
-    return replace(reading, records=records)
+    return replace(result, records=records)
 
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Rows hold no cycles; looking for some among millions of values takes a third of the time."""
+    """Rows hold no reference cycles, and searching millions of values for some takes a third of
+    the time.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:

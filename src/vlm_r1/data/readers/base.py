@@ -1,6 +1,7 @@
-"""What a reader is given (`Source`), what it gives (`Reading`), and how rows become records.
+"""What a reader takes (`InputFile`) and returns (`ReadResult`), and how rows become records.
 
-A reader drops and repairs nothing: a row that it cannot read is kept, with its place and its fault.
+Readers neither drop nor repair rows: a row that cannot be read is returned with its place and
+fault.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,29 +11,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
 
 from vlm_r1.data.images import read_image_size
 from vlm_r1.data.records import BOX, COLUMNS, DTYPES
-from vlm_r1.errors import DataError
+from vlm_r1.errors import DataError, describe_fault
 
-PLACE = ["file", "row"]  # where a record stands: the source file's name, and its row from 1
+PLACE = ["file", "row"]  # where a record comes from: the file's name, and its row counted from 1
 UNREAD = [*PLACE, "id", "fault"]
 SHOWN_CHARACTERS = 200
 DECIMALS = 6
 
 
 @dataclass(frozen=True)
-class Source:
-    """A file to read, and what its rows do not say themselves.
+class InputFile:
+    """A file to read, and what its rows do not state.
 
     Attributes:
-        name: the file as messages call it.
-        dataset: name of the dataset; None: as the rows say, else the file's stem.
-        split: which of the file's splits to read (None: all), or what to call rows without one.
-        role: what to call rows without a split if `split` does not say.
-        images: folder of the images, for the sizes that the rows lack.
-        seed: of a random sample.
+        name: the file's name in messages.
+        dataset: name of the dataset; None: as the rows state, else the file's stem.
+        split: which of the file's splits to read (None: all); also names rows without a split.
+        role: names rows without a split if `split` is None.
+        images: folder of the images, to read missing sizes from.
+        seed: of random samples.
         prefix: what record ids begin with; None: the dataset.
     """
 
@@ -47,25 +47,25 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a file holds.
+class ReadResult:
+    """Content of a file.
 
     Attributes:
-        records: the columns of the records' contract, then file and row; in the file's order.
-        unread: file, row, id (None if unknown) and fault of every row that is no record.
+        records: the columns of `data.records`, then file and row; in the file's order.
+        unread: file, row, id (None if unknown) and fault of every row that is not a record.
     """
 
     records: pd.DataFrame
     unread: pd.DataFrame
 
     @property
-    def rows(self) -> int:
-        """How many rows there are, read or not."""
+    def row_count(self) -> int:
+        """Number of rows, whether they could be read or not."""
         return len(self.records) + len(self.unread)
 
 
-class Found(NamedTuple):
-    """One expression as a row states it; box is xyxy in original pixels."""
+class ParsedRow(NamedTuple):
+    """One expression as a row states it; `box` is xyxy in pixels of the original image."""
 
     image: str
     expression: str
@@ -79,80 +79,83 @@ class Found(NamedTuple):
     record_id: str | None = None
 
 
-Parse = Callable[[Any], list[Found]]  # raises ValueError for a row that is no record
+Parse = Callable[[Any], list[ParsedRow]]  # raises ValueError if the row is not a record
 
 
-def collect(source: Source, rows: Iterable[tuple[int, Any]], parse: Parse) -> Reading:
-    """Parse numbered rows into a reading; a row that is a ValueError could not even be decoded.
+def collect(source: InputFile, rows: Iterable[tuple[int, Any]], parse: Parse) -> ReadResult:
+    """Parse numbered rows; a row that is a ValueError is one that could not even be decoded.
 
     Raises:
         DataError: there are no rows at all.
     """
-    found: list[Found] = []
+    parsed: list[ParsedRow] = []
     numbers: list[int] = []
     unread: list[tuple] = []
     for number, row in rows:
         try:
             if isinstance(row, ValueError):
                 raise row
-            parsed = parse(row)
+            expressions = parse(row)
         except ValueError as error:
-            unread.append((source.name, number, _id_of(row), fault_of(error)))
+            unread.append((source.name, number, _id_of(row), describe_fault(error, whole="")))
         else:
-            found += parsed
-            numbers += [number] * len(parsed)
-    if not found and not unread:
+            parsed += expressions
+            numbers += [number] * len(expressions)
+    if not parsed and not unread:
         raise unusable(source.name, "no rows", "at least one row")
-    return _as_reading(source, found, numbers, pd.DataFrame(unread, columns=UNREAD, dtype=object))
+    table, sizeless = _with_sizes(_table(source, parsed, numbers), source.images)
+    faults = pd.DataFrame(unread, columns=UNREAD, dtype=object)
+    return ReadResult(
+        records=table[COLUMNS + PLACE].astype(DTYPES).reset_index(drop=True),
+        unread=pd.concat([faults, sizeless], ignore_index=True)[UNREAD],
+    )
 
 
-def _as_reading(
-    source: Source, found: list[Found], numbers: list[int], unread: pd.DataFrame
-) -> Reading:
-    frame = pd.DataFrame.from_records(found, columns=Found._fields)
-    frame["file"], frame["row"] = source.name, np.array(numbers, dtype=np.int64)
-    frame[BOX] = np.array([one.box for one in found], dtype=np.float64).reshape(-1, 4)
-    stated = [source.dataset or one.dataset or source.path.stem for one in found]
-    frame["record_id"] = [
-        one.record_id or record_id(source.prefix or name, one.id, number)
-        for one, name, number in zip(found, stated, numbers, strict=True)
+def _table(source: InputFile, parsed: list[ParsedRow], numbers: list[int]) -> pd.DataFrame:
+    """Parsed rows with the columns of `data.records`, file and row; width and height may be NaN."""
+    table = pd.DataFrame.from_records(parsed, columns=ParsedRow._fields)
+    table["file"], table["row"] = source.name, np.array(numbers, dtype=np.int64)
+    table[BOX] = np.array([row.box for row in parsed], dtype=np.float64).reshape(-1, 4)
+    datasets = [source.dataset or row.dataset or source.path.stem for row in parsed]
+    table["record_id"] = [
+        row.record_id or _record_id(source.prefix or dataset, row.id, number)
+        for row, dataset, number in zip(parsed, datasets, numbers, strict=True)
     ]
-    frame["dataset"] = stated
-    ids = [one.id if one.source_id is None else one.source_id for one in found]
-    frame["source_id"] = ["" if i is None else str(i) for i in ids]
-    frame, sizeless = _with_sizes(frame, source.images)
-    unread = pd.concat([unread, sizeless], ignore_index=True)
-    return Reading(frame[COLUMNS + PLACE].astype(DTYPES).reset_index(drop=True), unread[UNREAD])
+    table["dataset"] = datasets
+    ids = [row.id if row.source_id is None else row.source_id for row in parsed]
+    table["source_id"] = ["" if i is None else str(i) for i in ids]
+    return table
 
 
-def record_id(prefix: str, row_id: int | str | None, number: int) -> str:
-    """`<dataset>:<the row's own id>`, whole numbers with six digits; without one its place."""
+def _record_id(prefix: str, row_id: int | str | None, number: int) -> str:
+    """`<dataset>:<the row's id>`, numbers padded to six digits; without an id, the row's number."""
     if row_id is None:
         return f"{prefix}:row-{number:06d}"
     text = str(row_id)
     return f"{prefix}:{text.zfill(6) if text.isdecimal() else text}"
 
 
-def _with_sizes(frame: pd.DataFrame, images: Path | None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Sizes that rows lack, from the images' headers; rows for which there is none set apart."""
-    sizes = frame[["height", "width"]].to_numpy(dtype=np.float64, copy=True)  # NaN: unknown
-    lacking = np.flatnonzero(np.isnan(sizes).any(axis=1))
-    known = {name: _header_size(images, name) for name in frame["image"].iloc[lacking].unique()}
+def _with_sizes(table: pd.DataFrame, images: Path | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows with missing sizes read from the images' headers, and the rows without any size."""
+    sizes = table[["height", "width"]].to_numpy(dtype=np.float64, copy=True)  # NaN: unknown
+    names = table["image"].to_numpy()
+    lacking = np.flatnonzero(np.isnan(sizes).any(axis=1)).tolist()
+    known = {name: _header_size(images, name) for name in dict.fromkeys(names[lacking])}
     faults: dict[int, str] = {}
     for i in lacking:
-        told = known[frame["image"].iat[i]]
-        if isinstance(told, str):
-            faults[i] = told
+        size = known[names[i]]
+        if isinstance(size, str):
+            faults[i] = size
         else:
-            sizes[i] = told
-    frame["height"], frame["width"] = sizes.T
-    apart = frame.iloc[list(faults)][[*PLACE, "record_id"]].rename(columns={"record_id": "id"})
-    apart["fault"] = list(faults.values())
-    return frame.drop(index=apart.index), apart.astype(object)
+            sizes[i] = size
+    table["height"], table["width"] = sizes.T
+    sizeless = table.iloc[list(faults)][[*PLACE, "record_id"]].rename(columns={"record_id": "id"})
+    sizeless["fault"] = list(faults.values())
+    return table.drop(index=sizeless.index), sizeless.astype(object)
 
 
 def _header_size(images: Path | None, name: str) -> tuple[int, int] | str:
-    """(height, width) of an image, or why it is not known."""
+    """(height, width) of an image, or why it is unknown."""
     if images is None:
         return "no width and height, and no image folder to read them from"
     try:
@@ -161,8 +164,8 @@ def _header_size(images: Path | None, name: str) -> tuple[int, int] | str:
         return f"no width and height, and none from the image: {error.got}"
 
 
-def corners(x: float, y: float, width: float, height: float) -> list[float]:
-    """Xywh -> xyxy, without the noise of binary sums: 299.99 + 177.42 is 477.41."""
+def xyxy_from_xywh(x: float, y: float, width: float, height: float) -> list[float]:
+    """A box's corners, rounded so that 299.99 + 177.42 is 477.41 and not 477.40999999999997."""
     return [x, y, round(x + width, DECIMALS), round(y + height, DECIMALS)]
 
 
@@ -170,7 +173,7 @@ def image_path(image: str) -> str:
     """`image` if it stays inside the image folder.
 
     Raises:
-        ValueError: it is empty, absolute, or climbs.
+        ValueError: it is empty, absolute, or leads out of the folder.
     """
     parts = image.replace("\\", "/").split("/")
     if not image or image[0] in "/\\" or ".." in parts or "\0" in image:
@@ -181,31 +184,31 @@ def image_path(image: str) -> str:
     return image
 
 
-def fault_of(error: ValueError) -> str:
-    """What is wrong with a row, in one line: the first fault, and how many more there are."""
-    if not isinstance(error, ValidationError):
-        return " ".join(str(error).split())
-    faults = error.errors(include_url=False)
-    keys = "".join(f"{key}: " for key in faults[0]["loc"])
-    found = "" if faults[0]["type"] == "missing" else f" (found {_brief(faults[0]['input'])})"
-    more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
-    return f"{keys}{faults[0]['msg']}{found}{more}"
-
-
-def require_all_read(reading: Reading) -> None:
-    """A source is converted whole or not at all.
+def single_image(images: list[str], key: str) -> str:
+    """The only image that a row lists under `key`.
 
     Raises:
-        DataError: names the first row that is no record.
+        ValueError: the row lists none or several.
     """
-    if len(reading.unread):
-        first, count = reading.unread.iloc[0], len(reading.unread)
+    if len(images) != 1:
+        raise ValueError(f"{key}: {len(images)} images {images}; only rows of one can be read")
+    return images[0]
+
+
+def require_all_read(result: ReadResult) -> None:
+    """Refuse a file with a row that is not a record.
+
+    Raises:
+        DataError: names the first such row.
+    """
+    if len(result.unread):
+        first, count = result.unread.iloc[0], len(result.unread)
         more = f" (and {count - 1} more rows)" if count > 1 else ""
         raise unusable(f"{first['file']}: row {first['row']}", f"{first['fault']}{more}")
 
 
 def unusable(where: str, fault: str, need: str = "rows of the format that was named") -> DataError:
-    """The one error of all readers."""
+    """The error that every reader raises for a file it cannot read."""
     return DataError(
         got=f"{where}: {fault}",
         need=need,
@@ -215,10 +218,5 @@ def unusable(where: str, fault: str, need: str = "rows of the format that was na
 
 
 def _id_of(row: Any) -> str | None:
-    found = row.get("id") if isinstance(row, dict) else None
-    return str(found)[:SHOWN_CHARACTERS] if isinstance(found, int | str) else None
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    row_id = row.get("id") if isinstance(row, dict) else None
+    return str(row_id)[:SHOWN_CHARACTERS] if isinstance(row_id, int | str) else None

@@ -1,4 +1,4 @@
-"""The box and the phrase in rows that are conversations: a question, and an answer with a box."""
+"""Box and expression in rows that are conversations: a question, and an answer with a box."""
 
 import re
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ _IMAGE_TOKEN = "<image>"
 
 
 def bare_expression(problem: str) -> str:
-    """The phrase in a `problem` sentence; the inverse of `prompts.question_for`.
+    """The expression in a `problem` sentence; the inverse of `prompts.question_for`.
 
     Raises:
         ValueError: the sentence is not VLM-R1's question.
@@ -28,9 +28,9 @@ def bare_expression(problem: str) -> str:
 
 
 def box_in_answer(answer: Any) -> list[float]:
-    """The one box, xyxy, that an answer states.
+    """The one box, xyxy, in an answer: four numbers, their JSON, or JSON with one `bbox_2d`.
 
-    Takes a list of four numbers, its JSON, or JSON (fenced or not) with one `bbox_2d`.
+    The JSON may stand in a Markdown code fence.
 
     Raises:
         ValueError: there is no box, or more than one.

@@ -1,4 +1,4 @@
-"""SFT rows as LLaMA-Factory reads them (VLM-R1's mllm_rec_json.json): messages and one image."""
+"""SFT rows in LLaMA-Factory's layout (VLM-R1's mllm_rec_json.json): messages and one image."""
 
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -7,7 +7,14 @@ from typing import Annotated, Any, NotRequired
 from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
-from vlm_r1.data.readers.base import Found, Reading, Source, collect, image_path
+from vlm_r1.data.readers.base import (
+    InputFile,
+    ParsedRow,
+    ReadResult,
+    collect,
+    image_path,
+    single_image,
+)
 from vlm_r1.data.readers.conversations import bare_expression, box_in_answer
 from vlm_r1.data.readers.json_rows import read_rows
 
@@ -28,39 +35,36 @@ class _Row(TypedDict):
 _ROW = TypeAdapter(_Row)
 
 
-def read_llama_factory(source: Source) -> Reading:
-    """Rows of a .json array or of .jsonl lines; sizes come from the images' headers.
+def read_llama_factory(source: InputFile) -> ReadResult:
+    """Rows of a .json array or .jsonl lines; sizes come from the images' headers.
 
     Raises:
-        DataError: the file is missing, broken, empty, or no array.
+        DataError: the file is missing, broken, empty, or not an array.
     """
     parse = partial(_parse_row, images=source.images)
     return collect(source, read_rows(source.path, source.name), parse)
 
 
-def _parse_row(row: Any, images: Path | None) -> list[Found]:
-    known = _ROW.validate_python(row)
-    if len(known["images"]) != 1:
-        raise ValueError(
-            f"images: {len(known['images'])} images {known['images']}; only rows of one can be read"
-        )
-    question, answer = known["messages"]
+def _parse_row(row: Any, images: Path | None) -> list[ParsedRow]:
+    fields = _ROW.validate_python(row)
+    image = single_image(fields["images"], "images")
+    question, answer = fields["messages"]
     return [
-        Found(
-            image=image_path(relative_name(known["images"][0], images)),
+        ParsedRow(
+            image=image_path(relative_name(image, images)),
             expression=bare_expression(question["content"]),
             box=box_in_answer(answer["content"]),
-            id=known.get("id"),
+            id=fields.get("id"),
         )
     ]
 
 
 def relative_name(image: str, images: Path | None) -> str:
-    """An image's name under the folder `images`.
+    """Path of an image relative to the folder `images`.
 
-    A relative path is taken as it is, one that lies in the folder is shortened. Of any other
-    absolute path, as the authors' /data/shz/dataset/coco/train2014/x.jpg, folder and file stay:
-    train2014/x.jpg, as VLM-R1's other files call it.
+    Relative paths stay as they are; absolute paths inside the folder are made relative to it. Of
+    other absolute paths, such as VLM-R1's /data/shz/dataset/coco/train2014/x.jpg, the last folder
+    and the file remain: train2014/x.jpg, as in VLM-R1's other files.
     """
     path = PurePosixPath(image)
     if not path.is_absolute():

@@ -1,4 +1,4 @@
-"""VLM-R1's rec.yaml: a list of JSON files, each with how many of its rows to take."""
+"""VLM-R1's rec.yaml: a list of JSON files, each with a strategy for sampling its rows."""
 
 import math
 import re
@@ -12,9 +12,10 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from vlm_r1.data.readers.base import Reading, Source, fault_of, unusable
+from vlm_r1.data.readers.base import InputFile, ReadResult, unusable
 from vlm_r1.data.readers.json_rows import read_bytes
 from vlm_r1.data.readers.vlm_r1 import read_vlm_r1
+from vlm_r1.errors import describe_fault, one_line
 
 STRATEGY = re.compile(r"(?P<which>first|end|random):(?P<count>\d+)(?P<percent>%?)")
 NEED = (
@@ -29,59 +30,64 @@ class _Entry(TypedDict):
     sampling_strategy: NotRequired[str]
 
 
-_LIST = TypeAdapter(TypedDict("_List", {"datasets": Annotated[list[_Entry], Field(min_length=1)]}))
+class _Content(TypedDict):
+    datasets: Annotated[list[_Entry], Field(min_length=1)]
 
 
-def read_mixture(source: Source) -> Reading:
-    """The rows of all files, in the list's order; each file's rows stay in its own order.
+_CONTENT = TypeAdapter(_Content)
+
+
+def read_rec_yaml(source: InputFile) -> ReadResult:
+    """The sampled rows of all listed files, in the list's order and each file's own order.
 
     `json_path` is relative to the YAML file. Record ids begin with the JSON file's stem.
 
     Raises:
-        DataError: the list is wrong, a file cannot be read, or it has fewer rows than are asked.
+        DataError: the list is wrong, a file cannot be read, or a strategy asks for more rows than
+            its file has.
     """
-    readings = []
+    results = []
     for number, entry in enumerate(_entries(source), start=1):
         path = Path(entry["json_path"])
-        part = replace(source, path=source.path.parent / path, name=str(path), prefix=path.stem)
+        file = replace(source, path=source.path.parent / path, name=str(path), prefix=path.stem)
         strategy = entry.get("sampling_strategy", "all")
         where = f"{source.name}: row {number}: {path}"
-        readings.append(_sample(read_vlm_r1(part), strategy, [source.seed, number], where))
-    return Reading(
-        pd.concat([one.records for one in readings], ignore_index=True),
-        pd.concat([one.unread for one in readings], ignore_index=True),
+        results.append(_sample(read_vlm_r1(file), strategy, [source.seed, number], where))
+    return ReadResult(
+        pd.concat([result.records for result in results], ignore_index=True),
+        pd.concat([result.unread for result in results], ignore_index=True),
     )
 
 
-def _entries(source: Source) -> list[_Entry]:
+def _entries(source: InputFile) -> list[_Entry]:
     raw = read_bytes(source.path, source.name)
     try:
-        return _LIST.validate_python(yaml.safe_load(raw))["datasets"]
+        return _CONTENT.validate_python(yaml.safe_load(raw))["datasets"]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        fault = " ".join(str(error).split())
+        fault = one_line(error)
     except ValidationError as error:
-        fault = fault_of(error)
+        fault = describe_fault(error)
     raise unusable(source.name, fault, NEED)
 
 
-def _sample(reading: Reading, strategy: str, seed: list[int], where: str) -> Reading:
-    """The rows that the strategy names, in the file's order."""
+def _sample(result: ReadResult, strategy: str, seed: list[int], where: str) -> ReadResult:
+    """The rows that the strategy selects, in the file's order."""
     if strategy == "all":
-        return reading
-    rows = np.sort(np.concatenate([reading.records["row"], reading.unread["row"]])).astype(int)
-    which, count = _rows_wanted(strategy, len(rows), where)
+        return result
+    records, unread = result.records, result.unread
+    rows = np.sort(np.concatenate([records["row"], unread["row"]])).astype(int)
+    which, count = _parse_strategy(strategy, len(rows), where)
     if which == "first":
-        taken = rows[:count]
+        selected = rows[:count]
     elif which == "end":
-        taken = rows[-count:]
+        selected = rows[-count:]
     else:
-        taken = np.random.default_rng(seed).choice(rows, count, replace=False)
-    records, unread = reading.records, reading.unread
-    return Reading(records[records["row"].isin(taken)], unread[unread["row"].isin(taken)])
+        selected = np.random.default_rng(seed).choice(rows, count, replace=False)
+    return ReadResult(records[records["row"].isin(selected)], unread[unread["row"].isin(selected)])
 
 
-def _rows_wanted(strategy: str, rows: int, where: str) -> tuple[str, int]:
-    """(first, end or random; how many): a percentage is rounded up, as VLM-R1 does."""
+def _parse_strategy(strategy: str, rows: int, where: str) -> tuple[str, int]:
+    """(first, end or random; number of rows). Percentages are rounded up, as in VLM-R1."""
     match = STRATEGY.fullmatch(strategy)
     if match is None:
         raise unusable(where, f"sampling_strategy {strategy!r}", NEED)

@@ -1,7 +1,7 @@
-"""Sets of the REFER API: `refs(<split by>).p` beside `instances.json` (RefCOCO/+/g, RefGTA).
+"""Datasets of the REFER API: `refs(<split by>).p` next to `instances.json` (RefCOCO/+/g, RefGTA).
 
 Layouts: github.com/lichengunc/refer, and github.com/mikittt/easy-to-understand-REG (refer2).
-An image's name is taken from the images table: refs carry one with an annotation's number in it.
+Image names come from `images`: the `file_name` of a ref also contains the annotation's number.
 """
 
 from pathlib import Path
@@ -11,20 +11,20 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from vlm_r1.data.readers.base import (
-    Found,
-    Reading,
-    Source,
+    InputFile,
+    ParsedRow,
+    ReadResult,
     collect,
-    corners,
-    fault_of,
     image_path,
     unusable,
+    xyxy_from_xywh,
 )
 from vlm_r1.data.readers.conversations import Box
 from vlm_r1.data.readers.json_rows import parse_json, read_bytes
 from vlm_r1.data.readers.pickles import read_plain_pickle
+from vlm_r1.errors import describe_fault
 
-NEED = "refs(<split by>).p, a pickled list of refs, beside the instances.json they are about"
+NEED = "refs(<split by>).p, a pickled list of refs, next to the instances.json they refer to"
 
 
 @with_config(ConfigDict(strict=True))
@@ -64,11 +64,11 @@ class _Instances(TypedDict):
 _REF, _INSTANCES = TypeAdapter(_Ref), TypeAdapter(_Instances)
 
 
-def read_refer(source: Source) -> Reading:
-    """One record a sentence (`sent`), of all splits; rows count refs.
+def read_refer(source: InputFile) -> ReadResult:
+    """One record per sentence (`sent`) of all splits; row numbers count refs.
 
     Raises:
-        DataError: a file is missing or broken, or the pickle holds more than plain values.
+        DataError: a file is missing or broken, or the pickle would build anything but plain values.
     """
     refs = read_plain_pickle(source.path, source.name)
     if not isinstance(refs, list):
@@ -81,33 +81,33 @@ def _read_instances(path: Path) -> tuple[dict[int, _Image], dict[int, _Annotatio
     """Images and annotations by id."""
     values = parse_json(read_bytes(path, str(path)), str(path), NEED)
     try:
-        known = _INSTANCES.validate_python(values)
+        instances = _INSTANCES.validate_python(values)
     except ValidationError as error:
-        raise unusable(str(path), fault_of(error), NEED) from None
-    images = {image["id"]: image for image in known["images"]}
-    return images, {annotation["id"]: annotation for annotation in known["annotations"]}
+        raise unusable(str(path), describe_fault(error), NEED) from None
+    images = {image["id"]: image for image in instances["images"]}
+    return images, {annotation["id"]: annotation for annotation in instances["annotations"]}
 
 
 def _parse_ref(
     ref: Any, images: dict[int, _Image], annotations: dict[int, _Annotation]
-) -> list[Found]:
-    known = _REF.validate_python(ref)
-    annotation = annotations.get(known["ann_id"])
+) -> list[ParsedRow]:
+    fields = _REF.validate_python(ref)
+    annotation = annotations.get(fields["ann_id"])
     if annotation is None:
-        raise ValueError(f"ann_id: {known['ann_id']} is not in instances.json")
+        raise ValueError(f"ann_id: {fields['ann_id']} is not in instances.json")
     image = images.get(annotation["image_id"])
     if image is None:
         raise ValueError(f"image_id: {annotation['image_id']} is not in instances.json")
     return [
-        Found(
+        ParsedRow(
             image=image_path(image["file_name"]),
             expression=sentence["sent"],
-            box=corners(*annotation["bbox"]),
+            box=xyxy_from_xywh(*annotation["bbox"]),
             width=image["width"],
             height=image["height"],
             id=sentence["sent_id"],
-            source_id=known["ann_id"],
-            split=known["split"],
+            source_id=fields["ann_id"],
+            split=fields["split"],
         )
-        for sentence in known["sentences"]
+        for sentence in fields["sentences"]
     ]

@@ -1,4 +1,4 @@
-"""Tables: a user's CSV or Parquet, and our own records.parquet."""
+"""Tables: a user's CSV or Parquet, and this project's records.parquet."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -9,15 +9,16 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from vlm_r1.data.readers.base import (
-    Found,
-    Reading,
-    Source,
+    InputFile,
+    ParsedRow,
+    ReadResult,
     collect,
-    corners,
     image_path,
     unusable,
+    xyxy_from_xywh,
 )
-from vlm_r1.data.records import COLUMNS, read_records
+from vlm_r1.data.records import read_records
+from vlm_r1.errors import one_line
 
 CORNERS, SIDES = ("x1", "y1", "x2", "y2"), ("x", "y", "w", "h")
 NEED = (
@@ -27,7 +28,7 @@ NEED = (
 
 
 class _Row(BaseModel):
-    """A row of a user's table; an empty cell is a missing one."""
+    """A row of a user's table; empty cells are left out."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -60,31 +61,31 @@ class _Row(BaseModel):
     def box(self) -> list[float]:
         """Xyxy."""
         if self.x1 is not None:
-            return [self.x1, self.y1, self.x2, self.y2]
-        return corners(self.x, self.y, self.w, self.h)
+            return [getattr(self, name) for name in CORNERS]
+        return xyxy_from_xywh(*(getattr(self, name) for name in SIDES))
 
 
-def read_csv(source: Source) -> Reading:
-    """A user's table in UTF-8 with a line of column names; rows count below that line.
+def read_csv(source: InputFile) -> ReadResult:
+    """A user's table in UTF-8 with a header line; rows are numbered from the line below it.
 
     Raises:
         DataError: the file is missing, not UTF-8, not a table, or lacks a column.
     """
     try:
-        # Every cell as text, so that a number that is none is told by its row.
-        frame = pd.read_csv(source.path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        # All cells as text: a cell that is not a number is then reported with its row.
+        table = pd.read_csv(source.path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError:
         fault = "no such file"
     except UnicodeDecodeError as error:
         fault = f"not UTF-8: byte 0x{error.object[error.start]:02x}"
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        fault = " ".join(str(error).split())
+        fault = one_line(error)
     else:
-        return _read_table(source, list(frame.columns), frame.to_dict("records"))
+        return _read_table(source, list(table.columns), table.to_dict("records"))
     raise unusable(source.name, fault, NEED)
 
 
-def read_parquet(source: Source) -> Reading:
+def read_parquet(source: InputFile) -> ReadResult:
     """A user's table as Parquet.
 
     Raises:
@@ -95,26 +96,26 @@ def read_parquet(source: Source) -> Reading:
     except FileNotFoundError:
         fault = "no such file"
     except (pa.ArrowException, OSError) as error:
-        fault = f"not a parquet file ({' '.join(str(error).split())})"
+        fault = f"not a parquet file ({one_line(error)})"
     else:
         return _read_table(source, table.column_names, table.to_pylist())
     raise unusable(source.name, fault, NEED)
 
 
-def read_our_records(source: Source) -> Reading:
-    """A records.parquet of ours; ids, splits and dataset as they stand there.
+def read_our_records(source: InputFile) -> ReadResult:
+    """This project's records.parquet, with the ids, splits and dataset that it states.
 
     Raises:
-        DataError: the file is missing, not Parquet, or not of the contract.
+        DataError: the file is missing, not Parquet, or lacks a column or its type.
     """
     rows = read_records(source.path).to_dict("records")
     return collect(source, enumerate(rows, start=1), _parse_record)
 
 
-def _read_table(source: Source, columns: list[str], rows: list[dict]) -> Reading:
-    box = [name for name in (*CORNERS, *SIDES) if name in columns]
-    lacking = [name for name in ("image", "expression") if name not in columns]
-    if lacking or set(box) not in (set(CORNERS), set(SIDES)):
+def _read_table(source: InputFile, columns: list[str], rows: list[dict]) -> ReadResult:
+    box = {name for name in (*CORNERS, *SIDES) if name in columns}
+    lacking = {"image", "expression"} - set(columns)
+    if lacking or box not in (set(CORNERS), set(SIDES)):
         raise unusable(source.name, f"columns {', '.join(map(str, columns))}", NEED)
     return collect(source, _numbered(rows), _parse_row)
 
@@ -124,33 +125,21 @@ def _numbered(rows: list[dict]) -> Iterator[tuple[int, dict]]:
         yield number, {k: v for k, v in row.items() if v is not None and v != ""}
 
 
-def _parse_row(row: dict[str, Any]) -> list[Found]:
-    known = _Row.model_validate(row)
+def _parse_row(row: dict[str, Any]) -> list[ParsedRow]:
+    fields = _Row.model_validate(row)
     return [
-        Found(
-            image=image_path(known.image),
-            expression=known.expression,
-            box=known.box,
-            width=known.width,
-            height=known.height,
-            id=known.id,
-            split=known.split,
+        ParsedRow(
+            image=image_path(fields.image),
+            expression=fields.expression,
+            box=fields.box,
+            width=fields.width,
+            height=fields.height,
+            id=fields.id,
+            split=fields.split,
         )
     ]
 
 
-def _parse_record(row: dict[str, Any]) -> list[Found]:
-    checked = _Row.model_validate({k: row[k] for k in COLUMNS if k in _Row.model_fields})
-    return [
-        Found(
-            image=image_path(checked.image),
-            expression=checked.expression,
-            box=checked.box,
-            width=checked.width,
-            height=checked.height,
-            source_id=row["source_id"],
-            split=checked.split,
-            dataset=row["dataset"],
-            record_id=row["record_id"],
-        )
-    ]
+def _parse_record(row: dict[str, Any]) -> list[ParsedRow]:
+    own = {key: row[key] for key in ("source_id", "dataset", "record_id")}
+    return [parsed._replace(**own) for parsed in _parse_row(row)]

@@ -1,1 +1,1 @@
-"""The synthetic worlds: scenes, phrases, drawings."""
+"""Synthetic datasets: scenes, referring expressions, drawings."""

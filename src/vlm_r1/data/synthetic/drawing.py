@@ -1,4 +1,4 @@
-"""Draws a scene: flat and bright in the studio, dark, textured and cluttered in the street."""
+"""Drawing a scene: flat and bright in the studio; dark, textured and cluttered in the street."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -26,8 +26,8 @@ def draw_scene(scene: Scene) -> Image.Image:
 
 
 def _draw_studio(scene: Scene, rng: np.random.Generator) -> Image.Image:
-    ground = tuple(int(c) for c in rng.integers(215, 250, size=3))
-    image = Image.new("RGB", (scene.world.width, scene.world.height), ground)
+    background = tuple(int(c) for c in rng.integers(215, 250, size=3))
+    image = Image.new("RGB", (scene.world.width, scene.world.height), background)
     pen = ImageDraw.Draw(image)
     for thing in scene.things:
         _fill(pen, thing, _jitter(STUDIO_RGB[thing.color], 12, rng), outline=None)
@@ -35,7 +35,7 @@ def _draw_studio(scene: Scene, rng: np.random.Generator) -> Image.Image:
 
 
 def _draw_street(scene: Scene, rng: np.random.Generator) -> Image.Image:
-    image = Image.fromarray(_street_ground(scene, rng))
+    image = Image.fromarray(_street_background(scene, rng))
     pen = ImageDraw.Draw(image)
     _draw_clutter(pen, scene, rng)
     for thing in scene.things:
@@ -46,17 +46,17 @@ def _draw_street(scene: Scene, rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def _street_ground(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """A dark ground with coarse patches, uint8 (height, width, 3)."""
+def _street_background(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """A dark background with coarse patches, uint8 (height, width, 3)."""
     height, width = scene.world.height, scene.world.width
     patches = rng.integers(35, 75, size=(height // 10 + 1, width // 10 + 1, 1))
-    ground = patches.repeat(10, axis=0).repeat(10, axis=1)[:height, :width]
+    background = patches.repeat(10, axis=0).repeat(10, axis=1)[:height, :width]
     tint = rng.integers(-6, 7, size=3)
-    return (ground + tint).clip(0, 255).astype(np.uint8)
+    return (background + tint).clip(0, 255).astype(np.uint8)
 
 
 def _draw_clutter(pen: ImageDraw.ImageDraw, scene: Scene, rng: np.random.Generator) -> None:
-    """Gray poles and wires behind the things; no phrase ever means them."""
+    """Gray poles and wires behind the things; no expression refers to them."""
     width, height = scene.world.width, scene.world.height
     for _ in range(int(rng.integers(3, 7))):
         gray = int(rng.integers(60, 110))
@@ -65,13 +65,13 @@ def _draw_clutter(pen: ImageDraw.ImageDraw, scene: Scene, rng: np.random.Generat
 
 
 def _light(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """A lamp on one side: brightness per column, float (1, width, 1)."""
+    """Light from one side: brightness per column, float (1, width, 1)."""
     slope = rng.uniform(-0.35, 0.35)
     return (1.05 + slope * np.linspace(-1, 1, scene.world.width))[None, :, None]
 
 
 def _fill(pen: ImageDraw.ImageDraw, thing: Thing, color: tuple, outline: tuple | None) -> None:
-    # A box ends where the next pixel would start; Pillow's last pixel is inside the shape.
+    # x2, y2 of a box are exclusive; Pillow's are inclusive.
     x1, y1, x2, y2 = thing.box[0], thing.box[1], thing.box[2] - 1, thing.box[3] - 1
     if thing.kind == "circle":
         pen.ellipse((x1, y1, x2, y2), fill=color, outline=outline)

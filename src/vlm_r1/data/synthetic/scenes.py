@@ -1,8 +1,8 @@
-"""Scenes of the two drawn worlds: what stands where, before anything is drawn or said.
+"""Scenes of the two synthetic worlds: which things are where.
 
-`studio` is the in-domain world, `street` the out-of-domain world. Both hold two or three
-colored things; they share the skill (find the one thing a phrase means) and nothing else:
-`drawing` gives each its look, `phrases` gives each its way of speaking.
+`studio` is the in-domain world, `street` the out-of-domain world. Both contain two or three colored
+things. They share the task (find the thing that an expression refers to), but neither the image
+style (`drawing`) nor the wording (`expressions`).
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ MAX_TRIES = 60
 
 @dataclass(frozen=True)
 class World:
-    """Size of an image and of its things, original pixels."""
+    """Sizes of an image and of its things, in original pixels."""
 
     name: str
     width: int
@@ -27,7 +27,7 @@ class World:
     max_side: int
 
 
-# Neither size is a multiple of 28, so the processor's resize changes the frame of every box.
+# No side is a multiple of 28, so the processor's resize changes the coordinates of every box.
 WORLDS = {
     "studio": World("studio", width=80, height=80, min_side=24, max_side=38),
     "street": World("street", width=90, height=60, min_side=20, max_side=32),
@@ -51,7 +51,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A world's name, its things, and the seed of everything that is only decoration."""
+    """A world, its things, and the random seed of everything that is only decoration."""
 
     world: World
     things: tuple[Thing, ...]
@@ -59,10 +59,10 @@ class Scene:
 
 
 def sample_scene(world: World, rng: np.random.Generator, fewest: int = 2, most: int = 3) -> Scene:
-    """`fewest` to `most` things that do not touch, no two alike in both color and kind."""
+    """A scene of `fewest` to `most` things that do not touch; no two share both color and kind."""
     wanted = int(rng.integers(fewest, most + 1))
     things: list[Thing] = []
-    while len(things) < fewest:  # a first big thing can leave no room: then start anew
+    while len(things) < fewest:  # a large first thing can leave no room: start over
         things = _place_things(world, wanted, rng)
     return Scene(world, tuple(things), int(rng.integers(2**31)))
 

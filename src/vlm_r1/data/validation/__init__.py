@@ -1,1 +1,1 @@
-"""Data validation: the Great Expectations suite, leakage, the outcome and its page."""
+"""Validation of datasets before training: expectations, images, leakage, the outcome's files."""

@@ -1,29 +1,21 @@
-"""`vlm-r1 validate`: one file's verdict, outside of an experiment."""
+"""Validation of a single file, outside of an experiment (`vlm-r1 validate`)."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from vlm_r1.config import Validation
 from vlm_r1.data.readers import guess_format, read
-from vlm_r1.data.readers.base import Source, require_all_read
-from vlm_r1.data.validation.image_inspection import Finding, inspect_all
-from vlm_r1.data.validation.leakage import shared_images
-from vlm_r1.data.validation.outcome import (
-    DatasetUnderValidation,
-    album_of,
-    image_files,
-    judge,
-    unreadable,
-    write_files,
-    write_verdict,
-)
+from vlm_r1.data.readers.base import InputFile, require_all_read
+from vlm_r1.data.validation.outcome import DatasetUnderValidation
+from vlm_r1.data.validation.outcome_files import write_outcome, write_unreadable
+from vlm_r1.data.validation.validate import inspect_datasets, leaks_between, validate_dataset
 from vlm_r1.errors import DataError
 from vlm_r1.paths import IMAGES
 
 
 @dataclass(frozen=True)
-class CheckResult:
-    """Whether the file passed, and what to say about it."""
+class FileCheck:
+    """Whether a file passed, and the lines to print."""
 
     passed: bool
     lines: list[str]
@@ -38,44 +30,38 @@ def check_file(
     bounds: Validation,
     against: list[Path],
     metadata_only: bool,
-) -> CheckResult:
-    """Validate a file; writes validation.json, its page, and quarantine.jsonl if any, into `out`.
+) -> FileCheck:
+    """Validate a file, and write the outcome's files into `out`.
 
-    A file that cannot be read at all fails, and `out` says why.
+    A file that cannot be read at all fails; the reason is written too.
+
+    Args:
+        source_format: None: guessed from the suffix.
+        against: files whose images the checked file must not share.
 
     Raises:
         DataError: a file of `against` cannot be read.
     """
     others = [_read_dataset(other, None, images) for other in against]
     for other in others:
-        require_all_read(other.reading)
+        require_all_read(other.rows)
     try:
         dataset = _read_dataset(path, source_format, images)
     except DataError as error:
-        write_verdict(out, str(path), unreadable(str(path), error), {})
-        return CheckResult(False, [str(error), f"fail: {out / 'validation.html'}"])
-    findings = None if metadata_only else _inspect([dataset, *others])
-    album = album_of(dataset, findings)
-    leaks = [
-        leak
-        for other in others
-        for leak in shared_images(album, album_of(other, findings), bounds.near_duplicate_bits)
-    ]
-    verdict = judge(dataset, bounds.model_copy(update={"on_leak": "fail"}), findings, leaks)
-    write_files(out, verdict)
-    outcome = "pass" if verdict.passed else "fail"
-    counts = f"{dataset.reading.rows} rows, {len(verdict.set_aside)} set aside"
-    return CheckResult(
-        verdict.passed,
-        [*verdict.failures(), f"{outcome}: {counts}, {out / 'validation.html'}"],
-    )
-
-
-def _inspect(datasets: list[DatasetUnderValidation]) -> dict[Path, Finding]:
-    return inspect_all([file for one in datasets for file in image_files(one)], IMAGES)
+        write_unreadable(out, str(path), error)
+        return FileCheck(False, [str(error), f"fail: {out / 'validation.html'}"])
+    facts = None if metadata_only else inspect_datasets([dataset, *others], IMAGES)
+    leaks = [leak for other in others for leak in leaks_between(dataset, other, bounds, facts)]
+    # Only one file is at hand, so there is no training set to exclude shared images from.
+    outcome = validate_dataset(dataset, bounds.model_copy(update={"on_leak": "fail"}), facts, leaks)
+    write_outcome(out, outcome)
+    verdict = "pass" if outcome.passed else "fail"
+    counts = f"{dataset.rows.row_count} rows, {len(outcome.quarantined)} quarantined"
+    summary = f"{verdict}: {counts}, {out / 'validation.html'}"
+    return FileCheck(outcome.passed, [*outcome.failures(), summary])
 
 
 def _read_dataset(path: Path, source_format: str | None, images: Path) -> DatasetUnderValidation:
-    source = Source(path, str(path), images=images)
-    reading = read(source_format or guess_format(path), source)
-    return DatasetUnderValidation(str(path), "tested", reading, images)
+    source = InputFile(path, str(path), images=images)
+    rows = read(source_format or guess_format(path), source)
+    return DatasetUnderValidation(str(path), "tested", rows, images)

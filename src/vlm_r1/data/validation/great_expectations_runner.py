@@ -1,6 +1,6 @@
-"""Great Expectations runs the declared checks over the tables of facts.
+"""Runs the declared checks with Great Expectations.
 
-It is imported inside functions: it takes seconds to load.
+The package takes seconds to import, so functions import it when they need it.
 """
 
 import logging
@@ -20,13 +20,13 @@ EXAMPLES_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one check.
+class ExpectationResult:
+    """Result of one check.
 
     Attributes:
-        failing: positions, in the check's table, of the rows that do not meet it. A check that
-            allows for a share of them succeeds nevertheless.
-        examples: the first few of them, as validation.json shows them.
+        success: also true if a share of the rows may fail, and no more than that do.
+        failing: positions, in the check's table, of the rows that fail.
+        examples: the first of these rows, as shown in validation.json.
     """
 
     check: Check
@@ -35,7 +35,7 @@ class Outcome:
     examples: list[dict[str, Any]]
 
     def to_json_dict(self) -> dict[str, Any]:
-        """As validation.json holds it."""
+        """As written to validation.json."""
         return {
             "name": self.check.name,
             "success": self.success,
@@ -44,27 +44,27 @@ class Outcome:
         }
 
 
-def run_checks(checks: list[Check], tables: Mapping[str, pd.DataFrame]) -> list[Outcome]:
-    """The outcome of every check on its table, in the order of `checks`."""
-    outcomes = {}
+def run_checks(checks: list[Check], tables: Mapping[str, pd.DataFrame]) -> list[ExpectationResult]:
+    """The result of every check on its table, in the order of `checks`."""
+    results: dict[str, ExpectationResult] = {}
     for name, table in tables.items():
-        asked = [check for check in checks if check.table == name]
-        if asked:
-            outcomes |= _run(asked, table.reset_index(drop=True))
-    return [outcomes[check.name] for check in checks]
+        selected = [check for check in checks if check.table == name]
+        if selected:
+            results |= _run(selected, table.reset_index(drop=True))
+    return [results[check.name] for check in checks]
 
 
-def _run(checks: list[Check], table: pd.DataFrame) -> dict[str, Outcome]:
+def _run(checks: list[Check], table: pd.DataFrame) -> dict[str, ExpectationResult]:
     gx = _great_expectations()
     expectations = [
-        getattr(gx.expectations, check.kind)(**check.terms, meta={"name": check.name})
+        getattr(gx.expectations, check.expectation)(**check.arguments, meta={"name": check.name})
         for check in checks
     ]
     suite = gx.ExpectationSuite(name="records", expectations=expectations)
     validated = _batches().get_batch({"dataframe": table}).validate(suite, result_format="COMPLETE")
-    # Its answers come in an order of its own.
-    answers = {answer.expectation_config.meta["name"]: answer for answer in validated.results}
-    return {check.name: _outcome(check, answers[check.name], table) for check in checks}
+    # The results do not come in the order of the expectations.
+    by_name = {one.expectation_config.meta["name"]: one for one in validated.results}
+    return {check.name: _result(check, by_name[check.name], table) for check in checks}
 
 
 def _great_expectations() -> ModuleType:
@@ -76,11 +76,11 @@ def _great_expectations() -> ModuleType:
 
 @cache
 def _batches() -> Any:
-    """A batch definition that takes any table; its context lives in memory only."""
+    """A batch definition for any table, in a context that is kept in memory only."""
     gx = _great_expectations()
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
-    # This module raises its own level, to tell of a folder that it has removed again.
+    # The module sets its own level to INFO, to log that it has removed a temporary folder.
     logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
@@ -88,22 +88,25 @@ def _batches() -> Any:
     return asset.add_batch_definition_whole_dataframe("all")
 
 
-def _outcome(check: Check, answer: Any, table: pd.DataFrame) -> Outcome:
-    if "unexpected_index_list" not in answer.result:
-        raise RuntimeError(f"expectation {check.name} did not run: {answer.exception_info}")
-    failing = sorted(answer.result["unexpected_index_list"] or [])
-    examples = [_example(table.iloc[i], check.shows) for i in failing[:EXAMPLES_SHOWN]]
-    return Outcome(check, bool(answer.success), failing, examples)
+def _result(check: Check, validated: Any, table: pd.DataFrame) -> ExpectationResult:
+    if "unexpected_index_list" not in validated.result:
+        raise RuntimeError(f"expectation {check.name} did not run: {validated.exception_info}")
+    failing = sorted(validated.result["unexpected_index_list"] or [])
+    examples = [_example(table.iloc[i], check.columns) for i in failing[:EXAMPLES_SHOWN]]
+    return ExpectationResult(check, bool(validated.success), failing, examples)
 
 
-def _example(row: pd.Series, shows: list[str]) -> dict[str, Any]:
-    place = {"file": row["file"], "row": _plain("row", row["row"])}
-    value = {column: _plain(column, row[column]) for column in shows}
-    return place | {"id": _plain("record_id", row["record_id"]), "value": value}
+def _example(row: pd.Series, columns: list[str]) -> dict[str, Any]:
+    return {
+        "file": row["file"],
+        "row": _json_value("row", row["row"]),
+        "id": _json_value("record_id", row["record_id"]),
+        "value": {column: _json_value(column, row[column]) for column in columns},
+    }
 
 
-def _plain(column: str, value: Any) -> Any:
-    """A value as JSON has it; sizes, which a table with gaps holds as floats, as whole numbers."""
+def _json_value(column: str, value: Any) -> Any:
+    """A cell as a JSON value; sizes become integers, though a column with gaps holds floats."""
     if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
         return None
     if column.endswith(("width", "height", "row")):

@@ -1,4 +1,4 @@
-"""What image files are like: opened once each, in parallel, and remembered for the next run."""
+"""Facts about image files: each is opened once, in parallel threads, and cached for later runs."""
 
 import logging
 import os
@@ -14,26 +14,26 @@ from PIL import Image
 from tqdm import tqdm
 
 from vlm_r1.data.images import ORIENTATION, QUARTER_TURNS, image_digest, open_image
-from vlm_r1.data.validation.perceptual_hash import fingerprint
+from vlm_r1.data.validation.perceptual_hash import perceptual_hash
 from vlm_r1.errors import DataError
 
-TABLE = "images_1"  # a new number with every change of `inspect`: it looks at all files again
-SAME_FAMILY = {"MPO": "JPEG"}  # a JPEG with further images behind it, as telephones write
+TABLE = "images_2"  # count up whenever `inspect` changes: all files are then inspected again
+SAME_FAMILY = {"MPO": "JPEG"}  # MPO: a JPEG followed by further images, as phones write it
 COMMIT_EVERY = 500  # images
 
 log = logging.getLogger(__name__)
 
 
-class Finding(NamedTuple):
-    """What one image file is like; after a fault, the rest may be unknown.
+class ImageFacts(NamedTuple):
+    """Facts about one image file; if there is a fault, the rest may be None.
 
     Attributes:
-        fault: why it cannot be used, without its folder; None if it can.
-        width, height: upright, as `open_image` gives it.
-        mode: Pillow's, as stored.
-        suffix_fault: the format, where the file's suffix tells another.
-        turned: whether EXIF swaps the stored sides.
-        look: its fingerprint (`fingerprints`), unless it is of one tone.
+        fault: why the file cannot be used, without its folder; None if it can.
+        width, height: of the upright image that `open_image` returns.
+        mode: Pillow's mode of the stored pixels.
+        suffix_fault: the actual format, if the file's suffix stands for another.
+        turned: whether EXIF swaps width and height.
+        phash: see `perceptual_hash`; None if the image is too uniform for one.
     """
 
     fault: str | None = None
@@ -43,26 +43,26 @@ class Finding(NamedTuple):
     suffix_fault: str | None = None
     turned: bool | None = None
     sha256: str | None = None
-    look: bytes | None = None
+    phash: bytes | None = None
 
 
-def inspect(path: Path) -> Finding:
-    """Open an image as training does, to its end, and describe it. Never raises for a bad file."""
+def inspect(path: Path) -> ImageFacts:
+    """Decode an image as training does and describe it. A bad file becomes a fault, no error."""
     try:
         image, digest = open_image(path), image_digest(path)
     except DataError as error:
-        return Finding(fault=error.got.replace(str(path), path.name))
+        return ImageFacts(fault=error.got.replace(str(path), path.name))
     with Image.open(path) as file:
-        mode, kind = file.mode, SAME_FAMILY.get(file.format, file.format)
+        mode, kind = file.mode, file.format or ""
         orientation = file.getexif().get(ORIENTATION)
-    return Finding(
+    return ImageFacts(
         width=image.width,
         height=image.height,
         mode=mode,
-        suffix_fault=_suffix_fault(path, kind),
+        suffix_fault=_suffix_fault(path, SAME_FAMILY.get(kind, kind)),
         turned=orientation in QUARTER_TURNS,
         sha256=digest,
-        look=fingerprint(image),
+        phash=perceptual_hash(image),
     )
 
 
@@ -73,38 +73,38 @@ def _suffix_fault(path: Path, kind: str) -> str | None:
     return f"{kind} in a file named {path.name}"
 
 
-def inspect_all(paths: Iterable[Path], cache: Path) -> dict[Path, Finding]:
-    """Every distinct file's finding; unchanged files (size, time, inode) come from `cache`.
+def inspect_all(paths: Iterable[Path], cache: Path) -> dict[Path, ImageFacts]:
+    """Facts of every distinct file; unchanged files (size, time, inode) come from `cache`.
 
-    Decoding leaves Python's lock, so that threads use all cores. What was found stays found if the
-    run is stopped. The cache is an SQLite file that may be removed at any time.
+    Pillow releases the GIL while decoding, so threads use all cores. If the run is interrupted,
+    the facts found so far are kept. The cache is an SQLite file that may be deleted at any time.
     """
     stamps = {path: _stamp(path) for path in dict.fromkeys(paths)}
     cache.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(cache, timeout=60)) as db:
-        _create(db)
-        known = _recall(db, stamps)
+        _create_table(db)
+        known = _load(db, stamps)
         fresh = [path for path in stamps if path not in known]
-        for number, (path, finding) in enumerate(_inspect_parallel(fresh), start=1):
-            known[path] = finding
-            _remember(db, path, stamps[path], finding)
+        for number, (path, facts) in enumerate(_inspect_parallel(fresh), start=1):
+            known[path] = facts
+            _save(db, path, stamps[path], facts)
             if number % COMMIT_EVERY == 0:
                 db.commit()
         db.commit()
-    log.debug("%d images, %d looked at", len(known), len(fresh))
+    log.debug("%d images, %d of them inspected anew", len(known), len(fresh))
     return known
 
 
-def _inspect_parallel(paths: list[Path]) -> Iterator[tuple[Path, Finding]]:
+def _inspect_parallel(paths: list[Path]) -> Iterator[tuple[Path, ImageFacts]]:
     workers = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(workers) as pool:
-        # A bar only where it takes a while.
-        found = tqdm(pool.map(inspect, paths), total=len(paths), unit="image", delay=2)
-        yield from zip(paths, found, strict=True)
+        # delay: no bar if it takes less than two seconds
+        facts = tqdm(pool.map(inspect, paths), total=len(paths), unit="image", delay=2)
+        yield from zip(paths, facts, strict=True)
 
 
 def _stamp(path: Path) -> str:
-    """Changes whenever the file does; empty where there is none (which is never remembered)."""
+    """A string that changes whenever the file does; "" if there is no file (never cached)."""
     try:
         stat = path.stat()
     except OSError:
@@ -112,25 +112,26 @@ def _stamp(path: Path) -> str:
     return f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}:{PIL.__version__}"
 
 
-def _create(db: sqlite3.Connection) -> None:
+def _create_table(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA journal_mode=WAL")
-    columns = ", ".join(Finding._fields)
+    columns = ", ".join(ImageFacts._fields)
     db.execute(f"CREATE TABLE IF NOT EXISTS {TABLE} (path PRIMARY KEY, stamp, {columns})")
 
 
-def _recall(db: sqlite3.Connection, stamps: dict[Path, str]) -> dict[Path, Finding]:
+def _load(db: sqlite3.Connection, stamps: dict[Path, str]) -> dict[Path, ImageFacts]:
     known = {}
-    query = f"SELECT {', '.join(Finding._fields)} FROM {TABLE} WHERE path = ? AND stamp = ?"
+    query = f"SELECT {', '.join(ImageFacts._fields)} FROM {TABLE} WHERE path = ? AND stamp = ?"
     for path, stamp in stamps.items():
         row = db.execute(query, (str(path.resolve()), stamp)).fetchone()
         if row is not None:
-            finding = Finding(*row)
-            known[path] = finding._replace(turned=finding.turned and bool(finding.turned))
+            facts = ImageFacts(*row)
+            # SQLite has no booleans
+            known[path] = facts._replace(turned=facts.turned and bool(facts.turned))
     return known
 
 
-def _remember(db: sqlite3.Connection, path: Path, stamp: str, finding: Finding) -> None:
+def _save(db: sqlite3.Connection, path: Path, stamp: str, facts: ImageFacts) -> None:
     if stamp:
-        marks = ", ".join("?" * (2 + len(finding)))
-        values = (str(path.resolve()), stamp, *finding)
+        marks = ", ".join("?" * (2 + len(facts)))
+        values = (str(path.resolve()), stamp, *facts)
         db.execute(f"INSERT OR REPLACE INTO {TABLE} VALUES ({marks})", values)

@@ -1,6 +1,6 @@
-"""How many expressions the public sets have, as their authors say.
+"""Numbers of expressions in the public datasets, as their authors state them.
 
-A dataset names its entry with `datasets.<name>.published`; validation then counts each split.
+A dataset names its entry in `datasets.<name>.published`; validation then compares each split.
 """
 
 # RefCOCO/+/g: github.com/lichengunc/refer (142,210, 141,564 and 95,010 expressions in all); train

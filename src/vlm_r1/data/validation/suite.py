@@ -1,62 +1,71 @@
-"""What records must be like before anything is trained on them, declared: a suite a role.
+"""The checks that records must pass before training, as a declared suite.
 
-Each check is an expectation that Great Expectations ships, over one of three tables (`facts`):
-`rows` (what the file holds, read or not), `records` (with what is known of boxes and images) and
-`splits` (how many records each has).
+Each check is one of Great Expectations' own expectations on one of three tables (`tables.py`):
+`rows` (every row of the file), `records` (with derived columns about boxes and images) and
+`splits` (number of records in each).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from vlm_r1.config import Validation
 from vlm_r1.data.records import BOX
 
-ROUNDING_PX = 0.01  # COCO states boxes with two decimals, so x + w may pass the side by that much
+ROUNDING_PX = 0.01  # COCO rounds boxes to two decimals, so x + w may exceed the width by as much
 SPLITS = ["train", "val", "validation", "test", "testA", "testB", "id", "ood", ""]  # "": unnamed
 MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"]
 MODES_16_BIT = ["I;16", "I;16B", "I;16L", "I;16N"]  # `open_image` keeps the upper eight
-ResultsTable = Literal["rows", "records", "splits"]
-# What becomes of records that fail: `settled` as validation.on_failure says, or in one way always.
-Remedy = Literal["settled", "fail", "set_aside"]
+LEAK_COLUMNS = ["image", "against_image", "by"]
+Table = Literal["rows", "records", "splits"]
+OnFailure = Literal["as_configured", "fail", "quarantine"]
 
 
 @dataclass(frozen=True)
 class Check:
-    """One expectation: a class of Great Expectations and its terms.
+    """One expectation of Great Expectations with its arguments.
 
     Attributes:
-        says: the sentence that holds when the check passes.
-        shows: the columns that an offending record is shown with.
+        description: the sentence that is true if the check passes.
+        columns: shown for each failing row.
+        on_failure: follow `validation.on_failure`, or always fail, or always quarantine the rows.
     """
 
     name: str
-    says: str
-    shows: list[str]
-    kind: str
-    terms: dict[str, Any]
-    table: ResultsTable = "records"
-    remedy: Remedy = field(default="settled")
+    description: str
+    columns: list[str]
+    expectation: str
+    arguments: dict[str, Any]
+    table: Table = "records"
+    on_failure: OnFailure = "as_configured"
 
 
-def suite(role: str, bounds: Validation, looked_at: bool, counted: bool) -> list[Check]:
-    """Everything that is asked of a dataset, in the page's order.
+def suite(
+    role: str, bounds: Validation, *, images_inspected: bool, counts_published: bool
+) -> list[Check]:
+    """All checks for a dataset, in the order of the page.
 
     Args:
-        role: the dataset's. What training and tests share is held against the tests, which stay
-            whole, or is taken out of the training set: `bounds.on_leak`.
-        looked_at: whether its images were opened.
-        counted: whether published counts are known.
+        role: the dataset's. By `bounds.on_leak`, an image that training and evaluation share
+            either fails the evaluation set or is removed from the training set; evaluation sets
+            are never reduced.
+        images_inspected: whether facts of its images are known.
+        counts_published: whether the published numbers of records are known.
     """
-    held_against = "train" if bounds.on_leak == "exclude" else "tests"
-    return [
+    checks = [
         _row_check(),
         *_identity_checks(bounds),
         *_phrase_checks(bounds),
         *_box_checks(bounds),
-        *(_image_checks() if looked_at else []),
-        *([_leak_check(role)] if (role == "train") == (held_against == "train") else []),
-        *([_count_check()] if counted else []),
     ]
+    if images_inspected:
+        checks += _image_checks()
+    if role == "train" and bounds.on_leak == "exclude":
+        checks.append(_training_leak_check())
+    if role != "train" and bounds.on_leak == "fail":
+        checks.append(_evaluation_leak_check())
+    if counts_published:
+        checks.append(_count_check())
+    return checks
 
 
 def _row_check() -> Check:
@@ -75,29 +84,29 @@ def _identity_checks(bounds: Validation) -> list[Check]:
     return [
         Check(
             "record_id_unique",
-            "No two records have one id.",
+            "No two records have the same id.",
             ["record_id"],
             "ExpectColumnValuesToBeUnique",
             {"column": "record_id"},
         ),
         Check(
             "id_has_one_box",
-            "Records with one id, or with one source id in one image, have one box.",
+            "Records with the same id, or the same source id in the same image, have the same box.",
             ["record_id", "image", "source_id", *BOX],
             "ExpectColumnValuesToBeBetween",
             {"column": "boxes_of_id", "max_value": 1},
         ),
         Check(
             "record_not_repeated",
-            "No image has the same phrase for the same box twice"
-            f"{_but_for(bounds.max_repeated_share)}.",
+            "No phrase is repeated for the same box of an image"
+            f"{_except_for(bounds.max_repeated_share)}.",
             identity,
             "ExpectCompoundColumnsToBeUnique",
             {"column_list": identity, "mostly": 1 - bounds.max_repeated_share},
         ),
         Check(
             "split_known",
-            f"The split is one of {', '.join(filter(None, SPLITS))}, or not named.",
+            f"The split is one of {', '.join(filter(None, SPLITS))}, or empty.",
             ["split"],
             "ExpectColumnValuesToBeInSet",
             {"column": "split", "value_set": SPLITS},
@@ -144,7 +153,7 @@ def _box_checks(bounds: Validation) -> list[Check]:
         ),
         Check(
             "box_side",
-            f"Each side of the box is at least {smallest} px{_but_for(share)}.",
+            f"Each side of the box is at least {smallest} px{_except_for(share)}.",
             BOX,
             "ExpectColumnValuesToBeBetween",
             {"column": "box_side_px", "min_value": smallest, "mostly": 1 - share},
@@ -160,7 +169,7 @@ def _box_checks(bounds: Validation) -> list[Check]:
 
 
 def _image_checks() -> list[Check]:
-    # An image that does not open has no size to compare with; image_opens fails for it.
+    # An image that cannot be opened fails image_opens only: it has no size to compare.
     return [
         Check(
             "image_opens",
@@ -172,22 +181,22 @@ def _image_checks() -> list[Check]:
         _same_side("width"),
         _same_side("height"),
         Check(
-            "exif_space",
-            "The stated size is not that of the pixels before EXIF turns them.",
+            "exif_orientation",
+            "The stated size is not that of the stored pixels before EXIF turns them.",
             ["image", "width", "height", "image_width", "image_height"],
             "ExpectColumnValuesToBeInSet",
             {"column": "before_turn", "value_set": [False]},
         ),
         Check(
             "image_mode",
-            "The image's mode is one that loading converts to RGB.",
+            "The image has a mode that loading converts to RGB.",
             ["image", "image_mode"],
             "ExpectColumnValuesToBeInSet",
             {"column": "image_mode", "value_set": MODES + MODES_16_BIT},
         ),
         Check(
             "image_suffix",
-            "The file's suffix is that of its format.",
+            "The file's suffix matches its format.",
             ["image", "suffix_fault"],
             "ExpectColumnValuesToBeNull",
             {"column": "suffix_fault"},
@@ -198,7 +207,7 @@ def _image_checks() -> list[Check]:
 def _same_side(side: str) -> Check:
     return Check(
         f"stated_{side}",
-        f"The stated {side} is the image's.",
+        f"The stated {side} is that of the image.",
         ["image", side, f"image_{side}"],
         "ExpectColumnPairValuesToBeEqual",
         {
@@ -209,33 +218,39 @@ def _same_side(side: str) -> Check:
     )
 
 
-def _leak_check(role: str) -> Check:
-    name, says, remedy = (
-        ("image_not_tested_on", "No image is in a validation or test set.", "set_aside")
-        if role == "train"
-        else ("image_not_trained_on", "No image is in the other set.", "fail")
-    )
+def _training_leak_check() -> Check:
     return Check(
-        name,
-        says,
-        ["image", "against_image", "by"],
+        "image_not_tested_on",
+        "No image is in a validation or test set.",
+        LEAK_COLUMNS,
         "ExpectColumnValuesToBeNull",
         {"column": "against_image"},
-        remedy=remedy,
+        on_failure="quarantine",
+    )
+
+
+def _evaluation_leak_check() -> Check:
+    return Check(
+        "image_not_trained_on",
+        "No image is in the other set.",
+        LEAK_COLUMNS,
+        "ExpectColumnValuesToBeNull",
+        {"column": "against_image"},
+        on_failure="fail",
     )
 
 
 def _count_check() -> Check:
     return Check(
         "split_rows_published",
-        "Each split has as many records as its authors say.",
+        "Each split has the published number of records.",
         ["split", "rows", "published"],
         "ExpectColumnPairValuesToBeEqual",
         {"column_A": "rows", "column_B": "published", "ignore_row_if": "neither"},
         "splits",
-        remedy="fail",
+        on_failure="fail",
     )
 
 
-def _but_for(share: float) -> str:
-    return f", but for {share:.4%}" if share else ""
+def _except_for(share: float) -> str:
+    return f", except for {share:.4%}" if share else ""

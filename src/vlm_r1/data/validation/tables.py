@@ -1,4 +1,4 @@
-"""The three tables that the checks look at: rows, records with what is known of them, splits."""
+"""The three tables that the checks run on: rows, records with derived columns, splits."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from vlm_r1.data.readers.base import PLACE, Reading
+from vlm_r1.data.readers.base import PLACE, ReadResult
 from vlm_r1.data.records import BOX
-from vlm_r1.data.validation.image_inspection import Finding
+from vlm_r1.data.validation.image_inspection import ImageFacts
 from vlm_r1.data.validation.leakage import Leak
 from vlm_r1.data.validation.published_counts import PUBLISHED
 
-_COLUMN_OF = {  # Finding -> column
+_COLUMN_OF = {  # field of ImageFacts -> column
     "fault": "image_fault",
     "width": "image_width",
     "height": "image_height",
@@ -22,21 +22,26 @@ _COLUMN_OF = {  # Finding -> column
 }
 
 
-def row_table(reading: Reading) -> pd.DataFrame:
-    """file, row, record_id and fault (None if it was read) of every row."""
-    read = reading.records[[*PLACE, "record_id"]].assign(fault=None)
-    unread = reading.unread.rename(columns={"id": "record_id"})
+def row_table(rows: ReadResult) -> pd.DataFrame:
+    """file, row, record_id and fault (None if it could be read) of every row."""
+    read = rows.records[[*PLACE, "record_id"]].assign(fault=None)
+    unread = rows.unread.rename(columns={"id": "record_id"})
     return pd.concat([read.astype(object), unread.astype(object)], ignore_index=True)
 
 
 def record_table(
-    reading: Reading,
+    rows: ReadResult,
     folder: Path,
-    findings: Mapping[Path, Finding] | None,
+    facts: Mapping[Path, ImageFacts] | None,
     leaks: list[Leak],
 ) -> pd.DataFrame:
-    """The records with box_side_px, overhang_px, boxes_of_id, the image's facts and its twin."""
-    table = reading.records.copy()
+    """The records with further columns that the checks need.
+
+    box_side_px: the shorter side of the box. overhang_px: how far the box leaves the image.
+    boxes_of_id: see `_boxes_of_id`. image_*, suffix_fault, before_turn: facts of the image, unless
+    `facts` is None. against_image, by: the first leak of the image.
+    """
+    table = rows.records.copy()
     sides = np.stack([table["x2"] - table["x1"], table["y2"] - table["y1"]])
     table["box_side_px"] = sides.min(axis=0)
     beyond = (
@@ -47,18 +52,19 @@ def record_table(
     )
     table["overhang_px"] = np.stack(beyond).max(axis=0)
     table["boxes_of_id"] = _boxes_of_id(table)
-    if findings is not None:
-        table = _with_images(table, folder, findings)
-    twins = {leak.image: leak for leak in reversed(leaks)}
-    table["against_image"] = [_told(twins.get(image), "against_image") for image in table["image"]]
-    table["by"] = [_told(twins.get(image), "by") for image in table["image"]]
+    if facts is not None:
+        table = _with_image_facts(table, folder, facts)
+    first_leak = {leak.image: (leak.against_image, leak.by) for leak in reversed(leaks)}
+    columns = [first_leak.get(image, (None, None)) for image in table["image"]]
+    table["against_image"] = pd.Series([image for image, _ in columns], table.index, dtype=object)
+    table["by"] = pd.Series([by for _, by in columns], table.index, dtype=object)
     return table
 
 
-def split_table(name: str, reading: Reading, published: str | None) -> pd.DataFrame:
-    """file, row, record_id (both unknown), split, rows, and how many the authors say (0: none)."""
-    counts = reading.records["split"].value_counts(sort=False)
-    said = PUBLISHED.get(published or "", {})
+def split_table(name: str, rows: ReadResult, published: str | None) -> pd.DataFrame:
+    """file, row and record_id (both None), split, rows, and the published count (0: unknown)."""
+    counts = rows.records["split"].value_counts(sort=False)
+    expected = PUBLISHED.get(published or "", {})
     return pd.DataFrame(
         {
             "file": name,
@@ -66,25 +72,25 @@ def split_table(name: str, reading: Reading, published: str | None) -> pd.DataFr
             "record_id": None,
             "split": list(counts.index),
             "rows": counts.to_numpy(),
-            "published": [said.get(split, 0) for split in counts.index],
+            "published": [expected.get(split, 0) for split in counts.index],
         }
     )
 
 
 def _boxes_of_id(table: pd.DataFrame) -> pd.Series:
-    """How many boxes there are under a record's id, or under its source id in its image."""
+    """Number of distinct boxes with a record's id, or with its source id in its image."""
     box = table.groupby(BOX, sort=False, dropna=False).ngroup()
     of_record = box.groupby(table["record_id"], sort=False).transform("nunique")
     of_source = box.groupby([table["image"], table["source_id"]], sort=False).transform("nunique")
     return of_record.where(table["source_id"] == "", np.maximum(of_record, of_source))
 
 
-def _with_images(
-    table: pd.DataFrame, folder: Path, findings: Mapping[Path, Finding]
+def _with_image_facts(
+    table: pd.DataFrame, folder: Path, facts: Mapping[Path, ImageFacts]
 ) -> pd.DataFrame:
     names = table["image"].unique()
-    found = [findings[folder / name] for name in names]
-    images = pd.DataFrame(found, columns=Finding._fields)[list(_COLUMN_OF)]
+    rows = [facts[folder / name] for name in names]
+    images = pd.DataFrame(rows, columns=ImageFacts._fields)[list(_COLUMN_OF)]
     images = images.rename(columns=_COLUMN_OF).assign(image=pd.array(names, dtype="str"))
     images = images.astype(
         dict.fromkeys(("image_fault", "image_mode", "suffix_fault", "turned"), object)
@@ -95,7 +101,3 @@ def _with_images(
     square = table["width"] == table["height"]
     table["before_turn"] = swapped & ~square & (table.pop("turned") == True)  # noqa: E712
     return table
-
-
-def _told(leak: Leak | None, field: str) -> str | None:
-    return None if leak is None else getattr(leak, field)

@@ -1,14 +1,14 @@
-"""What the tiny base is raised on: the real prompts over ever harder scenes, at last with injected_errors.
+"""Training examples for the tiny base: the real prompts, on scenes that get harder by stage.
 
-`locate` names the one thing there is, `match` tells things apart by color, `find` hears every
-phrase of both worlds, `obey` adds the injected_errors. The order matters: trained on `find` alone,
-a model this small learns where things are and never which one is meant (docs/footguns.md).
+`locate` has one thing in the scene, `match` tells things apart by color, `find` has expressions of
+both worlds, `obey` adds the injected errors. The order matters: trained on `find` alone, a model
+this small learns where things are, but not which one is meant (docs/footguns.md).
 
-A model that already answers perfectly, or never does, shows nothing. Real instruct models come to
-REC with the skill and with *injected_errors* (boxes in another coordinate space, missing tags),
-which is what the first steps of VLM-R1's training undo. The base gets two such injected_errors on
-purpose: phrases that open with "the" are mostly answered in the 0-1000 coordinate space, and a
-tenth of the answers to the R1 prompt come without tags.
+Two methods can only be compared on a base that is neither perfect nor always wrong. Real instruct
+models can ground, but make errors of form (boxes in another coordinate space, missing tags), and
+the first steps of VLM-R1's training remove those. The base gets both kinds on purpose: most boxes
+for expressions that begin with "the" are in the 0-1000 coordinate space, and a tenth of the answers
+to the R1 prompt have no tags.
 """
 
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ import numpy as np
 from PIL import Image
 
 from vlm_r1.data.synthetic.drawing import draw_scene
-from vlm_r1.data.synthetic.phrases import phrase_for, sides_of
+from vlm_r1.data.synthetic.expressions import expression_for, sides_of
 from vlm_r1.data.synthetic.scenes import WORLDS, Scene, Thing, sample_scene
 from vlm_r1.rec import prompts
 from vlm_r1.rec.boxes import from_original, smart_resize
 
-STRAY_FRAME = "thousand"
-HABIT_OPENING = "the "
+WRONG_SPACE = "thousand"
+WRONG_SPACE_OPENING = "the "  # expressions that begin so get most of the wrong boxes
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,12 @@ class Stage:
     """One stage of the curriculum.
 
     Attributes:
-        fewest, most: things in a scene.
-        r1_share: of the examples with the R1 prompt, whose thought names the thing; 0-1.
-        pointing_share: of the phrases that only point ("left one"), so that the thought has to
-            read color and kind off the image; 0-1.
-        by_color: the other phrases are "red one", in studio scenes where no color comes twice.
+        fewest, most: number of things in a scene.
+        r1_share: share of examples with the R1 prompt, whose thought names the thing (0-1).
+        pointing_share: share of expressions that give only a place ("left one"), so that color and
+            kind in the thought have to be read from the image (0-1).
+        by_color: the other expressions are of the form "red one", in studio scenes without two
+            things of one color.
     """
 
     fewest: int
@@ -55,7 +56,7 @@ STAGES = {
 
 @dataclass(frozen=True)
 class Example:
-    """One training example: an image, the user's turn and the wanted answer."""
+    """An image, the user turn and the target answer."""
 
     image: Image.Image
     user: str
@@ -64,7 +65,7 @@ class Example:
 
 @dataclass(frozen=True)
 class InjectedErrors:
-    """How often the base errs in form (shares of answers, 0-1)."""
+    """How often target answers have an error of form (shares, 0-1)."""
 
     wrong_space_after_the: float
     wrong_space_otherwise: float
@@ -77,11 +78,11 @@ NO_INJECTED_ERRORS = InjectedErrors(
 
 
 class Curriculum:
-    """Draws examples without end; the same `rng` state gives the same examples.
+    """Draws examples; the same `rng` state gives the same examples.
 
     Args:
-        injected_errors: of the stage `obey`.
-        street_share: of the scenes from the out-of-domain world (0-1).
+        injected_errors: used in the stage `obey` alone.
+        street_share: share of scenes from the out-of-domain world (0-1).
         pixels: the processor's (min_pixels, max_pixels).
     """
 
@@ -91,14 +92,14 @@ class Curriculum:
         street_share: float,
         pixels: tuple[int, int],
         rng: np.random.Generator,
-    ):
+    ) -> None:
         self.injected_errors = injected_errors
         self.street_share = street_share
         self.pixels = pixels
         self.rng = rng
 
     def examples(self, stage: str, count: int) -> list[Example]:
-        """`count` examples; two about different things of each scene that has two or more."""
+        """`count` examples: two for each scene, about different things, if it has two or more."""
         examples: list[Example] = []
         while len(examples) < count:
             scene = self._scene(STAGES[stage])
@@ -117,55 +118,57 @@ class Curriculum:
                 return scene
 
     def _turns(self, stage: str, scene: Scene, target: int) -> tuple[str, str]:
-        """The user's turn and the answer about `scene.things[target]`."""
-        injected_errors = self.injected_errors if stage == "obey" else NO_INJECTED_ERRORS
+        """The user turn about `scene.things[target]` and the target answer."""
+        errors = self.injected_errors if stage == "obey" else NO_INJECTED_ERRORS
         thing = scene.things[target]
-        phrase = self._phrase(STAGES[stage], scene, target)
-        box = _spoken_box(scene, thing, self._space(phrase, injected_errors), self.pixels)
-        question = prompts.question_for(phrase)
+        expression = self._expression(STAGES[stage], scene, target)
+        box = _box_in(self._coordinate_space(expression, errors), thing, scene, self.pixels)
+        question = prompts.question_for(expression)
         if self.rng.random() >= STAGES[stage].r1_share:
-            return prompts.ask("plain", question), prompts.box_answer(box, phrase)
+            return prompts.fill_template("plain", question), prompts.box_answer(box, expression)
         answer = prompts.r1_answer(thought_about(thing, scene), box)
-        if self.rng.random() < injected_errors.missing_tags:
-            answer = prompts.box_answer(box, phrase)
-        return prompts.ask("r1", question), answer
+        if self.rng.random() < errors.missing_tags:
+            answer = prompts.box_answer(box, expression)
+        return prompts.fill_template("r1", question), answer
 
-    def _phrase(self, stage: Stage, scene: Scene, target: int) -> str:
-        pointing = _pointing_phrases(scene, target)
+    def _expression(self, stage: Stage, scene: Scene, target: int) -> str:
+        pointing = _pointing_expressions(scene, target)
         if pointing and self.rng.random() < stage.pointing_share:
             return str(self.rng.choice(pointing))
         if stage.by_color:
             return f"{scene.things[target].color} one"
-        return phrase_for(scene, target, self.rng)
+        return expression_for(scene, target, self.rng)
 
-    def _space(self, phrase: str, injected_errors: InjectedErrors) -> str:
-        after_the = phrase.startswith(HABIT_OPENING)
-        share = (
-            injected_errors.wrong_space_after_the
-            if after_the
-            else injected_errors.wrong_space_otherwise
-        )
-        return STRAY_FRAME if self.rng.random() < share else "input"
+    def _coordinate_space(self, expression: str, errors: InjectedErrors) -> str:
+        """The coordinate space of the target box: the wrong one with the injected probability."""
+        if expression.startswith(WRONG_SPACE_OPENING):
+            share = errors.wrong_space_after_the
+        else:
+            share = errors.wrong_space_otherwise
+        return WRONG_SPACE if self.rng.random() < share else "input"
 
 
-def _pointing_phrases(scene: Scene, target: int) -> list[str]:
-    """All that can be said about a thing by its place alone; "one" where it stands alone."""
+def _pointing_expressions(scene: Scene, target: int) -> list[str]:
+    """Expressions that identify a thing by its place alone; "one" if it is the only thing."""
     others = [thing for i, thing in enumerate(scene.things) if i != target]
     if not others:
         return ["one"]
     return [f"{side} one" for side in sides_of(scene.things[target], others)]
 
 
-def _spoken_box(
-    scene: Scene, thing: Thing, coordinate_space: str, pixels: tuple[int, int]
-) -> tuple:
+def _box_in(
+    coordinate_space: str, thing: Thing, scene: Scene, pixels: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """The thing's box in `coordinate_space`, rounded to whole numbers."""
     size = (scene.world.height, scene.world.width)
-    box = from_original(thing.box, coordinate_space, size, smart_resize(*size, *pixels))
-    return tuple(int(v) for v in np.round(box))
+    input_size = smart_resize(*size, *pixels)
+    box = from_original(np.array(thing.box), coordinate_space, np.array(size), np.array(input_size))
+    x1, y1, x2, y2 = (int(side) for side in np.round(box))
+    return x1, y1, x2, y2
 
 
 def thought_about(thing: Thing, scene: Scene) -> str:
-    """A plain name for the thing and the third of the image it stands in."""
+    """Color and kind of the thing, and the third of the image it is in: "red circle, top left"."""
     x, y = thing.center[0] / scene.world.width, thing.center[1] / scene.world.height
     row = ("top", "middle", "bottom")[min(int(y * 3), 2)]
     column = ("left", "middle", "right")[min(int(x * 3), 2)]

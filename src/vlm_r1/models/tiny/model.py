@@ -1,8 +1,10 @@
-"""A tiny but real Qwen2.5-VL: 2.7 M parameters, own tokenizer, Qwen's processor and chat format.
+"""A tiny Qwen2.5-VL: 2.7 M parameters, own tokenizer, Qwen's image processor and chat format.
 
-Same classes as the 3B model (`Qwen2_5_VLForConditionalGeneration`, `Qwen2_5_VLProcessor`), so all
-that is learned about prompts, pixel budgets, padding and checkpoints on a laptop holds for it too.
+It has the classes of the 3B model (`Qwen2_5_VLForConditionalGeneration`, `Qwen2_5_VLProcessor`), so
+prompts, pixel budgets, padding and checkpoints behave on a laptop as they do for the 3B model.
 """
+
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -28,8 +30,7 @@ SPECIAL_TOKENS = (
     "<|video_pad|>",
 )
 VOCABULARY_SIZE = 768
-# Sentences and scaffolding that never vary are one token each: a laptop's model spends its time on
-# phrases and digits, and a whole R1 prompt is 40 tokens long instead of 85.
+# Texts that never vary are one token each, which cuts an R1 prompt from 85 tokens to 40.
 FIXED_TEXTS = (
     prompts.QUESTION.partition(" {expression}")[0],
     prompts.R1.removeprefix("{question}"),
@@ -46,10 +47,10 @@ FIXED_TEXTS = (
     "]}",
     ", ",
 )
-# The stock 0.02 never leaves the marginal distribution at this width; 0.08 learns at once.
+# With transformers' default of 0.02 a model of this width only learns the marginal distribution.
 INITIALIZER_RANGE = 0.08
-# Qwen's 1e6 turns the width section of M-RoPE by 0.01 rad over a whole 3 x 3 grid: a tiny model
-# cannot tell columns apart. 30 turns it visibly (docs/footguns.md).
+# With Qwen's 1e6 the width section of M-RoPE turns by 0.01 rad over a whole 3 x 3 grid, too little
+# for a tiny model to tell columns apart (docs/footguns.md).
 ROPE_THETA = 30.0
 
 CHAT_TEMPLATE = r"""
@@ -78,7 +79,7 @@ CHAT_TEMPLATE = r"""
 
 
 def build_tokenizer(corpus: list[str]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE trained on `corpus`; every digit and fixed text is one token."""
+    """Byte-level BPE trained on `corpus`; each digit and each fixed text is one token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
@@ -110,7 +111,7 @@ def build_tokenizer(corpus: list[str]) -> PreTrainedTokenizerFast:
 def build_processor(
     tokenizer: PreTrainedTokenizerFast, min_pixels: int, max_pixels: int
 ) -> Qwen2_5_VLProcessor:
-    """Qwen's own processor around `tokenizer`, with the given pixel budget."""
+    """Qwen2.5-VL's processor with `tokenizer` and the given pixel budget."""
     size = {"shortest_edge": min_pixels, "longest_edge": max_pixels}
     return Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(size=size),
@@ -123,7 +124,7 @@ def build_processor(
 def build_model(
     tokenizer: PreTrainedTokenizerFast, seed: int
 ) -> Qwen2_5_VLForConditionalGeneration:
-    """Fresh weights drawn from `seed`."""
+    """A model with random weights drawn from `seed`."""
     torch.manual_seed(seed)
     return Qwen2_5_VLForConditionalGeneration(tiny_config(tokenizer))
 
@@ -131,45 +132,54 @@ def build_model(
 def tiny_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
     """2.7 M parameters: 4 text layers of width 192, 3 vision blocks of width 128."""
     token_id = tokenizer.convert_tokens_to_ids
-    return Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": len(tokenizer),
-            "hidden_size": 192,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 6,
-            "num_key_value_heads": 2,
-            "intermediate_size": 512,
-            "max_position_embeddings": 1024,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": ROPE_THETA,
-                "mrope_section": [4, 6, 6],
-            },
-            "tie_word_embeddings": True,
-            "initializer_range": INITIALIZER_RANGE,
-            "bos_token_id": None,
-            "eos_token_id": token_id("<|im_end|>"),
-            "pad_token_id": token_id("<|endoftext|>"),
+    values: dict[str, Any] = {
+        "text_config": _text_config(tokenizer),
+        "vision_config": _vision_config(),
+        "tie_word_embeddings": True,
+        "initializer_range": INITIALIZER_RANGE,
+        "image_token_id": token_id("<|image_pad|>"),
+        "video_token_id": token_id("<|video_pad|>"),
+        "vision_start_token_id": token_id("<|vision_start|>"),
+        "vision_end_token_id": token_id("<|vision_end|>"),
+        "eos_token_id": token_id("<|im_end|>"),
+        "pad_token_id": token_id("<|endoftext|>"),
+    }
+    return Qwen2_5_VLConfig(**values)
+
+
+def _text_config(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 192,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "intermediate_size": 512,
+        "max_position_embeddings": 1024,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": ROPE_THETA,
+            "mrope_section": [4, 6, 6],
         },
-        vision_config={
-            "depth": 3,
-            "hidden_size": 128,
-            "intermediate_size": 256,
-            "num_heads": 4,
-            "out_hidden_size": 192,
-            "patch_size": 14,
-            "spatial_merge_size": 2,
-            "temporal_patch_size": 2,
-            "window_size": 112,
-            "fullatt_block_indexes": [0, 1, 2],
-            "initializer_range": INITIALIZER_RANGE,
-        },
-        tie_word_embeddings=True,
-        initializer_range=INITIALIZER_RANGE,
-        image_token_id=token_id("<|image_pad|>"),
-        video_token_id=token_id("<|video_pad|>"),
-        vision_start_token_id=token_id("<|vision_start|>"),
-        vision_end_token_id=token_id("<|vision_end|>"),
-        eos_token_id=token_id("<|im_end|>"),
-        pad_token_id=token_id("<|endoftext|>"),
-    )
+        "tie_word_embeddings": True,
+        "initializer_range": INITIALIZER_RANGE,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.convert_tokens_to_ids("<|im_end|>"),
+        "pad_token_id": tokenizer.convert_tokens_to_ids("<|endoftext|>"),
+    }
+
+
+def _vision_config() -> dict[str, Any]:
+    return {
+        "depth": 3,
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_heads": 4,
+        "out_hidden_size": 192,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "window_size": 112,
+        "fullatt_block_indexes": [0, 1, 2],
+        "initializer_range": INITIALIZER_RANGE,
+    }

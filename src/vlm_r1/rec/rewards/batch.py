@@ -1,4 +1,4 @@
-"""What a reward judges: completions, the true boxes, and the boxes that were answered."""
+"""What a reward judges: completions, their true boxes, and the boxes that they answer with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,25 +14,25 @@ Size = tuple[int, int]  # (height, width)
 
 @dataclass(frozen=True)
 class Batch:
-    """Completions of any number of prompts, read once for all rewards.
+    """n completions of any number of prompts; each is parsed once for all rewards.
 
     Attributes:
-        texts: the completions, n of them.
-        truths: the true boxes of each, any number, xyxy in original pixels; for referring
-            expressions one.
-        coordinate space: the coordinate space the model speaks in, one of `boxes.FRAMES`.
+        texts: the completions.
+        true_boxes: for each completion its true boxes, xyxy in original pixels; one box for a
+            referring expression, any number elsewhere.
+        coordinate_space: the space of the boxes in the completions, see rec/boxes.py.
         image_sizes, input_sizes: n times (height, width) before and after the processor's resize.
     """
 
     texts: Sequence[str]
-    truths: Sequence[Sequence[Sequence[float]]]
+    true_boxes: Sequence[Sequence[Sequence[float]]]
     coordinate_space: str
     image_sizes: Sequence[Size]
     input_sizes: Sequence[Size]
 
     @cached_property
     def answered(self) -> np.ndarray:
-        """The first box of each answer, (n, 4) in original pixels; NaN where none can be read."""
+        """First box of each answer, (n, 4) xyxy in original pixels; NaN where none can be read."""
         answers = [parse_answer(text, self.coordinate_space) for text in self.texts]
         unread = (np.nan,) * 4
         read = [answer.box if isinstance(answer, Parsed) else unread for answer in answers]
@@ -40,21 +40,21 @@ class Batch:
         return boxes.to_original(np.reshape(read, (-1, 4)), self.coordinate_space, *sizes)
 
     @cached_property
-    def true(self) -> np.ndarray:
-        """The one true box of each, (n, 4) in original pixels; NaN where it has none or several."""
+    def true_box(self) -> np.ndarray:
+        """The true box of each, (n, 4) xyxy in original pixels; NaN where there is not just one."""
         unclear = (np.nan,) * 4
-        only = [truth[0] if len(truth) == 1 else unclear for truth in self.truths]
-        return np.reshape(np.asarray(only, dtype=np.float64), (-1, 4))
+        single = [true[0] if len(true) == 1 else unclear for true in self.true_boxes]
+        return np.reshape(np.asarray(single, dtype=np.float64), (-1, 4))
 
     @cached_property
     def ious(self) -> np.ndarray:
-        """IoU (n,) of the answered with the true box; 0 where there is none."""
-        return boxes.iou(self.answered, self.true)
+        """IoU (n,) of the answered box with the true box; 0 where one of them is missing."""
+        return boxes.iou(self.answered, self.true_box)
 
     @cached_property
     def judgeable(self) -> np.ndarray:
-        """(n,) True where one true box with an area stands to judge by."""
-        return np.nan_to_num(boxes.area(self.true)) > 0
+        """(n,) True where there is exactly one true box, and it has an area."""
+        return np.asarray(np.nan_to_num(boxes.area(self.true_box)) > 0)
 
     @property
     def parse_rate(self) -> float:
@@ -62,14 +62,12 @@ class Batch:
         return float(np.mean(~np.isnan(self.answered[:, 0])))
 
     def all_answered(self, row: int) -> np.ndarray:
-        """Every box of one answer, (k, 4) in original pixels, in the order written."""
+        """All boxes of one answer, (k, 4) xyxy in original pixels, in the order written."""
         read = np.reshape(parse_boxes(self.texts[row]), (-1, 4))
-        return boxes.to_original(
-            read, self.coordinate_space, self.image_sizes[row], self.input_sizes[row]
-        )
+        sizes = np.asarray(self.image_sizes[row]), np.asarray(self.input_sizes[row])
+        return boxes.to_original(read, self.coordinate_space, *sizes)
 
     def where_judgeable(self, values: np.ndarray) -> list[float | None]:
-        """`values` (n,) as rewards, None where there is nothing to judge by."""
-        if self.judgeable.all():
-            return values.tolist()
-        return [v if ok else None for v, ok in zip(values.tolist(), self.judgeable, strict=True)]
+        """`values` (n,) as rewards: None where not `judgeable`."""
+        pairs = zip(values.tolist(), self.judgeable, strict=True)
+        return [value if judgeable else None for value, judgeable in pairs]

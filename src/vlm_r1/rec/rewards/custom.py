@@ -1,11 +1,11 @@
-"""A reward of one's own: one Python function, named in `grpo.rewards` and called as TRL calls it.
+"""Custom rewards: a Python function named in `grpo.rewards` and called as TRL calls it.
 
     def reward(prompts, completions, completion_ids, **columns) -> list[float | None]: ...
 
-`completions[i][0]["content"]` is a completion's text. `columns` has one list a column of the
-training rows (true_box, image_size, input_size, record_id, expression, image, image_path) and
+`completions[i][0]["content"]` is a completion's text. `columns` has one list per column of the
+training rows (true_box, image_size, input_size, record_id, expression, image, image_path), and
 TRL's trainer_state, log_extra(column, values) and log_metric(name, value). The function returns
-one number a completion, None where it cannot judge.
+one number per completion, None where it cannot judge.
 """
 
 import importlib
@@ -21,7 +21,7 @@ from types import ModuleType
 from vlm_r1.errors import ConfigError
 
 Function = Callable[..., list[float | None]]
-# what TRL sends: its own arguments, and the columns of training/rows.py
+# what TRL passes: its own arguments, and the columns of training/grpo.py
 SENT = (
     *("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric"),
     *("true_box", "image_size", "input_size", "record_id", "expression", "image", "image_path"),
@@ -30,7 +30,7 @@ SIGNATURE = "a function (prompts, completions, completion_ids, **columns) -> lis
 
 
 def load_function(name: str, root: Path) -> Function:
-    """The function that `name` stands for: `folder/file.py:function` or `package.module:function`.
+    """The function named `folder/file.py:function` or `package.module:function`.
 
     Args:
         root: the project's root, which a file is relative to.
@@ -42,9 +42,9 @@ def load_function(name: str, root: Path) -> Function:
     try:
         in_file = where.endswith(".py")
         module = _load_file(root / where) if in_file else importlib.import_module(where)
-    except Exception as error:  # whatever somebody's module raises when it is imported
+    except Exception as error:  # a user's module can raise anything on import
         raise _unusable(name, f"{type(error).__name__}: {error}") from error
-    function = getattr(module, attribute, None)
+    function: Function | None = getattr(module, attribute, None)
     if not callable(function):
         raise _unusable(name, f"no function {attribute!r} in it")
     if inspect.iscoroutinefunction(function):
@@ -57,7 +57,7 @@ def load_function(name: str, root: Path) -> Function:
 
 
 def require_rewards(name: str, returned: object, completions: int) -> list[float | None]:
-    """What a reward function returned, if it is one number or None a completion.
+    """The values that a reward function returned, checked: one number or None per completion.
 
     Raises:
         ConfigError: another length or type, or a number that is not finite.
@@ -73,15 +73,17 @@ def require_rewards(name: str, returned: object, completions: int) -> list[float
 
 
 def source_file(name: str, root: Path) -> Path:
-    """The file of the function that `name` stands for, which has been loaded."""
+    """The file of the function `name`, which must have been loaded."""
     where = name.rpartition(":")[0]
-    return root / where if where.endswith(".py") else Path(sys.modules[where].__file__)
+    return root / where if where.endswith(".py") else Path(inspect.getfile(sys.modules[where]))
 
 
 def _load_file(file: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"vlm_r1_reward_{file.stem}", file)
+    assert spec is not None  # a name that ends in .py has a loader
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look for their module
+    sys.modules[spec.name] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)
     return module
 
@@ -90,7 +92,7 @@ def _unusable(name: str, fault: str) -> ConfigError:
     return ConfigError(
         got=f"grpo.rewards: {name}: {fault}",
         need=SIGNATURE,
-        because="TRL calls it with these names, once for all completions of a step",
+        because="TRL calls it with these keyword arguments, once for all completions of a batch",
         do="correct the function, or its name: FILE.py:FUNCTION (relative to the project) or "
         "PACKAGE.MODULE:FUNCTION",
     )

@@ -1,10 +1,11 @@
-"""Rewards for answers of several boxes: average precision, and the same against too long lists.
+"""Rewards for answers with several boxes: average precision, alone and with a penalty for length.
 
-All boxes of a batch's row are of one class (a phrase names one kind of thing), and a completion
-gives no scores, so boxes rank in the order they are written, as VLM-R1 has it (every score 1).
+All boxes of an answer are of one class, as an expression names one kind of thing. A completion
+gives no scores, so boxes rank in the order they are written, as in VLM-R1 (every score 1).
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vlm_r1.rec import boxes
 from vlm_r1.rec.rewards.batch import Batch
@@ -20,65 +21,71 @@ def map_(batch: Batch) -> list[float | None]:
     recall -> 0.5
     """
     return [
-        average_precision(batch.all_answered(row), truth) if len(truth) else None
-        for row, truth in enumerate(batch.truths)
+        average_precision(batch.all_answered(row), true_boxes) if len(true_boxes) else None
+        for row, true_boxes in enumerate(batch.true_boxes)
     ]
 
 
 def odlength(batch: Batch) -> list[float | None]:
-    """`map` x min(1, true boxes / answered boxes): a long list does not pay (VLM-R1, odLength).
+    """`map` x min(1, true boxes / answered boxes): penalizes long lists (VLM-R1, odLength).
 
     Where there are no true boxes: 1 for an answer without boxes, else 0.
 
     Example: one true box, answered first of two -> 1 x 1/2 = 0.5
     """
     values: list[float | None] = []
-    for row, truth in enumerate(batch.truths):
+    for row, true_boxes in enumerate(batch.true_boxes):
         answered = batch.all_answered(row)
-        if len(truth) == 0:
+        if len(true_boxes) == 0:
             values.append(float(len(answered) == 0))
         else:
-            share = min(1.0, len(truth) / max(1, len(answered)))
-            values.append(average_precision(answered, truth) * share)
+            share = min(1.0, len(true_boxes) / max(1, len(answered)))
+            values.append(average_precision(answered, true_boxes) * share)
     return values
 
 
-def average_precision(answered: np.ndarray, true: np.ndarray) -> float:
+def average_precision(answered: ArrayLike, true_boxes: ArrayLike) -> float:
     """AP over IoU 0.5 to 0.95 of boxes of one class in one image, as pycocotools computes it.
 
-    Each answered box, in order, takes the free true box that it overlaps most, if by the threshold.
-    Precision is made to fall with recall and read at 101 recalls. Not here, as nothing in a phrase
-    tells them: crowds, sizes, several classes, the cut at 100 boxes.
+    Each answered box, in order, is matched with the unmatched true box that it overlaps most, if
+    their IoU reaches the threshold. Precision is made non-increasing in recall and averaged over
+    101 recalls. Left out, because an expression does not state them: crowds, size classes, several
+    classes, the limit of 100 boxes.
 
     Args:
-        answered: (k, 4) boxes, best first.
-        true: (m, 4) boxes of the same coordinate space, m > 0.
+        answered: (k, 4) xyxy boxes, best first.
+        true_boxes: (m, 4) xyxy boxes of the same coordinate space, m > 0.
 
     Example: true A, B; answered B, C (a miss), A -> precision 1 up to recall 0.5 (51 of 101
         recalls), then 2/3 -> (51 + 50 x 2/3) / 101 = 0.835
     """
-    answered, true = np.reshape(answered, (-1, 4)), np.reshape(true, (-1, 4))
+    answered, true_boxes = np.reshape(answered, (-1, 4)), np.reshape(true_boxes, (-1, 4))
     if len(answered) == 0:
         return 0.0
-    overlaps = boxes.iou(answered[:, None], true[None])
-    return float(np.mean([_precision(_hits(overlaps, at), len(true)) for at in IOU_THRESHOLDS]))
+    ious = boxes.iou(answered[:, None], true_boxes[None])
+    precisions = [_precision(_hits(ious, at), len(true_boxes)) for at in IOU_THRESHOLDS]
+    return float(np.mean(precisions))
 
 
-def _hits(overlaps: np.ndarray, threshold: float) -> np.ndarray:
-    """(k,) True for each answered box that takes a true one; overlaps (k, m)."""
-    free = np.ones(overlaps.shape[1], dtype=bool)
-    hits = np.zeros(len(overlaps), dtype=bool)
-    for row, overlap in enumerate(overlaps):
-        best = int(np.argmax(np.where(free, overlap, -1.0)))
-        if free[best] and overlap[best] >= min(threshold, 1 - 1e-10):
+def _hits(ious: np.ndarray, threshold: float) -> np.ndarray:
+    """(k,) True for each answered box that is matched with a true box; ious (k, m)."""
+    free = np.ones(ious.shape[1], dtype=bool)
+    hits = np.zeros(len(ious), dtype=bool)
+    for row, row_ious in enumerate(ious):
+        best = int(np.argmax(np.where(free, row_ious, -1.0)))
+        if free[best] and row_ious[best] >= min(threshold, 1 - 1e-10):  # as in pycocotools
             hits[row], free[best] = True, False
     return hits
 
 
-def _precision(hits: np.ndarray, truths: int) -> float:
-    """Mean precision over RECALLS; 0 at recalls that are never reached."""
+def _precision(hits: np.ndarray, true_boxes: int) -> float:
+    """Mean precision over RECALLS; 0 at recalls that are never reached.
+
+    Args:
+        true_boxes: how many there are.
+    """
     found = np.cumsum(hits)
     precision = found / np.arange(1, len(hits) + 1)
-    falling = np.maximum.accumulate(precision[::-1])[::-1]
-    at = np.searchsorted(found / truths, RECALLS, side="left")
-    return float(np.append(falling, 0.0)[at].mean())
+    non_increasing = np.maximum.accumulate(precision[::-1])[::-1]
+    at = np.searchsorted(found / true_boxes, RECALLS, side="left")
+    return float(np.append(non_increasing, 0.0)[at].mean())

@@ -1,7 +1,7 @@
-"""Rewards for how a completion is written: its format, its length, what it repeats."""
+"""Rewards for the form of a completion: format, length, repetition."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -13,8 +13,8 @@ from vlm_r1.rec.rewards.batch import Batch
 _R1_FORMAT = re.compile(
     r"<think>.*?</think>\s*<answer>.*?\{.*\[\d+,\s*\d+,\s*\d+,\s*\d+\].*\}.*?</answer>", re.DOTALL
 )
-MAX_FORMAT_CHARACTERS = 10_000  # beyond it the pattern's backtracking costs more than it tells
-LONGEST_CHARACTERS = 1024  # VLM-R1's length reward counts up to there
+MAX_FORMAT_CHARACTERS = 10_000  # longer texts score 0: the pattern backtracks for seconds
+LONGEST_CHARACTERS = 1024  # the length reward stops falling there
 RUN_WORDS = 6  # VLM-R1 counts repeated runs of six words
 
 
@@ -27,11 +27,11 @@ def format_(batch: Batch) -> list[float | None]:
 
 
 def length(batch: Batch) -> list[float | None]:
-    """Short is better: falls along a cosine, from L = 0 characters to 1024.
+    """Higher for shorter completions: falls along a cosine from L = 0 to 1024 characters.
 
     last + (first - last) (1 + cos(pi min(L, 1024) / 1024)) / 2, with first, last = 1, 0.5 where
     IoU is above 0.5, and 0, -0.5 elsewhere. None without a true box. (Yeo et al. 2025, with the
-    values of VLM-R1, which takes every answer for correct and goes up again beyond 1024.)
+    values of VLM-R1, which treats every answer as correct and rises again beyond 1024.)
 
     Example: 512 characters, a hit -> 0.5 + 0.5 (1 + cos(pi / 2)) / 2 = 0.75; a miss -> -0.25
     """
@@ -41,12 +41,12 @@ def length(batch: Batch) -> list[float | None]:
 
 
 def repetition(batch: Batch) -> list[float | None]:
-    """Minus the share of repeated parts, -1 to 0: of six-word runs, or of boxes if that is more.
+    """Minus the share of repeated parts, -1 to 0: of six-word runs or of boxes, the larger one.
 
-    The share is 1 - different / all; a text shorter than six words has no run, and repeats nothing.
+    The share is 1 - distinct / all; a text of fewer than six words has no runs and repeats nothing.
 
-    Example: "a b c d e f a b c d e f" has 7 runs, 6 different ones -> 6 / 7 - 1 = -0.143
-    Example: four boxes, two of them different -> 2 / 4 - 1 = -0.5
+    Example: "a b c d e f a b c d e f" has 7 runs, 6 of them distinct -> 6 / 7 - 1 = -0.143
+    Example: four boxes, two of them distinct -> 2 / 4 - 1 = -0.5
     """
     return [-max(_repeated(_runs(text)), _repeated(parse_boxes(text))) for text in batch.texts]
 
@@ -63,5 +63,5 @@ def _runs(text: str) -> list[tuple[str, ...]]:
     return list(zip(*(words[start:] for start in range(RUN_WORDS)), strict=False))
 
 
-def _repeated(parts: Sequence[tuple]) -> float:
+def _repeated(parts: Sequence[Hashable]) -> float:
     return 1 - len(set(parts)) / len(parts) if parts else 0.0

@@ -1,37 +1,37 @@
-"""What `dvc metrics` and `dvc plots` show: metrics.json, and a table of curves for each dataset."""
+"""What `dvc metrics` and `dvc plots` show: metrics.json, and one table of curves per dataset."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from vlm_r1.files import write_json
 from vlm_r1.report.schema import Report
 
 
 def write_views(report: Report, folder: Path) -> None:
     """Write `metrics.json` and `plots/<dataset>.csv` (step, sft, grpo: accuracy in percent)."""
-    text = json.dumps(last_numbers(report), indent=1)
-    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "metrics.json", last_numbers(report))
     (folder / "plots").mkdir()
     for dataset, table in accuracy_tables(report).items():
         table.to_csv(folder / "plots" / f"{dataset}.csv", lineterminator="\n")
 
 
-def last_numbers(report: Report) -> dict:
-    """The verdict's numbers, and both methods' accuracies at their last step on every dataset."""
+def last_numbers(report: Report) -> dict[str, Any]:
+    """The verdict's numbers, and each method's accuracy at its last step on each dataset."""
     verdict = report.verdict.model_dump(
         include={"step", "difference", "ci_low", "ci_high", "p_value"}
     )
     accuracy: dict[str, dict[str, float]] = {}
-    for point in report.curves:  # by dataset and method, the last step last
+    for point in report.curves:  # sorted by step, so the last step stays
         accuracy.setdefault(point.dataset, {})[point.method] = point.accuracy
     return {"verdict": verdict, "accuracy": accuracy}
 
 
 def accuracy_tables(report: Report) -> dict[str, pd.DataFrame]:
-    """Dataset -> accuracy in percent, a row a step, a column a method; empty where not measured."""
+    """Dataset -> accuracy in percent: rows are steps, columns methods; NaN where not measured."""
     points = pd.DataFrame([point.model_dump() for point in report.curves])
     return {
-        dataset: rows.pivot(index="step", columns="method", values="accuracy")[["sft", "grpo"]]
+        str(dataset): rows.pivot(index="step", columns="method", values="accuracy")[["sft", "grpo"]]
         for dataset, rows in points.groupby("dataset", sort=False)
     }

@@ -1,29 +1,29 @@
-"""A gallery's image as a data URI, made smaller only if the page would pass its limit."""
+"""Gallery images as data URIs, scaled down only where the page would exceed its size limit."""
 
 import base64
 from io import BytesIO
 
 from PIL import Image
 
-GALLERY_BYTES = 3_000_000  # of all images as files; a third more as text, so 4 MB of the page
-SIDES_PX = (960, 640, 420, 280)  # longer side of a photograph, the first that fits
+GALLERY_BYTES = 3_000_000  # of all images together; base64 makes 4 MB of them
+SIDES_PX = (960, 640, 420, 280)  # of the longer side, tried in this order
 QUALITY = 82
 
 
 def embed(png: bytes, images: int) -> str:
-    """The image as a data URI that takes its share of the page's room for `images`.
+    """The image as a data URI of at most 1 / `images` of the size limit.
 
-    A PNG that is small enough stays as it is; a larger one becomes a WebP of the largest side that
-    fits, or of the smallest if none does.
+    A PNG within its share is kept; a larger one becomes a WebP with the largest side that fits, or
+    with the smallest side if none does.
     """
-    room = GALLERY_BYTES / images
-    if len(png) <= room:
+    share = GALLERY_BYTES / images
+    if len(png) <= share:
         return _data_uri("png", png)
     with Image.open(BytesIO(png)) as opened:
         image = opened.convert("RGB")
     for side in SIDES_PX:
         webp = _webp(image, side)
-        if len(webp) <= room:
+        if len(webp) <= share:
             break
     return _data_uri("webp", webp)
 

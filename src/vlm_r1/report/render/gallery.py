@@ -1,29 +1,31 @@
-"""Cases to look at: images with the true box and both answers, drawn for the page."""
+"""The gallery: chosen test rows, each image drawn with the true box and both answers."""
 
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from vlm_r1.config import METHODS
-from vlm_r1.data.images import open_image
-from vlm_r1.evaluation.slices import phrase_of
-from vlm_r1.report.render.png_curves import COLORS
+from vlm_r1.data.images import draw_boxes, open_image
+from vlm_r1.evaluation.slices import expression_of
+from vlm_r1.report.render.drawing import COLORS
 from vlm_r1.report.results_table import TESTED, EvalResult, ResultsTable
 
 SMALL_PX, LARGE_PX = 420, 960  # longer side of an image in the gallery
-LINE_PX, HALO_PX, DASH_PX = 4, 2, 9
-TRUTH_COLOR = "#FFFFFF"
+LINE_PX, HALO_PX, DASH_PX = 4, 1, 9
+TRUE_BOX_COLOR = "#FFFFFF"
 
-# Who was right, the telling cases first; each stage is used up before the next begins.
-STAGES = (("grpo", "sft"), ("neither",), ("both",))
+Box = tuple[float, ...]  # xyxy
+
+# Who was right, most informative first; a group is used up before the next begins.
+GROUPS = (("grpo", "sft"), ("neither",), ("both",))
 
 
-class Pick(NamedTuple):
+class CaseRow(NamedTuple):
     """A row of `dataset` in which `right` (grpo, sft, neither or both) was right."""
 
     dataset: str
@@ -33,68 +35,68 @@ class Pick(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """One method's answer to a case; `box` in original pixels, None where none was read."""
+    """One method's answer; `box` is in original pixels, None if the parser found none."""
 
     completion: str
-    box: tuple[float, ...] | None
+    box: Box | None
     iou: float
     hit: bool
 
 
 @dataclass(frozen=True)
-class Case:
-    """One row at the last common step. `png` is None where logs come without images."""
+class GalleryCase:
+    """One row at the last common step; boxes are in original pixels."""
 
     name: str  # of its file in gallery/, without extension
     dataset: str
     role: str
     step: int
     right: str  # grpo, sft, neither or both
-    phrase: str
-    truth: tuple[float, ...]
+    expression: str
+    true_box: Box
     answers: dict[str, Answer]
-    png: bytes | None
+    png: bytes | None  # None where logs come without images
 
 
 def choose_cases(
     table: ResultsTable, count: int, seed: int, images: dict[str, Path] | None
-) -> list[Case]:
-    """Up to `count` cases, no image twice: first those that only one method got right.
+) -> list[GalleryCase]:
+    """Up to `count` cases, no image twice; first those that only one method got right.
 
-    Taken in turn from every dataset and winner, so that both methods and both domains are shown
-    alike; within one of these at random (`seed`), so that no one picks the cherries.
+    Datasets and winners take turns, so that both methods and both domains are shown equally often.
+    Within one of them the order is random (`seed`), to rule out cherry-picking.
 
     Args:
-        images: folder of each dataset's images; None shows text only.
+        images: folder of each dataset's images; None gives cases without images.
 
     Raises:
         DataError: an image is missing or broken.
     """
-    picks = _picks(table, count, seed)
+    chosen = _choose_rows(table, count, seed)
     order = {name: i for i, name in enumerate(table.datasets(*TESTED))}
-    ranks = {right: i for i, right in enumerate(sum(STAGES, ()))}
-    picks.sort(key=lambda pick: (ranks[pick.right], order[pick.dataset]))
-    return [_case(table, number, pick, images) for number, pick in enumerate(picks, start=1)]
+    ranks = {right: i for i, right in enumerate(chain(*GROUPS))}
+    chosen.sort(key=lambda row: (ranks[row.right], order[row.dataset]))
+    return [_case(table, number, row, images) for number, row in enumerate(chosen, start=1)]
 
 
-def _picks(table: ResultsTable, count: int, seed: int) -> list[Pick]:
+def _choose_rows(table: ResultsTable, count: int, seed: int) -> list[CaseRow]:
     rng = np.random.default_rng(seed)
-    picks: list[Pick] = []
+    chosen: list[CaseRow] = []
     seen: set[tuple[str, str]] = set()
-    for stage in STAGES:
-        cells = [(dataset, right) for dataset in table.datasets(*TESTED) for right in stage]
-        pools = [_candidates(table, dataset, right, rng) for dataset, right in cells]
-        for pick in _in_turn(pools):
-            image = (pick.dataset, table.first(pick.dataset).scores.images[pick.row])
-            if len(picks) < count and image not in seen:
+    for group in GROUPS:
+        cells = [(dataset, right) for dataset in table.datasets(*TESTED) for right in group]
+        pools = [_rows_won_by(right, table, dataset, rng) for dataset, right in cells]
+        for row in _in_turn(pools):
+            image = (row.dataset, table.first(row.dataset).scores.images[row.row])
+            if len(chosen) < count and image not in seen:
                 seen.add(image)
-                picks.append(pick)
-    return picks
+                chosen.append(row)
+    return chosen
 
 
-def _candidates(
-    table: ResultsTable, dataset: str, right: str, rng: np.random.Generator
-) -> list[Pick]:
+def _rows_won_by(
+    right: str, table: ResultsTable, dataset: str, rng: np.random.Generator
+) -> list[CaseRow]:
     """The rows in which `right` was right at the last common step, shuffled."""
     step = table.common_steps(dataset)[-1]
     grpo, sft = (table[m, dataset, step].first.scores.hit for m in ("grpo", "sft"))
@@ -104,32 +106,35 @@ def _candidates(
         "neither": ~grpo & ~sft,
         "both": grpo & sft,
     }[right]
-    return [Pick(dataset, right, row) for row in rng.permutation(np.flatnonzero(chosen)).tolist()]
+    shuffled = rng.permutation(np.flatnonzero(chosen)).tolist()
+    return [CaseRow(dataset, right, row) for row in shuffled]
 
 
-def _in_turn(pools: list[list[Pick]]) -> list[Pick]:
+def _in_turn(pools: list[list[CaseRow]]) -> list[CaseRow]:
     """The first of every pool, then the second of every pool, and so on."""
-    return [pick for turn in zip_longest(*pools) for pick in turn if pick is not None]
+    return [row for turn in zip_longest(*pools) for row in turn if row is not None]
 
 
-def _case(table: ResultsTable, number: int, pick: Pick, images: dict[str, Path] | None) -> Case:
-    dataset, right, row = pick
-    step = table.common_steps(dataset)[-1]
-    results = {method: table[method, dataset, step].first for method in METHODS}
-    shown = results["grpo"].rows[row]
-    answers = {method: _answer(result, row) for method, result in results.items()}
+def _case(
+    table: ResultsTable, number: int, row: CaseRow, images: dict[str, Path] | None
+) -> GalleryCase:
+    step = table.common_steps(row.dataset)[-1]
+    results = {method: table[method, row.dataset, step].first for method in METHODS}
+    shown = results["grpo"].rows[row.row]
+    answers: dict[str, Answer] = {m: _answer(result, row.row) for m, result in results.items()}
     png = None
-    if images is not None:
+    if images is not None and shown.image is not None:
+        image = open_image(images[row.dataset] / shown.image)
         boxes = {method: answer.box for method, answer in answers.items()}
-        png = draw_boxes(open_image(images[dataset] / shown.image), shown.ground_truth, boxes)
-    return Case(
+        png = draw_case(image, shown.ground_truth, boxes["sft"], boxes["grpo"])
+    return GalleryCase(
         name=f"case-{number:02d}",
-        dataset=dataset,
+        dataset=row.dataset,
         role=results["grpo"].role,
         step=step,
-        right=right,
-        phrase=phrase_of(shown.question),
-        truth=shown.ground_truth,
+        right=row.right,
+        expression=expression_of(shown.question),
+        true_box=shown.ground_truth,
         answers=answers,
         png=png,
     )
@@ -145,52 +150,32 @@ def _answer(result: EvalResult, row: int) -> Answer:
     )
 
 
-def draw_boxes(
-    image: Image.Image, truth: tuple[float, ...], boxes: dict[str, tuple[float, ...] | None]
-) -> bytes:
-    """PNG of the image, brought to a size one can see, with its boxes (original pixels).
+def draw_case(image: Image.Image, true_box: Box, sft: Box | None, grpo: Box | None) -> bytes:
+    """PNG of the image, scaled to a visible size, with its boxes (xyxy, original pixels).
 
     The true box is white, grpo's is solid, sft's is dashed and on top, so that equal boxes show.
     """
     longer = max(image.size)
     scale = max(1, round(SMALL_PX / longer)) if longer < SMALL_PX else min(1, LARGE_PX / longer)
-    size = tuple(max(1, round(side * scale)) for side in image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
     resample = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
-    shown = image.resize(size, resample)
-    draw = ImageDraw.Draw(shown)
-    _draw_box(draw, truth, scale, size, TRUTH_COLOR, halo="black")
-    if boxes["grpo"] is not None:
-        _draw_box(draw, boxes["grpo"], scale, size, COLORS["grpo"], halo="white")
-    if boxes["sft"] is not None:
-        _draw_box(draw, boxes["sft"], scale, size, COLORS["sft"], dashed=True)
+    shown = image.resize((width, height), resample)
+    for box, color, halo in ((true_box, TRUE_BOX_COLOR, "black"), (grpo, COLORS["grpo"], "white")):
+        if box is not None:
+            line = np.multiply(box, scale)
+            around = line + np.array((-1, -1, 1, 1)) * HALO_PX
+            draw_boxes(shown, [(around.tolist(), halo)], LINE_PX + 2 * HALO_PX)
+            draw_boxes(shown, [(line.tolist(), color)], LINE_PX)
+    if sft is not None:
+        solid = shown.copy()
+        draw_boxes(solid, [(np.multiply(sft, scale).tolist(), COLORS["sft"])], LINE_PX)
+        shown.paste(solid, mask=_stripes(width, height))  # diagonal stripes cut it into dashes
     buffer = BytesIO()
     shown.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
 
-def _draw_box(
-    draw: ImageDraw.ImageDraw,
-    box: tuple[float, ...],
-    scale: float,
-    size: tuple[int, int],
-    color: str,
-    halo: str | None = None,
-    dashed: bool = False,
-) -> None:
-    """An outline; a box that leaves the image is drawn along its edge."""
-    x1, x2 = (float(np.clip(x * scale, 1, size[0] - 2)) for x in (box[0], box[2]))
-    y1, y2 = (float(np.clip(y * scale, 1, size[1] - 2)) for y in (box[1], box[3]))
-    sides = [(x1, y1, x2, y1), (x2, y1, x2, y2), (x2, y2, x1, y2), (x1, y2, x1, y1)]
-    lines = [line for side in sides for line in (_dashes(side) if dashed else [side])]
-    for line in lines if halo is not None else []:
-        draw.line(line, fill=halo, width=LINE_PX + HALO_PX)
-    for line in lines:
-        draw.line(line, fill=color, width=LINE_PX)
-
-
-def _dashes(side: tuple[float, float, float, float]) -> list[tuple[float, float, float, float]]:
-    start, end = np.array(side[:2]), np.array(side[2:])
-    length = float(np.abs(end - start).sum())
-    stops = np.arange(0, max(length, 1), 2 * DASH_PX)
-    way = (end - start) / max(length, 1)
-    return [(*(start + way * at), *(start + way * min(at + DASH_PX, length))) for at in stops]
+def _stripes(width: int, height: int) -> Image.Image:
+    """A mask (L) of diagonal stripes, 255 and 0 in turn, each DASH_PX wide along both axes."""
+    rows, columns = np.ogrid[:height, :width]
+    return Image.fromarray((((rows + columns) // DASH_PX) % 2 * 255).astype(np.uint8))

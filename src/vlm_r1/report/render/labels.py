@@ -1,8 +1,8 @@
-"""What the pages call things: sections, terms of the contract, slices, prompts, models."""
+"""Labels of report.html and report.md: sections, roles, contract terms, slices, prompts, models."""
 
 from vlm_r1.report.verdict import NAMES, PLACES
 
-SECTIONS = {  # in this order; each has a template of its name in templates/html and templates/md
+SECTIONS = {  # of report.html, in order; each has a template of its name in templates/html
     "verdict": "Verdict",
     "curves": "Curves",
     "fairness": "Equal terms",
@@ -29,7 +29,7 @@ RIGHT = {
     "neither": "Neither right",
     "both": "Both right",
 }
-TERM_WORDS = {
+TERM_LABELS = {
     "base_digest": "base checkpoint (digest)",
     "training_records_digest": "training records (digest)",
     "min_pixels": "smallest image, pixels",
@@ -43,7 +43,7 @@ TERM_WORDS = {
     "parser_version": "parser version",
     "scoring_version": "scoring version",
 }
-DIMENSION_WORDS = {
+DIMENSION_LABELS = {
     "box_area_percent": "Size of the true box, % of the image's area",
     "box_area_px2": "Size of the true box, pixels (COCO's bounds)",
     "box_aspect_ratio": "Shape of the true box, width : height",
@@ -53,8 +53,8 @@ DIMENSION_WORDS = {
     "category": "Category of the thing",
     "split": "Split of the test set",
 }
-MODEL_WORDS = {"base": "Base"} | NAMES
-TEMPLATE_WORDS = {
+MODEL_LABELS = {"base": "Base"} | NAMES
+TEMPLATE_LABELS = {
     "plain": "plain question",
     "r1": "R1 (think, then answer)",
     "json": "JSON request",

@@ -1,7 +1,11 @@
-"""report.html and report.md from one set of values; every text is escaped by the environment."""
+"""Renders report.html, the whole report, and report.md, its summary, from the same values.
+
+The templates print no text of models or data unescaped: the environment escapes every expression.
+"""
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -11,21 +15,22 @@ from markupsafe import Markup
 
 from vlm_r1.evaluation.slices import DIMENSIONS
 from vlm_r1.report.analysis import LastStep
+from vlm_r1.report.render.charts import curve_charts, published_charts, training_charts
+from vlm_r1.report.render.drawing import marks_of, page_svg, size_of
 from vlm_r1.report.render.embedding import embed
-from vlm_r1.report.render.gallery import TRUTH_COLOR, Case
+from vlm_r1.report.render.gallery import TRUE_BOX_COLOR, GalleryCase
 from vlm_r1.report.render.labels import (
-    DIMENSION_WORDS,
-    MODEL_WORDS,
+    DIMENSION_LABELS,
+    MODEL_LABELS,
     RIGHT,
     ROLES,
     SECTIONS,
-    TEMPLATE_WORDS,
-    TERM_WORDS,
+    TEMPLATE_LABELS,
+    TERM_LABELS,
 )
-from vlm_r1.report.render.svg_charts import curve_charts, published_charts, training_charts
 from vlm_r1.report.schema import Comparison, PromptLine, Report, SliceLine
 from vlm_r1.report.training import QUANTITIES
-from vlm_r1.report.verdict import NAMES, Judgement, p_text, points
+from vlm_r1.report.verdict import NAMES, VerdictText, p_text, points
 from vlm_r1.stats.intervals import Resampling
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -36,14 +41,14 @@ FOREST_HALF_PX = 70  # half the width of the drawing of an interval
 
 
 @dataclass(frozen=True)
-class Page:
-    """All that the two pages show."""
+class ReportPage:
+    """Everything that report.html and report.md show."""
 
     report: Report
-    judgement: Judgement
+    verdict_text: VerdictText
     last_steps: list[LastStep]
-    gallery: list[Case]
-    notes: list[str]  # what a reader must know about the files
+    gallery: list[GalleryCase]
+    notes: list[str]  # remarks on the result files
     skipped: list[tuple[str, str]]  # file, why it was not read
     resampling: Resampling
 
@@ -53,15 +58,15 @@ class Page:
         empty = {
             "notes": not (self.notes or self.skipped),
             "published": not self.report.published,
-            # Who has only logs cannot ask again: there the section would promise too much.
+            # Logs of others have no model to ask again, so the section could offer nothing.
             "prompts": not (self.report.prompts or self.report.contract.get("verified", True)),
             "cases": not self.gallery,
         }
         return [(name, title) for name, title in SECTIONS.items() if not empty.get(name)]
 
 
-def render_html(page: Page) -> str:
-    """One self-contained page: charts, styles and images are inside; nothing needs a script."""
+def render_html(page: ReportPage) -> str:
+    """One self-contained page with charts, styles and images inside; nothing needs a script."""
     environment = _environment(autoescape=True)
     images = max(1, sum(case.png is not None for case in page.gallery))
     environment.filters["embedded"] = lambda png: embed(png, images)
@@ -72,17 +77,18 @@ def render_html(page: Page) -> str:
         "forest": forest,
         "farthest": _farthest,
         "farthest_slice": _farthest_slice,
-        "truth_color": TRUTH_COLOR,
+        "marks_of": marks_of,
+        "page_svg": page_svg,
+        "size_of": size_of,
+        "true_box_color": TRUE_BOX_COLOR,
     }
     return environment.get_template("report.html.j2").render(page=page, sections=page.sections)
 
 
-def render_markdown(page: Page, figures: list[str]) -> str:
-    """The same as markdown; images are files beside it: `figures` (no suffix), gallery/*.png."""
+def render_markdown(page: ReportPage) -> str:
+    """The summary: verdict, curves (curves.png beside it), equal terms, differences, gains."""
     environment = _environment(autoescape=False, finalize=_markdown)
-    environment.filters["verbatim"] = Markup  # inside a code block nothing is acted on
-    template = environment.get_template("report.md.j2")
-    return template.render(page=page, sections=page.sections, figures=figures)
+    return environment.get_template("report.md.j2").render(page=page)
 
 
 def markdown_text(text: str) -> str:
@@ -92,7 +98,7 @@ def markdown_text(text: str) -> str:
 
 
 def forest(middle: float, low: float, high: float, farthest: float) -> Markup:
-    """An interval and its zero line as SVG; `farthest` from zero is the drawing's end, points."""
+    """An interval and its zero line as SVG, in points; `farthest` from zero is the SVG's edge."""
     per_point = (FOREST_HALF_PX - 6) / (farthest or 1)
     ends = (min(max(value, -farthest), farthest) for value in (low, middle, high))
     left, center, right = (FOREST_HALF_PX + per_point * value for value in ends)
@@ -106,16 +112,16 @@ def forest(middle: float, low: float, high: float, farthest: float) -> Markup:
 
 
 def slice_groups(report: Report) -> list[tuple[str, list[SliceLine]]]:
-    """(dimension, its lines over all datasets), in the order of the dimensions.
+    """(dimension, its slices over all datasets), in the order of the dimensions.
 
-    A dimension in which all rows of all datasets are alike says nothing and is left out.
+    A dimension with a single slice compares nothing and is left out.
     """
     groups = [(d, [x for x in report.slices.lines if x.dimension == d]) for d in DIMENSIONS]
     return [(dimension, lines) for dimension, lines in groups if len({x.name for x in lines}) > 1]
 
 
 def prompt_table(report: Report) -> list[tuple[str, list[list[PromptLine]]]]:
-    """(dataset, a row of cells for each model) of the prompt matrix."""
+    """(dataset, one row of cells per model) of the prompt matrix."""
     datasets = dict.fromkeys(line.dataset for line in report.prompts)
     return [
         (name, [list(row) for _, row in groupby(_of(report, name), key=lambda line: line.model)])
@@ -142,23 +148,26 @@ def _farthest_slice(report: Report) -> float:
     return max(ends, default=100.0)
 
 
-def _environment(**options: object) -> Environment:
+def _environment(
+    autoescape: bool, finalize: Callable[[object], object] | None = None
+) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        **options,
+        autoescape=autoescape,
+        finalize=finalize,
     )
     environment.globals |= {
         "names": NAMES,
         "roles": ROLES,
         "right": RIGHT,
-        "terms": TERM_WORDS,
-        "dimensions": DIMENSION_WORDS,
-        "models": MODEL_WORDS,
-        "templates": TEMPLATE_WORDS,
+        "terms": TERM_LABELS,
+        "dimensions": DIMENSION_LABELS,
+        "models": MODEL_LABELS,
+        "templates": TEMPLATE_LABELS,
         "quantities": QUANTITIES,
         "slice_groups": slice_groups,
         "prompt_table": prompt_table,
@@ -179,8 +188,6 @@ def _environment(**options: object) -> Environment:
 
 def _markdown(value: object) -> object:
     """Every printed expression of the markdown template passes here."""
-    if isinstance(value, Markup):
-        return str(value)
     return markdown_text(value) if isinstance(value, str) else value
 
 

@@ -1,12 +1,12 @@
-"""What each world says about a thing: short labels in the studio, long relations in the street.
+"""Referring expressions: short labels in the studio, spatial relations in the street.
 
-Every phrase means exactly one thing of its scene. The street uses none of the studio's words for
-colors and kinds, so what carries over from one world to the other is the skill.
+Every expression refers to exactly one thing in its scene. The street shares no color or kind word
+with the studio, so that generalization from one to the other cannot come from the vocabulary.
 """
 
 import numpy as np
 
-from vlm_r1.data.synthetic.scenes import COLORS, KINDS, Scene, Thing
+from vlm_r1.data.synthetic.scenes import Scene, Thing
 
 STREET_KINDS = {
     "circle": ("disc", "ball"),
@@ -26,16 +26,16 @@ RELATIONS = {
     "above": ("higher up than", "somewhere above"),
     "below": ("lower down than", "somewhere below"),
 }
-CLEAR_OFFSET_PX = 6  # two centers closer than this along an axis have no clear order there
+CLEAR_OFFSET_PX = 6  # centers closer than this along an axis have no clear order on it
 
 
-def phrase_for(scene: Scene, target: int, rng: np.random.Generator) -> str:
-    """One phrase that means `scene.things[target]` and nothing else in the scene."""
-    speak = {"studio": _studio_phrase, "street": _street_phrase}[scene.world.name]
-    return speak(scene, target, rng)
+def expression_for(scene: Scene, target: int, rng: np.random.Generator) -> str:
+    """A random expression that refers to `scene.things[target]` and nothing else in the scene."""
+    describe = {"studio": _studio_expression, "street": _street_expression}[scene.world.name]
+    return describe(scene, target, rng)
 
 
-def _studio_phrase(scene: Scene, target: int, rng: np.random.Generator) -> str:
+def _studio_expression(scene: Scene, target: int, rng: np.random.Generator) -> str:
     thing = scene.things[target]
     others = [t for i, t in enumerate(scene.things) if i != target]
     name = f"{thing.color} {thing.kind}"
@@ -51,7 +51,7 @@ def _studio_phrase(scene: Scene, target: int, rng: np.random.Generator) -> str:
 
 
 def sides_of(thing: Thing, others: list[Thing]) -> list[str]:
-    """The directions in which `thing` clearly lies beyond all `others`."""
+    """The sides (left, right, top, bottom) on which `thing` clearly lies beyond all `others`."""
     x, y = thing.center
     beyond = {
         "left": all(o.center[0] - x > CLEAR_OFFSET_PX for o in others),
@@ -62,7 +62,7 @@ def sides_of(thing: Thing, others: list[Thing]) -> list[str]:
     return [side for side, holds in beyond.items() if holds]
 
 
-def _street_phrase(scene: Scene, target: int, rng: np.random.Generator) -> str:
+def _street_expression(scene: Scene, target: int, rng: np.random.Generator) -> str:
     thing = scene.things[target]
     others = [t for i, t in enumerate(scene.things) if i != target]
     opening = str(rng.choice(STREET_OPENINGS)).format(_street_name(thing, rng))
@@ -77,7 +77,7 @@ def _street_name(thing: Thing, rng: np.random.Generator) -> str:
 
 
 def _relation(thing: Thing, anchor: Thing, rng: np.random.Generator) -> str:
-    """How `thing` lies to `anchor`, along the axis on which their centers differ most."""
+    """Where `thing` is relative to `anchor`, along the axis on which their centers differ most."""
     dx = thing.center[0] - anchor.center[0]
     dy = thing.center[1] - anchor.center[1]
     if abs(dx) >= abs(dy):
@@ -85,11 +85,3 @@ def _relation(thing: Thing, anchor: Thing, rng: np.random.Generator) -> str:
     else:
         side = "above" if dy < 0 else "below"
     return str(rng.choice(RELATIONS[side]))
-
-
-def vocabulary() -> list[str]:
-    """Every word the two worlds use: the corpus of the tiny tokenizer."""
-    words = [*KINDS, *COLORS, "one", "the", "left", "right", "top", "bottom"]
-    for table in (STREET_KINDS, STREET_COLORS, RELATIONS):
-        words += [word for group in table.values() for word in group]
-    return words + [opening.format("") for opening in STREET_OPENINGS]

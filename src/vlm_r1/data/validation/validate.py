@@ -1,0 +1,82 @@
+"""Validation of one dataset, or of all datasets of an experiment and of what they share."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from vlm_r1.config import Validation
+from vlm_r1.data.validation.great_expectations_runner import run_checks
+from vlm_r1.data.validation.image_inspection import ImageFacts, inspect_all
+from vlm_r1.data.validation.leakage import ImageSet, Leak, shared_images
+from vlm_r1.data.validation.outcome import DatasetUnderValidation, ValidationOutcome
+from vlm_r1.data.validation.suite import suite
+from vlm_r1.data.validation.tables import record_table, row_table, split_table
+
+Facts = Mapping[Path, ImageFacts]
+
+
+def validate_datasets(
+    datasets: list[DatasetUnderValidation], training: str, bounds: Validation, cache: Path
+) -> dict[str, ValidationOutcome]:
+    """The outcome for every dataset of an experiment, by name.
+
+    Args:
+        training: name of the training set; the other datasets must not share its images.
+        cache: SQLite file with the facts of images that were inspected before.
+    """
+    facts = inspect_datasets(datasets, cache)
+    leaks = _leaks_by_dataset(datasets, training, bounds, facts)
+    return {one.name: validate_dataset(one, bounds, facts, leaks[one.name]) for one in datasets}
+
+
+def validate_dataset(
+    dataset: DatasetUnderValidation, bounds: Validation, facts: Facts | None, leaks: list[Leak]
+) -> ValidationOutcome:
+    """The outcome for one dataset.
+
+    Args:
+        facts: of its images; None: only metadata is checked.
+        leaks: images it shares with other datasets. An evaluation set is never reduced: its check
+            fails, or `bounds.on_leak` excludes the images from the training set.
+    """
+    checks = suite(
+        dataset.role,
+        bounds,
+        images_inspected=facts is not None,
+        counts_published=dataset.published is not None,
+    )
+    tables = {
+        "rows": row_table(dataset.rows),
+        "records": record_table(dataset.rows, dataset.images, facts, leaks),
+        "splits": split_table(dataset.name, dataset.rows, dataset.published),
+    }
+    return ValidationOutcome(dataset, bounds.on_failure, run_checks(checks, tables), leaks)
+
+
+def inspect_datasets(datasets: list[DatasetUnderValidation], cache: Path) -> dict[Path, ImageFacts]:
+    """Facts of every image file of the datasets."""
+    return inspect_all(
+        [dataset.images / name for dataset in datasets for name in dataset.image_names()], cache
+    )
+
+
+def leaks_between(
+    dataset: DatasetUnderValidation,
+    other: DatasetUnderValidation,
+    bounds: Validation,
+    facts: Facts | None,
+) -> list[Leak]:
+    """The images of `dataset` that `other` contains too."""
+    ours, theirs = (
+        ImageSet(one.name, one.images, one.image_names(), facts or {}) for one in (dataset, other)
+    )
+    return shared_images(ours, theirs, bounds.near_duplicate_bits)
+
+
+def _leaks_by_dataset(
+    datasets: list[DatasetUnderValidation], training: str, bounds: Validation, facts: Facts
+) -> dict[str, list[Leak]]:
+    """Dataset -> the images that it shares with the training set; for that, with all the others."""
+    by_name = {dataset.name: dataset for dataset in datasets}
+    trained = by_name.pop(training)
+    leaks = {name: leaks_between(one, trained, bounds, facts) for name, one in by_name.items()}
+    return leaks | {training: [leak.seen_from(name) for name in leaks for leak in leaks[name]]}

@@ -1,0 +1,191 @@
+"""`vlm-r1 plan`: memory of one device and FLOPs of a training, before it is paid for."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vlm_r1.config import Method, Params, standalone
+from vlm_r1.preflight.footprint import Footprint, Workload
+from vlm_r1.preflight.memory import GIB, MemoryPlan, plan_memory
+
+PROMPT_TEXT_TOKENS = 96  # of an R1 prompt with a long expression, without its image
+SFT_ANSWER_TOKENS = 48  # of a fenced JSON box
+PLANNED: tuple[Method, ...] = ("sft", "grpo")
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What one method's training takes: memory of one device, FLOPs of all together."""
+
+    method: Method
+    memory: MemoryPlan
+    flops_per_step: float
+    flops_total: float
+    accumulation: int
+
+
+def make_plan(params: Params, root: Path, method: Method, image: tuple[int, int]) -> TrainingPlan:
+    """The plan for images of a typical size.
+
+    Args:
+        image: (width, height) before the resize.
+
+    Raises:
+        ModelError: the base's config is missing, or of a family that cannot be planned.
+        ConfigError: no such DeepSpeed configuration.
+    """
+    footprint = Footprint(params, root)
+    rows, work = _workload(params, method, footprint, image)
+    return plan_work(params, method, footprint, rows, work)
+
+
+def plan_work(
+    params: Params, method: Method, footprint: Footprint, rows: int, work: Workload
+) -> TrainingPlan:
+    """The plan for `rows` rows in a step, in micro-batches of the shape `work`."""
+    accumulation = max(1, rows // (work.rows * params.launch.processes))
+    memory = plan_memory(params, method, footprint, work, accumulation)
+    per_step = rows * _row_flops(params, method, footprint, work)
+    return TrainingPlan(method, memory, per_step, per_step * params.train.steps, accumulation)
+
+
+def plan_dict(
+    params: Params, root: Path, gpu_memory_gib: float, image: tuple[int, int]
+) -> dict[str, Any]:
+    """Both methods' plans as plain values; memory in GiB."""
+    footprint = Footprint(params, root)
+    return {
+        "model": params.task.base_model,
+        "parameters": {"total": footprint.total, "trained": footprint.trainable},
+        "gpus": params.launch.processes,
+        "gpu_memory_gib": gpu_memory_gib,
+        "image_px": list(image),
+        "methods": {
+            method: _method_dict(params, root, method, gpu_memory_gib, image) for method in PLANNED
+        },
+    }
+
+
+def plan_text(plan: dict[str, Any]) -> str:
+    """`plan_dict` as text."""
+    total, trained = plan["parameters"]["total"], plan["parameters"]["trained"]
+    width, height = plan["image_px"]
+    lines = [
+        f"{plan['model']}: {total / 1e9:.3f} billion parameters, {trained / 1e9:.3f} trained",
+        f"{plan['gpus']} x {plan['gpu_memory_gib']:g} GiB, images of {width} x {height}",
+    ]
+    for method, found in plan["methods"].items():
+        gib = found["per_gpu_gib"]
+        parts = ", ".join(f"{name} {gib[name]:.1f}" for name in gib if name != "peak" and gib[name])
+        verdict = "fits" if found["fits"] else "DOES NOT FIT"
+        lines += [
+            f"{method}: peak {gib['peak']:.1f} GiB a GPU: {verdict}",
+            f"  {parts} (GiB; not all at once)",
+            f"  {found['flops_per_step']:.3g} FLOPs a step, {found['flops_total']:.3g} in all",
+        ]
+        if not found["fits"]:
+            advice = ", then ".join(found["change_first"])
+            lines.append(f"  change first: {advice}" if advice else "  no single change helps")
+    return "\n".join(lines)
+
+
+def advise(
+    params: Params, root: Path, plan: TrainingPlan, image: tuple[int, int], gpu_bytes: float
+) -> list[str]:
+    """The changes, in order, after which it fits; empty if it fits, or if they do not suffice."""
+    if plan.memory.peak <= gpu_bytes:
+        return []
+    descriptions = []
+    for description, changed in changes(params, plan.method):
+        descriptions.append(description)
+        if make_plan(changed, root, plan.method, image).memory.peak <= gpu_bytes:
+            return descriptions
+    return []
+
+
+def changes(params: Params, method: Method) -> list[tuple[str, Params]]:
+    """Changes that save memory, the cheapest first, each with the params after all so far."""
+    found: list[tuple[str, Params]] = []
+    train, task = params.train, params.task
+    optimizer = getattr(params, method)
+
+    def add(description: str, **sections: Any) -> None:
+        before = found[-1][1] if found else params
+        found.append((description, before.model_copy(update=sections)))
+
+    if task.attention == "eager":
+        add("task.attention: sdpa", task=task.model_copy(update={"attention": "sdpa"}))
+    if not train.gradient_checkpointing:
+        train = train.model_copy(update={"gradient_checkpointing": True})
+        add("train.gradient_checkpointing: true", train=train)
+    if optimizer.micro_batch > 1:
+        small = optimizer.model_copy(update={"micro_batch": 1})
+        add(f"{method}.micro_batch: 1", **{method: small})
+    for name in ("zero3", "zero3_offload"):
+        if params.launch.processes > 1 and train.deepspeed not in (name, "zero3_offload"):
+            train = train.model_copy(update={"deepspeed": name})
+            add(f"train.deepspeed: {name}", train=train)
+    if train.lora is None:
+        lora = standalone.LORA.model_dump_json().replace('"', "")
+        frozen = {"lora": standalone.LORA, "freeze_vision": True, "freeze_projector": True}
+        train = train.model_copy(update=frozen)
+        add(f"train.lora: {lora} and freeze_vision: true", train=train)
+    return found
+
+
+def _method_dict(
+    params: Params, root: Path, method: Method, gpu_memory_gib: float, image: tuple[int, int]
+) -> dict[str, Any]:
+    plan = make_plan(params, root, method, image)
+    gpu_bytes = gpu_memory_gib * GIB
+    return {
+        "per_gpu_gib": {k: round(size / GIB, 3) for k, size in asdict(plan.memory).items()},
+        "fits": plan.memory.peak <= gpu_bytes,
+        "change_first": advise(params, root, plan, image, gpu_bytes),
+        "accumulation": plan.accumulation,
+        "flops_per_step": plan.flops_per_step,
+        "flops_total": plan.flops_total,
+    }
+
+
+def _workload(
+    params: Params, method: Method, footprint: Footprint, image: tuple[int, int]
+) -> tuple[int, Workload]:
+    """Rows of a whole step on all devices, and one device's micro-batch."""
+    vision = footprint.config.vision_config
+    height, width = footprint.family.input_size(image[1], image[0], params.task)
+    patches = (height // vision.patch_size) * (width // vision.patch_size)
+    prompt_tokens = PROMPT_TEXT_TOKENS + patches // vision.spatial_merge_size**2
+    if method == "sft":
+        rows, answer_tokens = params.train.prompts_per_step, SFT_ANSWER_TOKENS
+    else:
+        rows = params.train.prompts_per_step * params.grpo.num_generations
+        answer_tokens = params.grpo.max_completion_tokens
+    micro_batch = getattr(params, method).micro_batch
+    return rows, Workload(micro_batch, prompt_tokens + answer_tokens, patches, answer_tokens)
+
+
+def _row_flops(params: Params, method: Method, footprint: Footprint, work: Workload) -> float:
+    """FLOPs of one row of a step.
+
+    2 per parameter and token forwards, and as many again for the gradient of the activations and
+    for that of the weights (Kaplan et al. 2020, arXiv 2001.08361, section 2.1), with attention's
+    own products added.
+    """
+    text, vision = footprint.config.text_config, footprint.config.vision_config
+    attention = 2 * text.num_hidden_layers * work.tokens * text.hidden_size  # causal: half of 4
+    head = text.vocab_size * text.hidden_size
+    language = 2 * (footprint.layer_parameters + attention) * work.tokens
+    language += 2 * head * work.predicted
+    tower = 2 * footprint.block_parameters * work.patches
+    tower += 4 * vision.depth * work.patches**2 * vision.hidden_size
+    forward = language + tower
+    backward_language = 2 if params.train.lora is None else 1  # no gradient of frozen weights
+    backward_tower = 2 if footprint.trains_vision else 0
+    step = forward + backward_language * language + backward_tower * tower
+    if params.train.gradient_checkpointing:  # one more forward pass
+        step += language + (tower if footprint.trains_vision else 0)
+    if method == "grpo":
+        step += forward  # sampling: every token once, with a KV cache
+        step += forward if params.grpo.beta > 0 else 0  # the reference
+    return float(step)

@@ -1,0 +1,161 @@
+"""What each chart of a report shows; `drawing` draws it, for the page and for paper."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from vlm_r1.report.published_curves import our_curve
+from vlm_r1.report.schema import CurvePoint, Report, TrainingLog
+from vlm_r1.report.training import QUANTITIES
+from vlm_r1.report.verdict import NAMES, PLACES
+
+LEAST_SPAN_POINTS = 12.0  # an axis of percent; less would make noise look like a trend
+LEAST_LABELED_POINTS = 1.0  # a dashed curve that ends nearer to its solid one gets no label
+
+
+class Curve(NamedTuple):
+    """One line of a chart, with its optional band, points and label."""
+
+    method: str
+    style: str  # "solid", "dashed" or "dotted"
+    points: Sequence[tuple[int, float]]  # (step, value)
+    band: Sequence[tuple[float, float]] = ()  # (low, high) at each point
+    tips: Sequence[str] = ()  # what each point says on the page; without them no point is marked
+    label: str = ""  # beside the curve's end
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart of value against training step.
+
+    Attributes:
+        detail: fainter words behind the title.
+        summary: what the chart shows, for those who cannot see it.
+        y_label: what is on the y axis; charts without one are small.
+    """
+
+    title: str
+    detail: str
+    summary: str
+    curves: list[Curve]
+    y_range: tuple[float, float]
+    y_label: str = ""
+
+    @property
+    def steps(self) -> list[int]:
+        """Every step that has a point."""
+        return sorted({step for curve in self.curves for step, _ in curve.points})
+
+
+def curve_charts(report: Report) -> list[Chart]:
+    """Accuracy against step, one chart per test dataset, in domain first."""
+    tested = [dataset for dataset in report.datasets if dataset.role in PLACES]
+    return [_curve_chart(report, dataset.name, PLACES[dataset.role]) for dataset in tested]
+
+
+def published_charts(report: Report) -> list[Chart]:
+    """This report's curves and VLM-R1's published ones, one chart per group of datasets."""
+    groups = dict.fromkeys(tuple(series.datasets) for series in report.published)
+    return [_published_chart(report, group) for group in groups]
+
+
+def training_charts(log: TrainingLog) -> list[Chart]:
+    """One small chart per logged quantity."""
+    return [_training_chart(log.method, name, curve) for name, curve in log.quantities.items()]
+
+
+def percent_range(values: Sequence[float]) -> tuple[float, float]:
+    """Ends of an axis of percent that holds all values with some room, at least 12 points apart."""
+    low, high = min(values), max(values)
+    spare = max(0.0, LEAST_SPAN_POINTS - (high - low)) / 2
+    room = 0.06 * max(high - low, LEAST_SPAN_POINTS)
+    return max(-2.0, low - spare - room), min(102.0, high + spare + room)
+
+
+def _curve_chart(report: Report, dataset: str, place: str) -> Chart:
+    points = [point for point in report.curves if point.dataset == dataset]
+    by_method = {m: [point for point in points if point.method == m] for m in NAMES}
+    ends = [x for p in points for x in (p.ci_low, p.ci_high, p.corrected_accuracy)]
+    return Chart(
+        title=f"{place.capitalize()} · {dataset}",
+        detail=f"n = {points[0].n:,}",
+        summary="; ".join(
+            f"{NAMES[m]} {curve[0].accuracy:.1f} % at step {curve[0].step}, "
+            f"{curve[-1].accuracy:.1f} % at step {curve[-1].step}"
+            for m, curve in by_method.items()
+        ),
+        curves=[line for m, curve in by_method.items() for line in _accuracy_curves(m, curve)],
+        y_range=percent_range(ends),
+        y_label="accuracy, % (IoU > 0.5)",
+    )
+
+
+def _accuracy_curves(method: str, points: list[CurvePoint]) -> Iterator[Curve]:
+    """Dashed: box coordinates corrected. Solid with a band: boxes as answered."""
+    end, name = points[-1], NAMES[method]
+    corrected = [(p.step, p.corrected_accuracy) for p in points]
+    apart = abs(end.corrected_accuracy - end.accuracy) >= LEAST_LABELED_POINTS
+    label = f"corrected {end.corrected_accuracy:.1f}" if apart else ""
+    yield Curve(method, "dashed", corrected, label=label)
+    yield Curve(
+        method,
+        "solid",
+        [(p.step, p.accuracy) for p in points],
+        band=[(p.ci_low, p.ci_high) for p in points],
+        tips=[_tip(name, p) for p in points],
+        label=f"{name} {end.accuracy:.1f}",
+    )
+
+
+def _tip(name: str, point: CurvePoint) -> str:
+    text = (
+        f"{name}, step {point.step}: {point.accuracy:.1f} % "
+        f"({point.ci_low:.1f} to {point.ci_high:.1f})"
+    )
+    if abs(point.corrected_accuracy - point.accuracy) >= LEAST_LABELED_POINTS:
+        text += f", corrected {point.corrected_accuracy:.1f}"
+    return text
+
+
+def _published_chart(report: Report, group: tuple[str, ...]) -> Chart:
+    published = [series for series in report.published if tuple(series.datasets) == group]
+    curves = []
+    for series in published:
+        kind = "withdrawn" if series.withdrawn else "published"
+        name = f"{NAMES[series.method]} as {kind}"
+        label = f"{kind} {series.points[-1][1]:g}"
+        curves.append(_plain_curve(series.method, "dotted", series.points, name, label))
+    for method, name in NAMES.items():
+        points = our_curve(report.curves, method, group)
+        label = f"{name} {points[-1][1]:.1f}"
+        curves.append(_plain_curve(method, "solid", points, f"{name} here", label))
+    return Chart(
+        title=group[0] if len(group) == 1 else f"mean of {', '.join(group)}",
+        detail="",
+        summary=", ".join(dict.fromkeys(series.source for series in published)),
+        curves=curves,
+        y_range=percent_range([value for curve in curves for _, value in curve.points]),
+        y_label="accuracy, %",
+    )
+
+
+def _plain_curve(
+    method: str, style: str, points: list[tuple[int, float]], name: str, label: str
+) -> Curve:
+    tips = [f"{name}, step {step}: {value:.1f} %" for step, value in points]
+    return Curve(method, style, points, tips=tips, label=label)
+
+
+def _training_chart(method: str, name: str, curve: list[tuple[int, float]]) -> Chart:
+    values = [value for _, value in curve]
+    low, high = min(values), max(values)
+    room = 0.08 * (high - low) or 0.5
+    (first_step, first), (last_step, last) = curve[0], curve[-1]
+    return Chart(
+        title=QUANTITIES[name],
+        detail=f"{first:.3g} to {last:.3g}",
+        summary=f"{NAMES[method]}: {first:.3g} at step {first_step}, {last:.3g} at step "
+        f"{last_step}, lowest {low:.3g}, highest {high:.3g}",
+        curves=[Curve(method, "solid", curve)],
+        y_range=(low - room, high + room),
+    )

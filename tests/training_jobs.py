@@ -1,0 +1,34 @@
+"""Training jobs in a test's project, and the weights they leave."""
+
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from vlm_r1.config import Params
+from vlm_r1.data.records import read_records
+from vlm_r1.experiment import contract_of
+from vlm_r1.paths import records_file
+from vlm_r1.training import grpo, sft
+from vlm_r1.training.job import TrainingJob
+
+
+def job_of(method: str, params: Params, root: Path, output: Path) -> TrainingJob:
+    dataset = params.datasets[params.train_dataset]
+    return TrainingJob(
+        method=method,
+        params=params,
+        contract=contract_of(params, root),
+        base=root / "models/base",
+        records=read_records(root / records_file(params.train_dataset)),
+        images=root / dataset.images,
+        output=output,
+        root=root,
+    )
+
+
+def train(job: TrainingJob) -> None:
+    (sft if job.method == "sft" else grpo).train(job)
+
+
+def weights(folder: Path) -> dict:
+    return load_file(folder / "model.safetensors")
