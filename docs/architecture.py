@@ -1,8 +1,7 @@
 """Draws docs/architecture.svg from dvc.yaml and from the imports of src/vlm_r1.
 
 Run by `make deps`, or `python docs/architecture.py`. The stages and their outputs are those of
-dvc.yaml. A room is a folder of src/vlm_r1; it stands in the first row below all rooms that import
-from it.
+dvc.yaml. A package of src/vlm_r1 stands in the first row below all packages that import it.
 """
 
 from html import escape
@@ -14,7 +13,7 @@ from vlm_r1.source_code import PACKAGE, imported_modules
 
 ROOT = Path(__file__).parents[1]
 SVG = Path(__file__).with_suffix(".svg")
-ROOMS = {  # room -> what it does, in at most 26 characters or so
+PACKAGES = {  # package -> what it does, in at most 26 characters or so
     "cli": "vlm-r1: the command line",
     "stages": "one module per DVC stage",
     "training": "GRPO and SFT with TRL",
@@ -36,7 +35,6 @@ STARTS = (  # who starts a stage, outermost first
     ("vlm-r1 stage NAME", "one process, files in and out"),
 )
 TORCH = {"torch", "transformers", "trl"}
-FURTHER_SEEDS = ("train_seed", "evaluate_seed")  # repeat sft, grpo and evaluate
 WIDTH, MARGIN, GAP = 960, 24, 12
 BOX_HEIGHT, ROW_HEIGHT = 50, 62
 STYLE = """
@@ -58,35 +56,35 @@ STYLE = """
   }"""
 
 
-def room_imports() -> dict[str, set[str]]:
-    """Top-level names that each room imports: other rooms as `vlm_r1.<room>`, packages by name."""
-    rooms = [folder for folder in sorted(PACKAGE.iterdir()) if (folder / "__init__.py").exists()]
+def package_imports() -> dict[str, set[str]]:
+    """What each package of ours imports: ours as `vlm_r1.<package>`, others by their first name."""
+    packages = [folder for folder in sorted(PACKAGE.iterdir()) if (folder / "__init__.py").exists()]
     found: dict[str, set[str]] = {}
-    for room in rooms:
-        names = {name for file in room.rglob("*.py") for name in imported_modules(file)}
+    for package in packages:
+        names = {name for file in package.rglob("*.py") for name in imported_modules(file)}
         parts = [name.split(".") for name in names]
-        found[room.name] = {
+        found[package.name] = {
             ".".join(part[:2]) if part[0] == PACKAGE.name else part[0] for part in parts
         }
     return found
 
 
-def rows_of_rooms(imports: dict[str, set[str]]) -> list[list[str]]:
-    """Rooms by row, from the top: every import of a room leads to a row below its own.
+def rows_of_packages(imports: dict[str, set[str]]) -> list[list[str]]:
+    """Packages by row, from the top: every import of a package leads to a row below its own.
 
     Raises:
-        ValueError: rooms import each other in a circle.
+        ValueError: packages import each other in a circle.
     """
     importers = {
-        room: {one for one in imports if f"vlm_r1.{room}" in imports[one] and one != room}
-        for room in imports
+        package: {one for one in imports if f"vlm_r1.{package}" in imports[one] and one != package}
+        for package in imports
     }
     rows: list[list[str]] = []
     left = set(imports)
     while left:
-        row = [room for room in left if not importers[room] & left]
+        row = [package for package in left if not importers[package] & left]
         if not row:
-            raise ValueError(f"these rooms import each other in a circle: {sorted(left)}")
+            raise ValueError(f"these packages import each other in a circle: {sorted(left)}")
         rows.append(sorted(row))
         left -= set(row)
     return rows
@@ -97,7 +95,7 @@ def stages_and_outputs() -> dict[str, str]:
     listed = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     shown = {}
     for name, stage in listed.items():
-        if name not in FURTHER_SEEDS:
+        if not name.endswith("_seed"):  # those repeat sft, grpo and evaluate for further seeds
             last = stage.get("do", stage)["outs"][-1]
             path = last if isinstance(last, str) else next(iter(last))
             head, variable, rest = path.partition("${")
@@ -124,7 +122,7 @@ def title(y: float, text: str) -> str:
 
 
 def row_of_boxes(y: float, boxes: list[tuple[str, str, str]], columns: int, gap: int) -> list[str]:
-    """Boxes (name, words, kind) in the middle of a row that has room for `columns` of them."""
+    """Boxes (name, words, kind) in the middle of a row that has package for `columns` of them."""
     width = (WIDTH - 2 * MARGIN - (columns - 1) * gap) / columns
     start = (WIDTH - len(boxes) * width - (len(boxes) - 1) * gap) / 2
     return [box(start + i * (width + gap), y, width, *one) for i, one in enumerate(boxes)]
@@ -132,7 +130,7 @@ def row_of_boxes(y: float, boxes: list[tuple[str, str, str]], columns: int, gap:
 
 def draw() -> str:
     """The whole picture as SVG text."""
-    imports = room_imports()
+    imports = package_imports()
     parts = [title(36, "A run: who starts what")]
     parts += row_of_boxes(50, [(*one, "plain") for one in STARTS], len(STARTS), 3 * GAP)
     width = (WIDTH - 2 * MARGIN + 3 * GAP) / len(STARTS)
@@ -148,12 +146,15 @@ def draw() -> str:
         parts += row_of_boxes(y, stages[i : i + 4], 4, GAP)
 
     y += ROW_HEIGHT + 24
-    parts.append(title(y, "The rooms of src/vlm_r1: each imports only from rows below its own"))
+    parts.append(title(y, "The packages of src/vlm_r1: each imports only from rows below its own"))
     y += 14 - ROW_HEIGHT
-    for row in rows_of_rooms(imports):
+    for row in rows_of_packages(imports):
         y += ROW_HEIGHT
-        kinds = ["torch" if imports[room] & TORCH else "plain" for room in row]
-        boxes = [(f"{room}/", ROOMS[room], kind) for room, kind in zip(row, kinds, strict=True)]
+        kinds = ["torch" if imports[package] & TORCH else "plain" for package in row]
+        boxes = [
+            (f"{package}/", PACKAGES[package], kind)
+            for package, kind in zip(row, kinds, strict=True)
+        ]
         parts += row_of_boxes(y, boxes, 4, GAP)
     legend_y = y + 20
     parts.append(f'<rect class="torch" x="{MARGIN}" y="{legend_y}" width="16" height="16" rx="3"/>')
