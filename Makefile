@@ -1,9 +1,9 @@
-# Everything a person types. `make help` lists it; a bare machine needs Python 3.11, git and make.
+# Set-up, the experiment, checks and servers; `make help` lists them. Needs Python 3.11, git and make.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-# Telemetry off, for tools started here and for whatever they start (see vlm_r1/environment.py).
+# Telemetry off, for the tools started here and their children (see vlm_r1/environment.py).
 export DO_NOT_TRACK ?= 1
 export DVC_NO_ANALYTICS ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
@@ -19,7 +19,7 @@ export MLFLOW_PORT ?= 5000
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' Makefile
 
-install: $(INSTALLED) ## the environment in .venv, as requirements.lock says
+install: $(INSTALLED) ## the environment in .venv, from requirements.lock
 $(INSTALLED): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "need Python 3.11: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
@@ -36,9 +36,10 @@ repro: install ## the same without Prefect
 test: install ## every test
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-lint: install ## ruff: rules and format
+lint: install ## ruff (rules, format) and mypy (types; the first run takes two minutes)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
 
 server: install ## Prefect server, MLflow server and a worker on loopback; makes the deployments
 	@$(BIN)/python -m tasks.servers start
@@ -46,24 +47,25 @@ server: install ## Prefect server, MLflow server and a worker on loopback; makes
 retrain: server ## run the deployment generalization/laptop and watch it
 	@$(BIN)/prefect deployment run generalization/laptop --watch
 
-stop: install ## end what `make server` started, and nothing else
+stop: install ## end what `make server` started, nothing else
 	@$(BIN)/python -m tasks.servers stop
 
 mlflow: install ## MLflow's pages alone, until Ctrl-C
 	@$(BIN)/python -m tasks.servers mlflow
 
-base: install ## train the base model anew (stage `base` is frozen: its weights are in git)
+base: install ## train the base model again (stage `base` is frozen: its weights are in git)
 	@$(BIN)/vlm-r1 stage base
 	@$(BIN)/dvc commit --force base
 
-deps: install ## write the code in the deps of dvc.yaml anew from what each stage imports
+deps: install ## after a change of imports: rewrites code deps of dvc.yaml, docs/architecture.svg
 	@$(BIN)/python -m tasks.dvc_deps
+	@$(BIN)/python docs/architecture.py
 
-lock: install ## write requirements.lock anew from pyproject.toml; keeps the pins that still fit
+lock: install ## rewrite requirements.lock from pyproject.toml; keeps the pins that still fit
 	@CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --extra dev --strip-extras \
 		--no-emit-options --annotation-style line --output-file requirements.lock pyproject.toml
 
 clean: ## remove what the pipeline made: data, models, results, reports, runs, caches; keeps .venv
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m tasks.servers stop; fi
 	rm -rf data/drawn data/unpacked data/versions data/inputs data/prepared models/sft models/grpo models/*.part results reports
-	rm -rf .cache .dvc/cache .dvc/tmp .prefect .mlflow .run .pytest_cache .ruff_cache .hypothesis
+	rm -rf .cache .dvc/cache .dvc/tmp .prefect .mlflow .run .pytest_cache .ruff_cache .mypy_cache .hypothesis
