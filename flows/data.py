@@ -36,7 +36,7 @@ def main() -> None:
     try:
         data(sys.argv[1:] or None)
     except (SourceFailedError, StageFailedError) as error:
-        sys.exit(str(error))
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def main() -> None:
     try:
         generalization()
     except StageFailedError as error:
-        sys.exit(str(error))
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,6 @@ GIVEN = {
     "report-logs": {"logs": "folder", "--out": "out"},
     "stage unpack": {"source": "refgta"},
     "stage version": {"dataset": "street_test"},
-    "stage train": {"method": "sft"},
     "stage evaluate": {"method": "sft"},
 }
 
