@@ -30,7 +30,7 @@ if name in ("unpack", "version"):
     app(["stage", name, *item])
 key = item[0] if item else ""
 listed = yaml.safe_load(pathlib.Path("dvc.yaml").read_text())["stages"]
-listed = listed[key if name == "train" else name]
+listed = listed[name]
 fill = lambda path: pathlib.Path(path.replace("${{key}}", key))
 files = [f for dep in map(fill, listed["deps"]) for f in (dep, *sorted(dep.rglob("*")))]
 digest = hashlib.sha256(b"".join(f.read_bytes() for f in files if f.is_file())).hexdigest()
@@ -105,9 +105,12 @@ def params() -> dict:
         "own_ood": ("ood", "data/own/ood.json", "data/own/images"),
     }
     keys = ("role", "records", "images")
+    rest = {"format": "vlm-r1", "split": None, "published": None, "exif": "applied"}
     return small_values() | {
         "sources": ["photos_a", "photos_b"],
-        "datasets": {name: dict(zip(keys, row, strict=True)) for name, row in datasets.items()},
+        "datasets": {
+            name: dict(zip(keys, row, strict=True)) | rest for name, row in datasets.items()
+        },
     }
 
 

@@ -318,7 +318,7 @@ def test_a_killed_command_resumes(server, root):
     assert server.gets == [None, f"bytes={have}-"]
     # the file is complete, but not the one that the catalog declares
     assert second.returncode == 1
-    assert f"SHA-256 {SHA256}\nneed SHA-256 16567839" in errors
+    assert f"SHA-256 {SHA256}\n  need: SHA-256 16567839" in errors
 
 
 def test_a_temporary_fault_has_its_own_exit_code(server, root):

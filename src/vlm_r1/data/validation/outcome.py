@@ -41,7 +41,7 @@ class ValidationOutcome:
     """Results of all expectations on one dataset.
 
     Attributes:
-        on_failure: `fail`, or `quarantine`: rows that fail are set aside, and the rest passes.
+        on_failure: `fail`, or `quarantine`: failing rows are removed, and the other records pass.
     """
 
     dataset: DatasetUnderValidation
