@@ -83,12 +83,12 @@ def test_rows_alike_in_all_pair_by_occurrence():
     assert (found.mcnemar.only_a, found.mcnemar.only_b) == (0, 0)
 
 
-def test_flips_tell_question_truth_and_both_boxes():
+def test_flips_show_question_true_box_and_both_predictions():
     a, b = rows("100"), [*rows("01"), row(2, False, model_output="none")]
     found = compare_logs(log("a", a), log("b", b), resampling=FEW)
     first, second = found.to_json_dict(flips=5)["flips"]
     assert first == {
-        "question": "q1", "truth": [0, 0, 10, 10.01],
+        "question": "q1", "true_box": [0, 0, 10, 10.01],
         "box_a": [50, 50, 60, 60], "box_b": [0, 0, 10, 10], "right": "b",
     }  # fmt: skip
     assert (second["question"], second["right"]) == ("q0", "a")

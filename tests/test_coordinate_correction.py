@@ -8,10 +8,11 @@ from vlm_r1.evaluation.coordinate_correction import (
     Affine,
     Correction,
     accuracy_recovered,
-    coordinate_space_block,
     correct_boxes,
     decompose_difference,
 )
+from vlm_r1.evaluation.coordinate_space_check import WrittenBoxes
+from vlm_r1.evaluation.score_text import coordinate_space_json
 from vlm_r1.rec.boxes import iou
 from vlm_r1.stats.intervals import Resampling
 
@@ -230,10 +231,10 @@ def test_the_parts_add_up_and_the_sum_is_paired():
 # --- the block of `score --json`
 
 
-def test_coordinate_space_block_is_what_score_prints():
+def test_the_coordinate_space_block_is_what_score_prints():
     boxes, truth, images = answers(4)
     sizes = np.tile((HEIGHT, WIDTH), (len(boxes), 1))
-    block = coordinate_space_block(boxes, truth, sizes, sizes, images, "input", FEW)
+    block = coordinate_space_json(WrittenBoxes(boxes, truth, images, "input", sizes, sizes), FEW)
     found = correct_boxes(boxes, truth, images)
     assert list(block) == [
         "assumed", "best", "corrected_accuracy", "corrected_ci_low", "corrected_ci_high",
@@ -243,21 +244,21 @@ def test_coordinate_space_block_is_what_score_prints():
     assert block["corrected_ci_low"] < block["corrected_accuracy"] < block["corrected_ci_high"]
 
 
-def test_coordinate_space_block_names_the_better_coordinate_space_and_corrects_what_was_assumed():
+def test_the_coordinate_space_block_names_the_better_coordinate_space_and_corrects_what_was_assumed():
     boxes, truth, images = answers(4)
     written = Affine(scale=(1000 / WIDTH, 1000 / HEIGHT)).apply(boxes)
     sizes = np.tile((HEIGHT, WIDTH), (len(boxes), 1))
-    block = coordinate_space_block(written, truth, sizes, None, images, "original", FEW)
+    block = coordinate_space_json(WrittenBoxes(written, truth, images, "original", sizes), FEW)
     assert (block["assumed"], block["best"]) == ("original", "thousand")
     assert block["corrected_accuracy"] > 65
 
 
-def test_coordinate_space_block_of_one_image_or_without_sizes():
+def test_the_coordinate_space_block_of_one_image_or_without_sizes():
     truth = np.array([[0.0, 0.0, 10.0, 10.0]] * 3)
-    block = coordinate_space_block(truth, truth, None, None, np.zeros(3), "original")
+    block = coordinate_space_json(WrittenBoxes(truth, truth, np.zeros(3), "original"))
     assert list(block.values()) == ["original", "original", 100.0, None, None]
     with pytest.raises(ResultError, match="without the sizes"):
-        coordinate_space_block(truth, truth, None, None, np.zeros(3), "thousand")
+        coordinate_space_json(WrittenBoxes(truth, truth, np.zeros(3), "thousand"))
 
 
 def test_affine_by_hand():

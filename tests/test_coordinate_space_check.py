@@ -1,4 +1,4 @@
-"""evaluation/coordinate spaces.py: which coordinate space the boxes score best in, and when that stops a run."""
+"""Which coordinate space boxes score best in, and when that stops a run."""
 
 from unittest.mock import Mock
 
@@ -8,8 +8,8 @@ import pytest
 
 from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.coordinate_space_check import (
+    WrittenBoxes,
     check_coordinate_space,
-    check_rows,
     require_coordinate_space,
     sizes_or_none,
 )
@@ -36,12 +36,13 @@ def written_in(coordinate_space: str, truth: np.ndarray) -> np.ndarray:
 def check(written, truth, assumed, *, input_size=INPUT, images=None, tests=1):
     sizes = [np.tile(size, (len(truth), 1)) for size in (IMAGE, input_size)]
     images = np.arange(len(truth)) if images is None else np.array(images)
-    return check_coordinate_space(written, truth, *sizes, images, assumed, tests=tests)
+    boxes = WrittenBoxes(written, truth, images, assumed, *sizes)
+    return check_coordinate_space(boxes, tests=tests)
 
 
 @pytest.mark.parametrize("assumed", COORDINATE_SPACES)
 @pytest.mark.parametrize("spoken", COORDINATE_SPACES)
-def test_the_coordinate_space_the_model_speaks_is_found(spoken, assumed):
+def test_the_coordinate_space_the_model_writes_is_found(spoken, assumed):
     truth = true_boxes(30)
     finding = check(written_in(spoken, truth), truth, assumed)
     assert (finding.best, finding.accuracy[spoken]) == (spoken, 100)
@@ -68,7 +69,7 @@ def test_the_right_coordinate_space_passes():
     require_coordinate_space(check(written_in("input", truth), truth, "input"), "a file")
 
 
-def test_a_habit_of_answering_some_phrases_in_another_coordinate_space_passes():
+def test_a_few_answers_in_another_coordinate_space_pass():
     """55 % right in the coordinate space, 8 % right in 0-1000: the whole score decides."""
     truth = true_boxes(100)
     written = np.full_like(truth, np.nan)
@@ -81,7 +82,7 @@ def test_a_habit_of_answering_some_phrases_in_another_coordinate_space_passes():
 
 
 @pytest.mark.parametrize("assumed", ["original", "input"])
-def test_coordinate_spaces_that_are_one_and_the_same_tie(assumed):
+def test_identical_coordinate_spaces_tie(assumed):
     """An image that is not resized: input pixels are original pixels."""
     truth = true_boxes(30)
     finding = check(truth, truth, assumed, input_size=IMAGE)
@@ -104,7 +105,7 @@ def test_rows_of_one_image_count_once():
     assert check(written, truth, "original", images=[0] * 60).best == "original"
 
 
-def test_a_run_of_many_units_is_stricter():
+def test_a_run_with_many_results_is_stricter():
     truth = true_boxes(8)
     written = written_in("thousand", truth)
     assert check(written, truth, "original", tests=1).best == "thousand"
@@ -123,12 +124,12 @@ def test_a_coordinate_space_that_is_better_by_chance_does_not_stop_a_run():
 def test_without_sizes_only_their_coordinate_spaces_are_left_out():
     truth = true_boxes(30)
     images, image_sizes = np.arange(30), np.tile(IMAGE, (30, 1))
-    none = check_coordinate_space(truth, truth, None, None, images, "original")
+    none = check_coordinate_space(WrittenBoxes(truth, truth, images, "original"))
     assert none.accuracy == {"original": 100}
-    some = check_coordinate_space(truth, truth, image_sizes, None, images, "original")
+    some = check_coordinate_space(WrittenBoxes(truth, truth, images, "original", image_sizes))
     assert list(some.accuracy) == ["original", "thousand", "unit"]
     with pytest.raises(ResultError, match="boxes in input pixels without the sizes"):
-        check_coordinate_space(truth, truth, image_sizes, None, images, "input")
+        check_coordinate_space(WrittenBoxes(truth, truth, images, "input", image_sizes))
 
 
 def test_sizes_are_known_for_all_rows_or_for_none():
@@ -137,7 +138,7 @@ def test_sizes_are_known_for_all_rows_or_for_none():
 
 
 def test_rows_are_read_from_their_completions():
-    """The stored box is in original pixels, after the assumed coordinate space; the text is as written."""
+    """The stored box is already in original pixels; the text is as the model wrote it."""
     truth = true_boxes(12).round()
     rows = [
         ResultRow(
@@ -153,12 +154,12 @@ def test_rows_are_read_from_their_completions():
         for i, (box, written) in enumerate(zip(truth, written_in("input", truth), strict=True))
     ]
     rows[0] = rows[0].model_copy(update={"model_output": "none"})
-    finding = check_rows(rows, "original")
+    finding = check_coordinate_space(WrittenBoxes.from_rows(rows, "original"))
     assert finding.best == "input"
     assert finding.accuracy["input"] == pytest.approx(100 * 11 / 12)
 
 
-def test_stage_evaluate_refuses_a_checkpoint_that_speaks_another_coordinate_space(
+def test_stage_evaluate_refuses_a_checkpoint_that_writes_another_coordinate_space(
     monkeypatch, tmp_path, small_params
 ):
     """Asked in input pixels, it answers in 0-1000."""

@@ -25,6 +25,7 @@ from vlm_r1 import paths
 from vlm_r1.data.versions import DatasetVersion
 from vlm_r1.errors import ContractError, DataError, ResultError
 from vlm_r1.evaluation.coordinate_correction import Affine, Decomposition, correct_boxes
+from vlm_r1.evaluation.coordinate_space_check import check_coordinate_space
 from vlm_r1.evaluation.score_text import scores_json
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.rec.prompts import question_for
@@ -368,7 +369,7 @@ def test_boxes_in_another_coordinate_space_are_noted():
         )
         for i, line in enumerate(rows(0))
     ]  # in pixels: 10, 10, 30, 30, which is TRUTH
-    finding = eval_result("sft", "d", 0, lines).coordinate_space_check(tests=1)
+    finding = check_coordinate_space(eval_result("sft", "d", 0, lines).scores.written_boxes)
     assert (finding.assumed, finding.best) == ("original", "thousand")
     assert _file_notes(ResultsTable([eval_result("sft", "d", 0, lines)]))[-1].startswith(
         "sft-0.json: boxes score 0.0 % as original pixels, 100.0 % as 0-1000"

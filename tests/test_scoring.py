@@ -83,7 +83,7 @@ def test_a_row_without_the_sizes_of_its_coordinate_space_is_refused():
 
 
 def test_our_own_file_must_name_its_coordinate_space():
-    with pytest.raises(ResultError, match=r"contract\.coordinate space"):
+    with pytest.raises(ResultError, match=r"contract\.coordinate_space"):
         score_results(ResultFile(accuracy=0.0, results=[row(HIT, None)], meta={"step": 0}))
 
 
@@ -201,12 +201,14 @@ def test_a_box_in_a_coordinate_space_that_needs_a_size_the_log_lacks_is_counted_
     assert (scores.unparsed, scores.accuracy) == ({"no_image_size": 1}, 50.0)
 
 
-def test_the_coordinate_space_check_finds_boxes_as_written_with_truth_sizes_and_images():
+def test_scores_give_the_boxes_as_written_for_the_coordinate_space_check():
     sizes = {"image": "a.png", "input_size": (28, 56), "image_size": (14, 14)}
     scores = score_results(own([row("[8, 4, 28, 20]", None, **sizes)], 0.0, "input"))
-    assert scores.written.tolist() == [[8, 4, 28, 20]]
+    written = scores.written_boxes
+    assert (written.boxes.tolist(), written.assumed) == ([[8, 4, 28, 20]], "input")
+    assert (written.image_size.tolist(), written.input_size.tolist()) == ([[14, 14]], [[28, 56]])
     assert scores.boxes.tolist() == [[2, 2, 7, 10]]
-    assert scores.truth.tolist() == [list(TRUTH)]
+    assert written.true_boxes.tolist() == [list(TRUTH)]
     assert (scores.image_size.tolist(), scores.input_size.tolist()) == ([[14, 14]], [[28, 56]])
 
 

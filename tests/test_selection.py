@@ -32,7 +32,7 @@ def test_ties_on_validation_go_to_mean_iou_ties_on_the_test_to_the_earliest_step
 
 @pytest.mark.parametrize("hits", [[], [1.0, np.nan]])
 def test_a_test_set_that_is_empty_or_broken_is_refused(hits):
-    with pytest.raises(ResultError, match="got step 1: no hits, or one that is no number"):
+    with pytest.raises(ResultError, match="got step 1: no hits, or a hit that is not a number"):
         leaking_choice({1: ValidationScore(50, 0.5)}, {1: np.array(hits)})
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vlm_r1.evaluation.slices import (
     DIMENSIONS,
-    MOST_CATEGORIES,
+    MAX_CATEGORIES,
     Slicing,
     expression_of,
     has_spatial_word,
@@ -96,11 +96,11 @@ def test_things_named_are_different_true_boxes_of_one_image():
 
 
 def test_category_is_the_rows_own_and_the_rare_ones_are_one_slice():
-    kinds = ["dog"] * 3 + ["cat"] * 2 + [f"rare {i:02d}" for i in range(MOST_CATEGORIES)]
+    kinds = ["dog"] * 3 + ["cat"] * 2 + [f"rare {i:02d}" for i in range(MAX_CATEGORIES)]
     slices = found(slice_rows([row(category=kind) for kind in kinds], "d"), "category")
     assert list(slices)[:3] == ["dog", "cat", "rare 00"]
     assert len(slices["others"]) == 2
-    assert len(slices) == MOST_CATEGORIES + 1
+    assert len(slices) == MAX_CATEGORIES + 1
 
 
 def test_a_split_is_the_rows_own_or_in_the_datasets_name():

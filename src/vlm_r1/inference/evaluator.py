@@ -17,7 +17,11 @@ from accelerate import PartialState
 from vlm_r1 import paths
 from vlm_r1.config import Dataset, Method, Params
 from vlm_r1.data.records import read_records, records_digest
-from vlm_r1.evaluation.coordinate_space_check import check_rows, require_coordinate_space
+from vlm_r1.evaluation.coordinate_space_check import (
+    WrittenBoxes,
+    check_coordinate_space,
+    require_coordinate_space,
+)
 from vlm_r1.experiment import contract_of
 from vlm_r1.inference.cache import CompletionStore
 from vlm_r1.inference.checkpoint import Checkpoint
@@ -103,7 +107,8 @@ class Evaluator:
         completions = store.read_all(len(eval_set.questions))
         result = build_result(eval_set.records, completions, coordinate_space, meta)
         tests = len(self.eval_sets) * len(self.params.train.step_grid)
-        check = check_rows(result.results, coordinate_space, tests=tests)
+        boxes = WrittenBoxes.from_rows(result.results, coordinate_space)
+        check = check_coordinate_space(boxes, tests=tests)
         file = paths.result_file(self.run, eval_set.name, step)
         require_coordinate_space(check, file.as_posix())
         return result

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vlm_r1.config import METHODS
 from vlm_r1.errors import ResultError
+from vlm_r1.evaluation.coordinate_space_check import check_coordinate_space
 from vlm_r1.files import whole_folder
 from vlm_r1.report.analysis import (
     LastStep,
@@ -159,7 +160,7 @@ def _file_notes(table: ResultsTable) -> list[str]:
     """One line per file whose scoring or coordinate space check found something."""
     files = {result.source: result.scores.note for result in table.results if result.scores.note}
     checks = {
-        result.source: result.coordinate_space_check(tests=len(table.results))
+        result.source: check_coordinate_space(result.scores.written_boxes, tests=len(table.results))
         for result in table.results
     }
     spaces = {source: c.sentence for source, c in checks.items() if c.best != c.assumed}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vlm_r1 import paths
 from vlm_r1.config import METHODS, Params
-from vlm_r1.evaluation.coordinate_space_check import check_rows
+from vlm_r1.evaluation.coordinate_space_check import WrittenBoxes, check_coordinate_space
 from vlm_r1.evaluation.prompt_matrix_file import PromptCell, read_matrix
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.rec.results import read_results
@@ -29,7 +29,8 @@ def _line(
     result = read_results(root / file)
     scores = score_results(result)
     accuracy, low, high = interval(scores.hit, scores.images, resampling)
-    best = check_rows(result.results, scores.coordinate_space, tests).best
+    boxes = WrittenBoxes.from_rows(result.results, scores.coordinate_space)
+    best = check_coordinate_space(boxes, tests=tests).best
     own = cell.model in METHODS and getattr(params.task.prompts, cell.model) == cell.template
     return PromptLine(
         model=cell.model,

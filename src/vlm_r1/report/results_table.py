@@ -15,7 +15,6 @@ from vlm_r1 import paths
 from vlm_r1.config import METHODS, Params
 from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.coordinate_correction import Correction, correct_boxes
-from vlm_r1.evaluation.coordinate_space_check import CoordinateSpaceCheck, check_coordinate_space
 from vlm_r1.evaluation.pairing import pair_rows
 from vlm_r1.evaluation.scores import Scores
 from vlm_r1.evaluation.scoring import score_results
@@ -49,19 +48,7 @@ class EvalResult:
     def correction(self) -> Correction:
         """The boxes with their coordinates corrected, fitted on one half of the images each."""
         scores = self.scores
-        return correct_boxes(scores.boxes, scores.truth, scores.images)
-
-    def coordinate_space_check(self, tests: int) -> CoordinateSpaceCheck:
-        """How the boxes score in every coordinate space whose sizes the rows tell; one of `tests` checks."""
-        scores = self.scores
-        return check_coordinate_space(
-            scores.written,
-            scores.truth,
-            *scores.sizes,
-            scores.images,
-            scores.coordinate_space,
-            tests=tests,
-        )
+        return correct_boxes(scores.boxes, scores.true_boxes, scores.images)
 
 
 @dataclass(frozen=True)
