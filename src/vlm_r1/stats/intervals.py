@@ -24,9 +24,9 @@ __all__ = [
     "Interval",
     "McNemarResult",
     "Resampling",
-    "mcnemar_test",
     "holm",
     "interval",
+    "mcnemar_test",
     "paired_difference",
     "resampled_means",
 ]
