@@ -244,7 +244,7 @@ def test_the_coordinate_space_block_is_what_score_prints():
     assert block["corrected_ci_low"] < block["corrected_accuracy"] < block["corrected_ci_high"]
 
 
-def test_the_coordinate_space_block_names_the_better_coordinate_space_and_corrects_what_was_assumed():
+def test_the_block_names_the_better_coordinate_space_and_corrects_what_was_assumed():
     boxes, truth, images = answers(4)
     written = Affine(scale=(1000 / WIDTH, 1000 / HEIGHT)).apply(boxes)
     sizes = np.tile((HEIGHT, WIDTH), (len(boxes), 1))

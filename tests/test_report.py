@@ -44,7 +44,7 @@ from vlm_r1.report.render.figures import draw_figures
 from vlm_r1.report.render.gallery import choose_cases, draw_case
 from vlm_r1.report.render.page import markdown_text
 from vlm_r1.report.results_table import EvalResult, ResultsTable, check_fairness, make_eval_result
-from vlm_r1.report.schema import Report, StepTest
+from vlm_r1.report.schema import DatasetStatistics, Report, Statistics, StepTest
 from vlm_r1.report.verdict import points, write_verdict
 from vlm_r1.stages import report as stage
 from vlm_r1.stats.intervals import Difference, McNemarResult, Resampling
@@ -322,7 +322,7 @@ def test_a_lead_in_coordinates_alone_is_no_better_grounding(shifted):
         (Difference(-5.0, -8.0, -2.0, 0.01), "grounding, is the other way round"),
     ):
         split = Decomposition(total=lead, coordinates=lead, grounding=grounding)
-        text = text_of(replace(last, difference=lead, gain_gap=lead, split=split))
+        text = text_of(replace(last, difference=lead, gain_gap=lead, decomposition=split))
         assert "only as far as box coordinates go" in text
         assert words in text
 
@@ -486,7 +486,18 @@ TESTS = [StepTest(step=100, p_value=0.5, p_holm=0.5), StepTest(step=500, p_value
 
 
 def text_of(last: LastStep, seeds: int = 1) -> str:
-    return write_verdict(last, None, 0.95, [], verified=True, tests=TESTS, seeds=seeds).verdict.text
+    of_dataset = DatasetStatistics(
+        dataset=last.dataset,
+        steps=TESTS,
+        first_step_above_zero=None,
+        first_step_below_zero=None,
+        minimum_detectable_effect=None,
+        area=None,
+    )
+    statistics = Statistics(
+        seeds=seeds, confidence=0.95, power=0.8, datasets=[of_dataset], methods=[]
+    )
+    return write_verdict(last, None, statistics, [], verified=True).verdict.text
 
 
 def test_verdict_when_grpo_is_better():

@@ -132,10 +132,10 @@ def decompose_difference(
     Grounding is the difference in corrected accuracy. Coordinates is the rest: the change in what
     the correction recovers.
     """
-    raw_minus_corrected = [1.0 * part.raw_hit - part.hit for part in (end, start)]
+    end_lost, start_lost = (1.0 * part.raw_hit - part.hit for part in (end, start))
     return Decomposition(
         total=paired_difference(end.raw_hit, start.raw_hit, images, resampling),
-        coordinates=paired_difference(*raw_minus_corrected, images, resampling),
+        coordinates=paired_difference(end_lost, start_lost, images, resampling),
         grounding=paired_difference(end.hit, start.hit, images, resampling),
     )
 
@@ -229,7 +229,7 @@ def _affine(scale: np.ndarray, offset: np.ndarray) -> Affine:
 
 
 def _gain_in_errors(gain: np.ndarray, images: np.ndarray) -> float:
-    """Mean of `gain` (m,) over its standard error clustered by image; 0 if the mean is not positive."""
+    """Mean `gain` (m,) over its standard error, clustered by image; 0 if it is not positive."""
     _, image_of_row = np.unique(images, return_inverse=True)
     deviations = np.bincount(image_of_row, weights=gain - gain.mean())
     error = np.sqrt((deviations**2).sum())

@@ -60,7 +60,7 @@ class WrittenBoxes:
         )
 
     def in_original(self, coordinate_space: str) -> np.ndarray | None:
-        """Boxes (n, 4) in original pixels, read in `coordinate_space`; None if sizes are missing."""
+        """Boxes (n, 4) in original pixels, read in `coordinate_space`; None if it lacks sizes."""
         boxes = np.asarray(self.boxes, dtype=np.float64)
         if coordinate_space == "original":
             return boxes

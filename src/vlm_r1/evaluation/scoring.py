@@ -105,7 +105,7 @@ def _score_answers(
     reading: str,
     overlap_of: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> Scores:
-    """Scores of one answer per row; `overlap_of` gives the IoU (n,) of two arrays of boxes (n, 4)."""
+    """Scores of one answer per row; `overlap_of` gives the IoU (n,) of two arrays (n, 4)."""
     rows = result.results
     parsed = [answer for answer in answers if isinstance(answer, Parsed)]
     unparsed = Counter(answer.reason for answer in answers if isinstance(answer, Unparsed))
@@ -151,7 +151,7 @@ def _in_original(
 
 
 def _with_note(scores: Scores, result: ResultFile) -> Scores:
-    """`scores` with a note if no box was read, or if the stated accuracy is not that of the rows."""
+    """`scores`, with a note if no box was read or the stated accuracy is not that of the rows."""
     notes = []
     if scores.parse_rate == 0:
         notes.append(

@@ -1,8 +1,8 @@
 """Chooses the best checkpoint of each method on the validation records alone.
 
 No test or out-of-domain result is read here, because choosing on them would bias their scores
-upward. `leaking_choice` computes how large that bias would have been, from hits it is given; it does
-not take part in the choice.
+upward. `leaking_choice` computes how large that bias would have been, from hits it is given; it
+does not take part in the choice.
 """
 
 from collections.abc import Mapping
@@ -58,7 +58,7 @@ class Selection(BaseModel):
 
 
 class LeakingChoice(NamedTuple):
-    """Accuracies (percent) on one test set, if chosen on validation and if chosen on the test set."""
+    """Accuracies (percent) on one test set: of the step chosen on validation, and of the best."""
 
     chosen_step: int  # best on validation
     accuracy: float

@@ -1,26 +1,27 @@
-"""Boxes: IoU, coordinate spaces, and the resize that changes coordinate spaces. Numpy only.
+"""Boxes: IoU, conversion between coordinate spaces, Qwen2.5-VL's resize. Numpy only.
 
-A box is xyxy floats. Coordinate spaces: `original` pixels of the image file, `input` pixels after
-`smart_resize`, `thousand` (0-1000 of each side), `unit` (0-1 of each side).
+A box is xyxy floats in one of four coordinate spaces: `original` pixels of the image file, `input`
+pixels after `smart_resize`, `thousand` (each side 0-1000), `unit` (each side 0-1).
 """
 
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 COORDINATE_SPACES = ("original", "input", "thousand", "unit")
 PATCH_MERGE_PX = 28  # Qwen2.5-VL: 14 px patches, merged 2 x 2
 IOU_THRESHOLD = 0.5  # a hit is strictly above it, as in VLM-R1
 
 
-def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def iou(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     """Intersection over union, row by row.
 
     Args:
         a, b: boxes (..., 4), xyxy in one common coordinate space; rows with NaN give 0.
 
     Returns:
-        IoU (...), 0 where either box has no positive area.
+        IoU (...) in 0-1; 0 where either box has no positive area.
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     width = np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0])
@@ -33,14 +34,16 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where(valid, ratio, 0.0)
 
 
-def area(box: np.ndarray) -> np.ndarray:
+def area(box: ArrayLike) -> np.ndarray:
     """Area (...) of boxes (..., 4); 0 where corners are reversed, NaN where a corner is NaN."""
     box = np.asarray(box, dtype=np.float64)
-    return np.clip(box[..., 2] - box[..., 0], 0, None) * np.clip(box[..., 3] - box[..., 1], 0, None)
+    width, height = box[..., 2] - box[..., 0], box[..., 3] - box[..., 1]
+    areas: np.ndarray = np.clip(width, 0, None) * np.clip(height, 0, None)
+    return areas
 
 
-def is_hit(overlap: np.ndarray) -> np.ndarray:
-    """True where IoU counts as a correct answer."""
+def is_hit(overlap: ArrayLike) -> np.ndarray:
+    """Bool (...): True where an IoU counts as a correct answer."""
     return np.asarray(overlap) > IOU_THRESHOLD
 
 
@@ -49,8 +52,8 @@ def smart_resize(
 ) -> tuple[int, int]:
     """(height, width) in input pixels that Qwen2.5-VL's processor resizes an image to.
 
-    Each side becomes a multiple of `factor`; if the area leaves the pixel budget, both sides are
-    scaled and rounded back into it (rule of transformers' Qwen2VLImageProcessor).
+    Each side is rounded to a multiple of `factor`; if the area is then outside the pixel budget,
+    both sides are scaled to fit it (as transformers' Qwen2VLImageProcessor does).
     """
     new_height = max(factor, round(height / factor) * factor)
     new_width = max(factor, round(width / factor) * factor)
@@ -66,24 +69,28 @@ def smart_resize(
 
 
 def to_original(
-    box: np.ndarray, coordinate_space: str, image_size: np.ndarray, input_size: np.ndarray
+    box: ArrayLike, coordinate_space: str, image_size: ArrayLike, input_size: ArrayLike
 ) -> np.ndarray:
-    """Boxes (..., 4) given in `coordinate_space`, in original pixels.
+    """Boxes (..., 4) from `coordinate_space` to original pixels.
 
     Args:
         image_size, input_size: (..., 2) as (height, width) before and after the resize.
     """
-    return np.asarray(box, dtype=np.float64) * _scale(coordinate_space, image_size, input_size)
+    scale = _scale(coordinate_space, image_size, input_size)
+    original: np.ndarray = np.asarray(box, dtype=np.float64) * scale
+    return original
 
 
 def from_original(
-    box: np.ndarray, coordinate_space: str, image_size: np.ndarray, input_size: np.ndarray
+    box: ArrayLike, coordinate_space: str, image_size: ArrayLike, input_size: ArrayLike
 ) -> np.ndarray:
-    """Boxes (..., 4) given in original pixels, in `coordinate_space`; the inverse of `to_original`."""
-    return np.asarray(box, dtype=np.float64) / _scale(coordinate_space, image_size, input_size)
+    """Boxes (..., 4) from original pixels to `coordinate_space`; the inverse of `to_original`."""
+    scale = _scale(coordinate_space, image_size, input_size)
+    converted: np.ndarray = np.asarray(box, dtype=np.float64) / scale
+    return converted
 
 
-def _scale(coordinate_space: str, image_size: np.ndarray, input_size: np.ndarray) -> np.ndarray:
+def _scale(coordinate_space: str, image_size: ArrayLike, input_size: ArrayLike) -> np.ndarray:
     """Original pixels per unit of `coordinate_space`, (..., 4) for x, y, x, y."""
     image_size = np.asarray(image_size, dtype=np.float64)
     if coordinate_space == "original":

@@ -1,8 +1,8 @@
 """One parser for every method: completion -> `Parsed` box or `Unparsed` reason. No torch.
 
-The same rules read a plain SFT answer and an R1 completion, because two parsers for two methods
-was one of the reasons why published comparisons could not be trusted. VLM-R1's own parsers are
-presets beside it (vlm_r1/rec/vlm_r1_parsers.py), for comparison alone.
+Plain SFT answers and R1 completions are read by the same rules: a parser per method was one of the
+reasons why published comparisons could not be trusted. VLM-R1's own parsers are presets, used only
+to reproduce its numbers (vlm_r1_parsers.py).
 """
 
 import re
@@ -12,9 +12,11 @@ import numpy as np
 
 from vlm_r1.rec.boxes import to_original
 
-# `parse_answer` has a version in every result's contract: rec/contract.py, PARSER_VERSION
+Xyxy = tuple[float, float, float, float]
 
-# Four numbers in brackets. Possessive (`++`): nothing is read twice, so time is linear.
+PARSER_VERSION = "2"  # of `parse_answer`; part of every result's contract
+
+# Four numbers in brackets. Possessive quantifiers (`++`) never backtrack, so time is linear.
 _NUMBER = r"\s*+(-?(?:\d{1,7}+(?:\.\d*+)?+|\.\d++))\s*+"
 _BOX = re.compile(r"\[" + ",".join([_NUMBER] * 4) + r"\]")
 _ANSWER_OPEN, _ANSWER_CLOSE = "<answer>", "</answer>"
@@ -23,17 +25,17 @@ _THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
 
 @dataclass(frozen=True)
 class Parsed:
-    """The box a completion gives.
+    """The box read from a completion.
 
     Attributes:
         box: (x1, y1, x2, y2) as written, in `coordinate_space`.
-        coordinate space: the coordinate space the box is written in, as the caller assumes it.
+        coordinate_space: the coordinate space the caller assumes the box is written in.
         where: "answer" (inside answer tags) or "text" (no tags; outside any thought).
-        boxes: how many boxes stood there; the first one is taken.
+        boxes: number of boxes found there, of which one is used.
         repaired: whether reversed corners were put in order.
     """
 
-    box: tuple[float, float, float, float]
+    box: Xyxy
     coordinate_space: str
     where: str
     boxes: int
@@ -52,15 +54,15 @@ def parse_answer(
 ) -> Parsed | Unparsed:
     """Read the first box of the answer in `completion`: four numbers in brackets.
 
-    The answer is the body of the first answer tag (up to its end or the text's end), else all
-    that is outside thoughts. A `</think>` without its opening ends a thought that the prompt
-    opened. A box inside a thought is never an answer. Fences, JSON and prose around the box do not
-    matter. Never raises; linear in the length of the text.
+    The answer is the body of the first answer tag (up to its end or the end of the text), else all
+    text outside thoughts. A `</think>` without `<think>` ends a thought that the prompt opened. A
+    box inside a thought is never an answer. Code fences, JSON and prose around the box are ignored.
+    Never raises; time is linear in the length of the text.
 
     Args:
-        coordinate space: the coordinate space the model speaks in, one of `boxes.FRAMES`.
-        repair: put reversed corners in order; without it they are no box. A box without width or
-            height cannot be repaired.
+        coordinate_space: the one the model writes, of `boxes.COORDINATE_SPACES`.
+        repair: put reversed corners in order; otherwise they count as unparsed. A box without width
+            or height cannot be repaired.
 
     Example: '<think>left</think><answer>{"bbox_2d": [1, 2, 30, 40]}</answer>' ->
         Parsed((1, 2, 30, 40), "original", "answer", boxes=1)
@@ -73,18 +75,18 @@ def parse_answer(
     boxes = _BOX.findall(body)
     if not boxes:
         return Unparsed("no_box")
-    return _checked(tuple(map(float, boxes[0])), coordinate_space, where, len(boxes), repair)
+    return _checked(_numbers(boxes[0]), coordinate_space, where, len(boxes), repair)
 
 
-def parse_boxes(completion: str) -> list[tuple[float, float, float, float]]:
+def parse_boxes(completion: str) -> list[Xyxy]:
     """Every box of the answer, as written and in that order; reversed corners stay reversed.
 
-    What is the answer and what a box is as in `parse_answer`; none where a thought never ends.
+    Finds the answer as `parse_answer` does; an empty list if a thought never ends.
 
     Example: "<answer>[1, 2, 3, 4], [5, 6, 7, 8]</answer>" -> [(1, 2, 3, 4), (5, 6, 7, 8)]
     """
     body, _ = _answer_body(completion)
-    return [tuple(map(float, box)) for box in _BOX.findall(body or "")]
+    return [_numbers(box) for box in _BOX.findall(body or "")]
 
 
 def box_in_original(
@@ -92,27 +94,33 @@ def box_in_original(
     image_size: tuple[int, int] | None,
     input_size: tuple[int, int] | None,
 ) -> np.ndarray:
-    """The answer's box (4,) in original pixels; NaN where there is none.
+    """The answer's box (4,) in original pixels; NaN if unparsed.
 
     Args:
-        image_size, input_size: (height, width) before and after the processor's resize; None will
-            do where the box's coordinate space is `original`.
+        image_size, input_size: (height, width) before and after the processor's resize; not needed
+            for a box in `original` pixels, `input_size` only for one in `input` pixels.
+
+    Raises:
+        ValueError: a size that the box's coordinate space needs is None.
     """
     if not isinstance(answer, Parsed):
         return np.full(4, np.nan)
     if answer.coordinate_space == "original":
         return np.array(answer.box)
-    return to_original(np.array(answer.box), answer.coordinate_space, image_size, input_size)
+    if image_size is None or (answer.coordinate_space == "input" and input_size is None):
+        raise ValueError(f"a box in coordinate space {answer.coordinate_space} needs its sizes")
+    return to_original(answer.box, answer.coordinate_space, image_size, input_size or image_size)
+
+
+def _numbers(found: tuple[str, str, str, str]) -> Xyxy:
+    x1, y1, x2, y2 = map(float, found)
+    return x1, y1, x2, y2
 
 
 def _checked(
-    box: tuple[float, float, float, float],
-    coordinate_space: str,
-    where: str,
-    boxes: int,
-    repair: bool,
+    box: Xyxy, coordinate_space: str, where: str, boxes: int, repair: bool
 ) -> Parsed | Unparsed:
-    """The box if its corners are in order, or can be put in order and shall be."""
+    """The box if its corners are in order, or if `repair` can put them in order."""
     x1, y1, x2, y2 = box
     if x1 < x2 and y1 < y2:
         return Parsed(box, coordinate_space, where, boxes)
@@ -123,7 +131,7 @@ def _checked(
 
 
 def _answer_body(completion: str) -> tuple[str | None, str]:
-    """The text that holds the answer and where it stood; None if a thought never ends."""
+    """The text of the answer and where it was found; None if a thought never ends."""
     _, opened, rest = completion.partition(_ANSWER_OPEN)
     if opened:
         return rest.partition(_ANSWER_CLOSE)[0], "answer"
@@ -131,7 +139,7 @@ def _answer_body(completion: str) -> tuple[str | None, str]:
 
 
 def _without_thoughts(text: str) -> str | None:
-    """What stands outside of thoughts; None if a thought never ends."""
+    """The text outside thoughts; None if a thought never ends."""
     *closed, rest = text.split(_THINK_CLOSE)
     if _THINK_OPEN in rest:
         return None

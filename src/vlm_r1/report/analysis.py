@@ -1,4 +1,4 @@
-"""Units -> the report's numbers: curves, comparisons, what each method gained and where from."""
+"""Table of results -> the report's numbers: curves, comparisons, gains and where they come from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,14 +30,14 @@ class MethodGain:
 
 @dataclass(frozen=True)
 class MethodDecomposition:
-    """Where one method's change since the first common step comes from."""
+    """One method's change since the first common step, as box coordinates and grounding."""
 
     method: str
     dataset: str
     role: str
     from_step: int
     step: int
-    split: Decomposition
+    change: Decomposition
     recovered: Difference  # by correcting the box coordinates at `step`
     end: float  # percent, raw, at `step`
     scale: tuple[float, float]  # (x, y)
@@ -49,8 +49,11 @@ class MethodDecomposition:
 class LastStep:
     """Both methods on one dataset at the last common step.
 
-    `gain_gap` is grpo's gain since step 0 minus sft's; None where the logs have no step 0.
-    `split` is grpo minus sft at this step as coordinates and grounding.
+    Attributes:
+        difference: grpo minus sft, and `decomposition` the same as coordinates and grounding.
+        mcnemar: rows that only grpo (a) or only sft (b) got right, for the first seed.
+        gain_gap: grpo's gain since step 0 minus sft's; None if the logs have no step 0.
+        start_gap: grpo minus sft at step 0: the effect of the prompts alone.
     """
 
     dataset: str
@@ -58,23 +61,23 @@ class LastStep:
     step: int
     accuracy: dict[str, float]  # method -> percent
     difference: Difference
-    mcnemar: McNemarResult  # rows that only grpo, only sft got right, of the first seed
+    mcnemar: McNemarResult
     n: int
     n_images: int
     gains: list[MethodGain]
     gain_gap: Difference | None
-    start_gap: Difference | None  # grpo minus sft at step 0: what the prompts alone do
+    start_gap: Difference | None
     method_decompositions: tuple[MethodDecomposition, ...] = ()
-    split: Decomposition | None = None
+    decomposition: Decomposition | None = None
 
 
 def dataset_lines(
     table: ResultsTable, validated: Mapping[str, DatasetLine] | None = None
 ) -> list[DatasetLine]:
-    """Every dataset once, the tested ones first, then those that only `validated` holds."""
-    told, lines = dict(validated or {}), []
+    """Every dataset once: the tested ones first, last those that are only in `validated`."""
+    remaining, lines = dict(validated or {}), []
     for dataset in [*table.datasets(*TESTED), *table.datasets("validation")]:
-        result, found = table.first(dataset), told.pop(dataset, None)
+        result, found = table.first(dataset), remaining.pop(dataset, None)
         lines.append(
             DatasetLine(
                 name=dataset,
@@ -86,11 +89,11 @@ def dataset_lines(
                 leakage=None if found is None else found.leakage,
             )
         )
-    return [*lines, *told.values()]
+    return [*lines, *remaining.values()]
 
 
 def curve_points(table: ResultsTable) -> list[CurvePoint]:
-    """Every tested point's accuracy with its interval, by dataset, method and step."""
+    """Accuracy with its interval at every step, by tested dataset and method."""
     return [
         _curve_point(table[method, dataset, step])
         for dataset in table.datasets(*TESTED)
@@ -109,17 +112,15 @@ def compare(table: ResultsTable) -> list[Comparison]:
 
 
 def decomposition_lines(last_steps: list[LastStep]) -> list[DecompositionLine]:
-    """The method_decompositions of every method's change on every tested dataset, for report.json."""
-    return [
-        _decomposition_line(origin) for last in last_steps for origin in last.method_decompositions
-    ]
+    """The decomposition of every method's change on every tested dataset, for report.json."""
+    return [_decomposition_line(part) for last in last_steps for part in last.method_decompositions]
 
 
 def at_last_step(table: ResultsTable, dataset: str) -> LastStep:
-    """Both methods on `dataset` at the last step they share.
+    """Both methods on `dataset` at their last common step.
 
     Raises:
-        ResultError: they share none.
+        ResultError: they have no common step.
     """
     steps = table.common_steps(dataset)
     if not steps:
@@ -129,44 +130,46 @@ def at_last_step(table: ResultsTable, dataset: str) -> LastStep:
             because="only equal amounts of training can be compared",
             do="evaluate both methods on one step grid",
         )
-    step = steps[-1]
+    first, step = steps[0], steps[-1]
+    sft, grpo = (table[method, dataset, step] for method in ("sft", "grpo"))
+    starts = {m: table[m, dataset, 0] for m in METHODS} if first == 0 < step else {}
     ends = {method: table[method, dataset, step] for method in METHODS}
-    starts = {m: table[m, dataset, 0] for m in METHODS if steps[0] == 0 < step}
-    sft, grpo = ends["sft"], ends["grpo"]
     return LastStep(
         dataset=dataset,
-        role=ends["grpo"].role,
+        role=grpo.role,
         step=step,
         accuracy={method: end.accuracy for method, end in ends.items()},
         difference=grpo.minus(sft),
         mcnemar=mcnemar_test(grpo.first.scores.hit, sft.first.scores.hit),
         n=grpo.n,
-        n_images=_image_count(ends["grpo"]),
-        gains=[_move(starts[method], ends[method]) for method in starts],
-        gain_gap=_gain_gap(starts, ends) if starts else None,
+        n_images=grpo.n_images,
+        gains=[_gain(start, ends[method]) for method, start in starts.items()],
+        gain_gap=_gain_gap(table, dataset, step) if starts else None,
         start_gap=starts["grpo"].minus(starts["sft"]) if starts else None,
-        method_decompositions=tuple(_origin(table[m, dataset, steps[0]], ends[m]) for m in METHODS),
-        split=_split(ends["sft"], ends["grpo"]),
+        method_decompositions=tuple(
+            _method_decomposition(table[method, dataset, first], ends[method]) for method in METHODS
+        ),
+        decomposition=_decompose(sft, grpo),
     )
 
 
-def _curve_point(point: SeedGroup) -> CurvePoint:
-    accuracy, low, high = point.interval()
-    corrected = point.corrected_interval()
+def _curve_point(group: SeedGroup) -> CurvePoint:
+    accuracy, low, high = group.interval()
+    corrected = group.corrected_interval()
     return CurvePoint(
-        method=point.method,
-        dataset=point.dataset,
-        step=point.step,
-        n=point.n,
+        method=group.method,
+        dataset=group.dataset,
+        step=group.step,
+        n=group.n,
         accuracy=accuracy,
         ci_low=low,
         ci_high=high,
-        mean_iou=point.mean_iou,
-        parse_rate=point.parse_rate,
+        mean_iou=group.mean_iou,
+        parse_rate=group.parse_rate,
         corrected_accuracy=corrected.mean,
         corrected_ci_low=corrected.low,
         corrected_ci_high=corrected.high,
-        files=[result.source for result in point.results],
+        files=[result.source for result in group.results],
     )
 
 
@@ -181,14 +184,14 @@ def _comparison(table: ResultsTable, dataset: str, step: int) -> Comparison:
         ci_high=found.high,
         p_value=found.p_value,
         n=grpo.n,
-        n_images=_image_count(grpo),
+        n_images=grpo.n_images,
         corrected_difference=corrected.mean,
         corrected_ci_low=corrected.low,
         corrected_ci_high=corrected.high,
     )
 
 
-def _move(start: SeedGroup, end: SeedGroup) -> MethodGain:
+def _gain(start: SeedGroup, end: SeedGroup) -> MethodGain:
     return MethodGain(
         method=end.method,
         dataset=end.dataset,
@@ -200,7 +203,20 @@ def _move(start: SeedGroup, end: SeedGroup) -> MethodGain:
     )
 
 
-def _origin(start: SeedGroup, end: SeedGroup) -> MethodDecomposition:
+def _gain_gap(table: ResultsTable, dataset: str, step: int) -> Difference:
+    """grpo's gain from step 0 to `step` minus sft's."""
+    grpo, sft = (
+        1.0 * table[method, dataset, step].hit - table[method, dataset, 0].hit
+        for method in ("grpo", "sft")
+    )
+    return paired_difference(grpo, sft, table.first(dataset).scores.images, table.resampling)
+
+
+def _decompose(start: SeedGroup, end: SeedGroup) -> Decomposition:
+    return decompose_difference(start.correction, end.correction, end.images, end.resampling)
+
+
+def _method_decomposition(start: SeedGroup, end: SeedGroup) -> MethodDecomposition:
     correction = end.correction
     return MethodDecomposition(
         method=end.method,
@@ -208,7 +224,7 @@ def _origin(start: SeedGroup, end: SeedGroup) -> MethodDecomposition:
         role=end.role,
         from_step=start.step,
         step=end.step,
-        split=_split(start, end),
+        change=_decompose(start, end),
         recovered=accuracy_recovered(correction, end.images, end.resampling),
         end=end.accuracy,
         scale=correction.scale,
@@ -217,40 +233,26 @@ def _origin(start: SeedGroup, end: SeedGroup) -> MethodDecomposition:
     )
 
 
-def _split(start: SeedGroup, end: SeedGroup) -> Decomposition:
-    return decompose_difference(start.correction, end.correction, end.images, end.resampling)
-
-
-def _decomposition_line(origin: MethodDecomposition) -> DecompositionLine:
-    split = origin.split
-    parts = {
-        "change": split.total,
-        "coordinates": split.coordinates,
-        "grounding": split.grounding,
-        "recovered": origin.recovered,
-    }
-    points = {name: part.mean for name, part in parts.items()}
-    lows = {f"{name}_ci_low": part.low for name, part in parts.items()}
-    highs = {f"{name}_ci_high": part.high for name, part in parts.items()}
+def _decomposition_line(found: MethodDecomposition) -> DecompositionLine:
+    change, recovered = found.change, found.recovered
     return DecompositionLine(
-        method=origin.method,
-        dataset=origin.dataset,
-        from_step=origin.from_step,
-        step=origin.step,
-        scale=origin.scale,
-        offset_px=origin.offset_px,
-        reason=origin.reason,
-        **points,
-        **lows,
-        **highs,
+        method=found.method,
+        dataset=found.dataset,
+        from_step=found.from_step,
+        step=found.step,
+        change=change.total.mean,
+        change_ci_low=change.total.low,
+        change_ci_high=change.total.high,
+        coordinates=change.coordinates.mean,
+        coordinates_ci_low=change.coordinates.low,
+        coordinates_ci_high=change.coordinates.high,
+        grounding=change.grounding.mean,
+        grounding_ci_low=change.grounding.low,
+        grounding_ci_high=change.grounding.high,
+        recovered=recovered.mean,
+        recovered_ci_low=recovered.low,
+        recovered_ci_high=recovered.high,
+        scale=found.scale,
+        offset_px=found.offset_px,
+        reason=found.reason,
     )
-
-
-def _gain_gap(starts: dict[str, SeedGroup], ends: dict[str, SeedGroup]) -> Difference:
-    gains = {m: 1.0 * ends[m].hit - starts[m].hit for m in METHODS}
-    grpo = ends["grpo"]
-    return paired_difference(gains["grpo"], gains["sft"], grpo.images, grpo.resampling)
-
-
-def _image_count(point: SeedGroup) -> int:
-    return len(set(point.images))

@@ -115,11 +115,9 @@ def _measure(
     verdict_text = write_verdict(
         ood=ood,
         in_domain=next((last for last in last_steps if last.role == "id"), None),
-        confidence=table.resampling.confidence,
+        statistics=statistics,
         unfair=unfair,
         verified=table.results[0].contract.get("verified", True),
-        tests=next(one.steps for one in statistics.datasets if one.dataset == ood.dataset),
-        seeds=statistics.seeds,
     )
     report = Report(
         verdict=verdict_text.verdict,

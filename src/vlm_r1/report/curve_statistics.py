@@ -1,4 +1,4 @@
-"""Units -> what the report says of whole curves, and of choosing a checkpoint."""
+"""Table of results -> the report's blocks `statistics` (whole curves) and `selection`."""
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from vlm_r1.stats.intervals import Difference, holm
 
 
 def curve_statistics(table: ResultsTable, comparisons: list[Comparison]) -> Statistics:
-    """The report's block `statistics`; `comparisons` are those of every common step."""
+    """The report's block `statistics`; `comparisons` are those of all common steps."""
     return Statistics(
         seeds=len(table.seeds),
         confidence=table.resampling.confidence,
@@ -40,12 +40,12 @@ def curve_statistics(table: ResultsTable, comparisons: list[Comparison]) -> Stat
 
 
 def selection_lines(table: ResultsTable) -> list[SelectionLine]:
-    """What choosing on each test set would have claimed; empty without validation results.
+    """The bias of choosing checkpoints on each test set; empty without validation results.
 
-    Of the first seed's checkpoints, among which the stage `register` chooses.
+    Uses the first seed's checkpoints, because the stage `register` chooses among those.
 
     Raises:
-        ResultError: a checkpoint was evaluated on a test set and not on validation, or the reverse.
+        ResultError: a checkpoint was evaluated on a test set but not on validation, or vice versa.
     """
     if not table.datasets("validation"):
         return []
@@ -63,14 +63,16 @@ def _dataset(table: ResultsTable, comparisons: list[Comparison]) -> DatasetStati
         StepTest(step=c.step, p_value=c.p_value, p_holm=p)
         for c, p in zip(trained, holm([c.p_value for c in trained]), strict=True)
     ]
-    shown = np.array([test.p_holm < 1 - table.resampling.confidence for test in tests])
+    alpha = 1 - table.resampling.confidence
     steps = [test.step for test in tests]
+    above = [t.p_holm < alpha and c.ci_low > 0 for t, c in zip(tests, trained, strict=True)]
+    below = [t.p_holm < alpha and c.ci_high < 0 for t, c in zip(tests, trained, strict=True)]
     grpo, sft = table["grpo", dataset, last], table["sft", dataset, last]
     return DatasetStatistics(
         dataset=dataset,
         steps=tests,
-        first_step_above_zero=first_lasting_step(steps, shown & [c.ci_low > 0 for c in trained]),
-        first_step_below_zero=first_lasting_step(steps, shown & [c.ci_high < 0 for c in trained]),
+        first_step_above_zero=first_lasting_step(steps, above),
+        first_step_below_zero=first_lasting_step(steps, below),
         minimum_detectable_effect=minimum_detectable_effect(
             grpo.hit, sft.hit, grpo.images, table.resampling
         ),
@@ -79,9 +81,9 @@ def _dataset(table: ResultsTable, comparisons: list[Comparison]) -> DatasetStati
 
 
 def _trained(comparisons: list[Comparison]) -> list[Comparison]:
-    """Those after step 0: at step 0 nothing is trained and only the prompts differ.
+    """Those after step 0, where nothing is trained yet and only the prompts differ.
 
-    Where step 0 is all there is, it is what is tested.
+    If step 0 is the only one, it is returned.
     """
     return [c for c in comparisons if c.step > 0] or comparisons
 
@@ -93,27 +95,29 @@ def _area(table: ResultsTable, dataset: str) -> Estimate | None:
     curves = {m: np.stack([table[m, dataset, s].hit for s in steps], axis=-2) for m in METHODS}
     images = table.first(dataset).scores.images
     found = area_between(steps, curves["grpo"], curves["sft"], images, table.resampling)
-    return _estimate(found)
+    return estimate(found)
 
 
 def _methods(table: ResultsTable) -> list[MethodStatistics]:
-    """Both methods on the first id and the first ood dataset."""
-    ood = table.datasets("ood")[0]
-    inside = next(iter(table.datasets("id")), None)
-    steps = [set(table.common_steps(name)) for name in (inside, ood) if name is not None]
+    """Both methods on the first id and ood datasets; empty without step 0 and a later one."""
+    ood_dataset = table.datasets("ood")[0]
+    id_dataset = next(iter(table.datasets("id")), None)
+    steps = [
+        set(table.common_steps(name)) for name in (id_dataset, ood_dataset) if name is not None
+    ]
     common = sorted(set.intersection(*steps))
     if len(common) < 2 or common[0] != 0:
         return []
-    return [_method(table, method, inside, ood, common[-1]) for method in METHODS]
+    return [_method(table, method, id_dataset, ood_dataset, common[-1]) for method in METHODS]
 
 
 def _method(
-    table: ResultsTable, method: str, inside: str | None, ood: str, step: int
+    table: ResultsTable, method: str, id_dataset: str | None, ood_dataset: str, step: int
 ) -> MethodStatistics:
-    first, last = (table[method, ood, s] for s in (0, step))
+    first, last = (table[method, ood_dataset, s] for s in (0, step))
     gap = None
-    if inside is not None:
-        id_first, id_last = (table[method, inside, s] for s in (0, step))
+    if id_dataset is not None:
+        id_first, id_last = (table[method, id_dataset, s] for s in (0, step))
         gap = generalization_gap(
             1.0 * id_last.hit - id_first.hit,
             id_last.images,
@@ -123,11 +127,11 @@ def _method(
         )
     return MethodStatistics(
         method=method,
-        id_dataset=inside,
-        ood_dataset=ood,
+        id_dataset=id_dataset,
+        ood_dataset=ood_dataset,
         step=step,
-        forgetting=_estimate(forgetting(first.hit, last.hit, last.images, table.resampling)),
-        generalization_gap=None if gap is None else _estimate(gap),
+        forgetting=estimate(forgetting(first.hit, last.hit, last.images, table.resampling)),
+        generalization_gap=None if gap is None else estimate(gap),
     )
 
 
@@ -143,7 +147,7 @@ def _selection_line(table: ResultsTable, method: str, dataset: str) -> Selection
 
 
 def _validation_scores(table: ResultsTable, method: str) -> dict[int, ValidationScore]:
-    """Score of every checkpoint over all validation records, as the stage `register` has it."""
+    """Score of every checkpoint over all validation records, as `register` computes it."""
     names = table.datasets("validation")
     steps = set.intersection(*(set(table.steps(method, name)) for name in names)) - {0}
     return {
@@ -152,5 +156,6 @@ def _validation_scores(table: ResultsTable, method: str) -> dict[int, Validation
     }
 
 
-def _estimate(found: Difference) -> Estimate:
+def estimate(found: Difference) -> Estimate:
+    """A difference as report.json has it."""
     return Estimate(points=found.mean, ci_low=found.low, ci_high=found.high, p_value=found.p_value)

@@ -1,4 +1,4 @@
-"""Units -> the fairness contract as a checklist: every term, and whether it was equal for all."""
+"""Results -> the fairness contract as a checklist: every term, and whether all results agree."""
 
 import json
 from typing import Any
@@ -7,27 +7,31 @@ from vlm_r1.rec.contract import Contract
 from vlm_r1.report.results_table import EvalResult
 from vlm_r1.report.schema import FairnessTerm
 
-RECORDS = "records of "  # + dataset: its records' digest, beside the terms of the contract
+RECORDS = "records of "  # + dataset: the digest of its records, listed after the contract's terms
 
 
 def checklist(results: list[EvalResult]) -> list[FairnessTerm]:
-    """The contract's terms over all units, then the digest of each dataset's records.
+    """The contract's terms over all results, then the digest of each dataset's records.
 
-    Where the files tell no terms, as logs of others, every term of our contract is unknown.
+    If the files have no contracts, as logs of other tools, every term is unknown.
     """
+    datasets = dict.fromkeys(result.dataset for result in results)
+    return [*_contract_terms(results), *(_records_term(results, name) for name in datasets)]
+
+
+def _contract_terms(results: list[EvalResult]) -> list[FairnessTerm]:
     contracts = [result.contract for result in results]
     if not all(contract.get("verified", True) for contract in contracts):
-        terms = [_unknown(term) for term in Contract.model_fields]
-    else:
-        names = dict.fromkeys(term for contract in contracts for term in contract)
-        terms = [_term(name, [c.get(name) for c in contracts]) for name in names if name != "seed"]
-        terms += [_term("seed", _seeds(results))] if "seed" in names else []
-    for dataset in dict.fromkeys(result.dataset for result in results):
-        digests = [result.records_digest for result in results if result.dataset == dataset]
-        known = any(digest is not None for digest in digests)
-        name = RECORDS + dataset
-        terms.append(_term(name, digests) if known else _unknown(name))
-    return terms
+        return [_unknown(name) for name in Contract.model_fields]
+    names = dict.fromkeys(name for contract in contracts for name in contract)
+    terms = [_term(name, [c.get(name) for c in contracts]) for name in names if name != "seed"]
+    return [*terms, _term("seed", _seeds(results))] if "seed" in names else terms
+
+
+def _records_term(results: list[EvalResult], dataset: str) -> FairnessTerm:
+    digests = [result.records_digest for result in results if result.dataset == dataset]
+    name = RECORDS + dataset
+    return _unknown(name) if set(digests) == {None} else _term(name, digests)
 
 
 def _term(name: str, values: list[Any]) -> FairnessTerm:
@@ -37,8 +41,8 @@ def _term(name: str, values: list[Any]) -> FairnessTerm:
 
 
 def _seeds(results: list[EvalResult]) -> list[Any]:
-    """Each method's seeds: one where it is trained once, else all in order."""
-    found = []
+    """Each method's seeds: the seed itself if there is one, else the list of all."""
+    found: list[Any] = []
     for method in dict.fromkeys(result.method for result in results):
         seeds = {result.contract.get("seed"): None for result in results if result.method == method}
         found.append(next(iter(seeds)) if len(seeds) == 1 else list(seeds))

@@ -1,14 +1,16 @@
-"""The same report from VLM-R1's prediction logs alone.
+"""The report from VLM-R1's prediction logs alone.
 
 Method, dataset and step come from the file names, as VLM-R1 writes them:
 `rec_results_<dataset>_qwen2_5vl_3b_instruct_{baseline|sft_<step>|r1_<step>}.json`. The baseline
-is step 0 of both methods. The logs tell neither images nor terms of training, so the contract
-is unverified and rows on one true box count as one image.
+is step 0 of both methods. The logs name neither images nor training settings, so the contract is
+unverified and rows with the same true box count as one image.
 """
 
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from vlm_r1 import config
 from vlm_r1.config import METHODS, standalone
@@ -19,7 +21,7 @@ from vlm_r1.report.lineage import package_versions
 from vlm_r1.report.reproduce import commands_of_logs
 from vlm_r1.report.results_table import EvalResult, make_eval_result
 from vlm_r1.report.schema import Lineage, Report, TrainingLog
-from vlm_r1.stats.intervals import Resampling
+from vlm_r1.stats.bootstrap import Resampling
 
 _NAME = re.compile(
     r"rec_results_(?P<dataset>\w+?)_qwen2_5vl_(?P<size>\d+b)_instruct_"
@@ -36,6 +38,15 @@ NO_IMAGES = (
 )
 
 
+class NamedLog(NamedTuple):
+    """A log and what its file name says; the baseline belongs to both methods."""
+
+    path: Path
+    dataset: str
+    methods: Sequence[str]
+    step: int
+
+
 def report_from_logs(
     logs_dir: Path,
     out: Path,
@@ -47,37 +58,41 @@ def report_from_logs(
     """Write the report of the logs in `logs_dir` as folder `out`.
 
     Args:
-        id_name, ood_name: dataset (as in the file names) to show first in and out of domain;
-            all others are guessed from their names, and the report says so.
+        id_name, ood_name: dataset (as in the file names) to show first in and out of domain. The
+            roles of all others are guessed from their names, and the report says so.
 
     Raises:
-        ResultError: no log is found, a name is not among them, a method or the out-of-domain
+        ResultError: there is no log, a name is not among them, a method or the out-of-domain
             dataset is missing, or the rows of two logs do not pair.
     """
     settings = settings or standalone.REPORT
-    found, skipped = _sort_files(logs_dir)
-    names = list(dict.fromkeys(match["dataset"] for _, match in found))
-    roles = _roles(logs_dir, names, id_name, ood_name)
-    results = [result for path, match in found for result in _results(path, match, roles)]
+    logs, skipped = _sort_files(logs_dir)
+    roles = _roles(logs_dir, list(dict.fromkeys(log.dataset for log in logs)), id_name, ood_name)
+    results = [result for log in logs for result in _results(log, roles[log.dataset])]
     results.sort(key=lambda result: result.dataset not in (id_name, ood_name))
-    guessed = [f"{n} {r}" for n, r in roles.items() if n not in (id_name, ood_name)]
-    notes = [f"Roles guessed from the names: {', '.join(guessed)}."] if guessed else []
-    if any(row.image is None for result in results for row in result.rows):
-        notes.append(NO_IMAGES)
     context = ReportContext(
         lineage=Lineage(versions=package_versions()),
         training=[TrainingLog(method=m, quantities={}, reason=NO_TRAINING) for m in METHODS],
         reproduce=partial(commands_of_logs, logs=logs_dir, id_name=id_name, ood_name=ood_name),
-        notes=notes,
+        notes=_notes(results, {n: r for n, r in roles.items() if n not in (id_name, ood_name)}),
         skipped=skipped,
     )
     resampling = Resampling(settings.confidence, settings.resamples, seed)
     return build_report(results, context, out=out, resampling=resampling, gallery=settings.gallery)
 
 
-def _sort_files(logs_dir: Path) -> tuple[list[tuple[Path, re.Match]], list[tuple[str, str]]]:
-    """(file, its name's parts) of the logs, and (file, reason) of all other files."""
-    found, skipped = [], []
+def _notes(results: list[EvalResult], guessed_roles: dict[str, str]) -> list[str]:
+    """What a reader should know about roles and images that the logs do not give."""
+    guessed = ", ".join(f"{name} {role}" for name, role in guessed_roles.items())
+    notes = [f"Roles guessed from the names: {guessed}."] if guessed else []
+    if any(row.image is None for result in results for row in result.rows):
+        notes.append(NO_IMAGES)
+    return notes
+
+
+def _sort_files(logs_dir: Path) -> tuple[list[NamedLog], list[tuple[str, str]]]:
+    """The logs, and (file, reason) of all other files."""
+    logs, skipped = [], []
     for path in sorted(path for path in logs_dir.glob("*") if path.is_file()):
         match = _NAME.fullmatch(path.name)
         if match is None:
@@ -85,8 +100,9 @@ def _sort_files(logs_dir: Path) -> tuple[list[tuple[Path, re.Match]], list[tuple
         elif match["size"] != SIZE:
             skipped.append((path.name, f"another model, {match['size']}; compared is {SIZE}"))
         else:
-            found.append((path, match))
-    if not found:
+            methods = METHODS if match["baseline"] else (METHOD_OF[match["method"]],)
+            logs.append(NamedLog(path, match["dataset"], methods, int(match["step"] or 0)))
+    if not logs:
         raise ResultError(
             got=f"{logs_dir}: {len(skipped)} files, none of them a result log of the {SIZE} model",
             need=f"rec_results_<dataset>_qwen2_5vl_{SIZE}_instruct_"
@@ -94,13 +110,13 @@ def _sort_files(logs_dir: Path) -> tuple[list[tuple[Path, re.Match]], list[tuple
             because="method, dataset and step are read from the names",
             do="name the folder that holds the logs",
         )
-    return found, skipped
+    return logs, skipped
 
 
 def _roles(
     logs_dir: Path, names: list[str], id_name: str | None, ood_name: str | None
 ) -> dict[str, str]:
-    """Role of every dataset: as given, else guessed from its name."""
+    """The role of every dataset: as given, else guessed from its name."""
     for name in (id_name, ood_name):
         if name is not None and name not in names:
             raise ResultError(
@@ -110,22 +126,21 @@ def _roles(
                 do="correct --id or --ood",
             )
     roles = {name: "ood" if name.startswith(OUT_OF_DOMAIN) else "id" for name in names}
-    given = {id_name: "id", ood_name: "ood"}
+    given: dict[str | None, str] = {id_name: "id", ood_name: "ood"}
     return {name: given.get(name, role) for name, role in roles.items()}
 
 
-def _results(path: Path, match: re.Match, roles: dict[str, str]) -> list[EvalResult]:
-    """The unit of a log; two for the baseline, from which both methods start."""
-    methods = METHODS if match["baseline"] else [METHOD_OF[match["method"]]]
-    result = read_results(path)
+def _results(log: NamedLog, role: str) -> list[EvalResult]:
+    """The result of a log; two of the baseline, from which both methods start."""
+    result = read_results(log.path)
     return [
         make_eval_result(
             result,
             method=method,
-            dataset=match["dataset"],
-            role=roles[match["dataset"]],
-            step=int(match["step"] or 0),
-            source=path.name,
+            dataset=log.dataset,
+            role=role,
+            step=log.step,
+            source=log.path.name,
         )
-        for method in methods
+        for method in log.methods
     ]

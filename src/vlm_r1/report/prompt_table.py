@@ -13,7 +13,7 @@ from vlm_r1.stats.intervals import Resampling, interval
 
 
 def prompt_lines(root: Path, params: Params, resampling: Resampling) -> list[PromptLine]:
-    """Every cell of reports/prompts, scored; none where the matrix is turned off.
+    """Every cell of reports/prompts, scored; empty if the matrix is turned off.
 
     Raises:
         ResultError: matrix.json or a result file that it names is missing or broken.

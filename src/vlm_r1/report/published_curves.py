@@ -1,7 +1,7 @@
 """VLM-R1's published curves on the datasets of a report; published.json has them with sources.
 
-Datasets are known by VLM-R1's own names (`refcoco_val`, `refgta_subsample`, `lisa_test`, ...), so
-drawn worlds have none. A curve of a mean over several datasets counts where all of them are there.
+Datasets are recognized by VLM-R1's own names (`refcoco_val`, `refgta_subsample`, `lisa_test`, ...),
+so synthetic datasets have none. A curve of the mean over several datasets needs all of them.
 """
 
 import json
@@ -33,11 +33,11 @@ def published_series(datasets: Collection[str]) -> list[PublishedSeries]:
 def our_curve(
     curves: list[CurvePoint], method: str, datasets: Collection[str]
 ) -> list[tuple[int, float]]:
-    """(step, percent) of `method`, the plain mean over `datasets` where each has the step.
+    """(step, percent) of `method`: the mean over `datasets` at the steps that all of them have.
 
     Example: 80 % and 90 % at step 0 of two datasets, one alone at step 100 -> [(0, 85.0)]
     """
     found = {(c.dataset, c.step): c.accuracy for c in curves if c.method == method}
     steps = sorted({step for _, step in found})
-    whole = [step for step in steps if all((name, step) in found for name in datasets)]
-    return [(s, sum(found[name, s] for name in datasets) / len(datasets)) for s in whole]
+    common = [step for step in steps if all((name, step) in found for name in datasets)]
+    return [(s, sum(found[name, s] for name in datasets) / len(datasets)) for s in common]

@@ -1,4 +1,4 @@
-"""Command lines that make the report's numbers again."""
+"""Command lines that reproduce the report's numbers."""
 
 import shlex
 from pathlib import Path
@@ -32,7 +32,7 @@ def commands_of_logs(
 
 
 def _numbers(table: ResultsTable, folder: Path, unfair: bool) -> list[Command]:
-    """The two ends of the verdict's curves, and their difference; of several seeds, the first's."""
+    """Both methods' accuracies behind the verdict and their difference, for the first seed."""
     ood = table.datasets("ood")[0]
     step = table.common_steps(ood)[-1]
     sft, grpo = (str(folder / table[m, ood, step].first.source) for m in ("sft", "grpo"))

@@ -1,6 +1,8 @@
-"""Units, one evaluation each with its scores, and the table of points that they make.
+"""The table of results that the report is computed from.
 
-A point is (method, dataset, step): one unit for each seed, all in the dataset's one row order.
+An `EvalResult` is one evaluation with its scores. A `SeedGroup` holds the results of one (method,
+dataset, step), one per seed. All results of a dataset are brought into one row order, so that
+arrays of two groups pair row by row.
 """
 
 from collections.abc import Iterable
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vlm_r1 import paths
-from vlm_r1.config import METHODS, Params
+from vlm_r1.config import METHODS, Method, Params
 from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.coordinate_correction import Correction, correct_boxes
 from vlm_r1.evaluation.pairing import pair_rows
@@ -23,14 +25,14 @@ from vlm_r1.rec.results import ResultFile, ResultRow, read_results
 from vlm_r1.stats.bootstrap import DEFAULT_RESAMPLING, Resampling
 from vlm_r1.stats.intervals import Difference, Interval, interval, paired_difference
 
-TESTED = ("id", "ood")  # roles that are compared; validation is for choosing a checkpoint only
+TESTED = ("id", "ood")  # roles on which methods are compared; validation only selects checkpoints
 
 
 @dataclass(frozen=True)
 class EvalResult:
     """One (method, seed, checkpoint, dataset) evaluation; `rows` and `scores` in the same order.
 
-    `seed` is that of the training run; None where logs do not tell.
+    `seed` is that of the training run, None if the logs do not give it; `source` is the file.
     """
 
     method: str
@@ -38,7 +40,7 @@ class EvalResult:
     role: str
     step: int
     seed: int | None
-    source: str  # file
+    source: str
     rows: list[ResultRow]
     scores: Scores
     contract: dict[str, Any]
@@ -46,17 +48,17 @@ class EvalResult:
 
     @cached_property
     def correction(self) -> Correction:
-        """The boxes with their coordinates corrected, fitted on one half of the images each."""
+        """The boxes with their coordinates corrected, two-fold cross-fitted over images."""
         scores = self.scores
         return correct_boxes(scores.boxes, scores.true_boxes, scores.images)
 
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """One (method, dataset, step): its units, one a seed. Means are over all of them.
+    """The results of one (method, dataset, step), one per seed; means are over all of them.
 
-    `hit` and `corrected_hit` are bool, (n,) of one seed or (seeds, n) of several, as the
-    statistics take them. `resampling` is that of the table.
+    Arrays are (n, ...) for one seed and (seeds, n, ...) for several, as the statistics take them.
+    `resampling` is that of the table.
     """
 
     results: tuple[EvalResult, ...]
@@ -64,7 +66,7 @@ class SeedGroup:
 
     @property
     def first(self) -> EvalResult:
-        """The unit of the first seed: what is shown of single rows."""
+        """The result of the first seed, from which single rows are shown."""
         return self.results[0]
 
     @property
@@ -89,8 +91,13 @@ class SeedGroup:
 
     @property
     def images(self) -> np.ndarray:
-        """(n,), the cluster of each row."""
+        """(n,), the image (cluster) of each row."""
         return self.first.scores.images
+
+    @property
+    def n_images(self) -> int:
+        """Number of images."""
+        return len(set(self.images))
 
     @property
     def n(self) -> int:
@@ -99,13 +106,13 @@ class SeedGroup:
 
     @property
     def hit(self) -> np.ndarray:
-        """IoU above 0.5."""
-        return _level([result.scores.hit for result in self.results])
+        """Bool: True where the IoU is above 0.5."""
+        return _stack([result.scores.hit for result in self.results])
 
     @property
     def overlap(self) -> np.ndarray:
         """IoU in 0-1, shaped as `hit`; 0 where unparsed."""
-        return _level([result.scores.overlap for result in self.results])
+        return _stack([result.scores.overlap for result in self.results])
 
     @property
     def accuracy(self) -> float:
@@ -141,25 +148,23 @@ class SeedGroup:
 
     @cached_property
     def correction(self) -> Correction:
-        """The units' corrections; `raw_hit` and `hit` shaped as `hit` here."""
+        """The corrections of all seeds; its arrays are shaped as `hit`."""
         parts = [result.correction for result in self.results]
         reasons = [part.reason for part in parts]
         return Correction(
-            boxes=_level([part.boxes for part in parts]),
-            raw_hit=_level([part.raw_hit for part in parts]),
-            hit=_level([part.hit for part in parts]),
+            boxes=_stack([part.boxes for part in parts]),
+            raw_hit=_stack([part.raw_hit for part in parts]),
+            hit=_stack([part.hit for part in parts]),
             halves=tuple(half for part in parts for half in part.halves),
             reason=reasons[0] if None not in reasons else None,
         )
 
 
 class ResultsTable:
-    """The points of a comparison, looked up by method, dataset and step.
-
-    All units of a dataset hold its rows in one order, so that arrays of two points pair row by row.
+    """The seed groups of a comparison by method, dataset and step, and how to resample them.
 
     Raises:
-        ResultError: two units of a dataset hold different rows, or a point lacks a seed.
+        ResultError: two results of a dataset have different rows, or a group lacks a seed.
     """
 
     def __init__(
@@ -182,14 +187,14 @@ class ResultsTable:
         return key in self._groups
 
     def datasets(self, *roles: str) -> list[str]:
-        """Names of the datasets with these roles (all without), by role, then in given order."""
+        """Names of the datasets with these roles (by default all), by role, then in given order."""
         roles = roles or ("validation", *TESTED)
         return list(
-            dict.fromkeys(u.dataset for role in roles for u in self.results if u.role == role)
+            dict.fromkeys(r.dataset for role in roles for r in self.results if r.role == role)
         )
 
     def first(self, dataset: str) -> EvalResult:
-        """Any unit of `dataset`; all hold the same rows."""
+        """The first result of `dataset`; all of them have the same rows."""
         return next(result for result in self.results if result.dataset == dataset)
 
     def steps(self, method: str, dataset: str) -> list[int]:
@@ -202,12 +207,12 @@ class ResultsTable:
 
 
 def load_eval_result(
-    root: Path, params: Params, method: str, dataset: str, step: int, seed: int
+    root: Path, params: Params, method: Method, dataset: str, step: int, seed: int
 ) -> EvalResult:
-    """The unit in results/<run>/<dataset>/step-<step>.json.
+    """The result in results/<run>/<dataset>/step-<step>.json.
 
     Raises:
-        ResultError: the file is missing or broken, or its meta names another unit.
+        ResultError: the file is missing or broken, or its meta does not match its path.
     """
     file = paths.result_file(params.run_name(method, seed), dataset, step)
     result = read_results(root / file)
@@ -216,12 +221,14 @@ def load_eval_result(
     if found != named:
         raise ResultError(
             got=f"{file}: meta says {found}",
-            need=f"{named}, as the path says",
-            because="a renamed file would put its numbers under another name",
+            need=f"{named}, as its path says",
+            because="the numbers of a renamed file would be reported under a wrong name",
             do="`dvc repro` to evaluate again",
         )
     role = params.datasets[dataset].role
-    return make_eval_result(result, source=str(file), role=role, seed=seed, **named)
+    return make_eval_result(
+        result, method=method, dataset=dataset, role=role, step=step, source=str(file), seed=seed
+    )
 
 
 def make_eval_result(
@@ -259,16 +266,16 @@ def make_eval_result(
 
 
 def check_fairness(results: list[EvalResult], allow_unfair: bool) -> list[str]:
-    """The terms in which units differ, "field: one value != another"; empty where all is fair.
+    """The terms in which results differ, "field: one value != another"; empty if all are equal.
 
-    Terms are the contract, its seed only among the runs of one seed, and for the units of one
-    dataset the digest of its records.
+    Terms are the contract (its seed only among the runs of one seed) and, for the results of one
+    dataset, the digest of its records.
 
     Raises:
         ContractError: terms differ and `allow_unfair` is not given.
     """
     found = []
-    for group in _groups_of_terms(results):
+    for group in _equal_terms(results):
         if not allow_unfair:
             require_equal(group)
         first, *others = group.values()
@@ -276,20 +283,22 @@ def check_fairness(results: list[EvalResult], allow_unfair: bool) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _groups_of_terms(results: list[EvalResult]) -> list[dict[str, dict]]:
-    """Source -> terms, in groups within which they must be equal."""
-    seeds = dict.fromkeys(result.seed for result in results)
-    first = [next(result for result in results if result.seed == seed) for seed in seeds]
-    datasets = dict.fromkeys(result.dataset for result in results)
-    return [
-        *({u.source: u.contract for u in results if u.seed == seed} for seed in seeds),
-        {u.source: {k: v for k, v in u.contract.items() if k != "seed"} for u in first},
-        *({u.source: {d: u.records_digest} for u in results if u.dataset == d} for d in datasets),
-    ]
+def _equal_terms(results: list[EvalResult]) -> list[dict[str, dict[str, Any]]]:
+    """Source -> terms, in groups within which all terms must be equal."""
+    by_seed: dict[int | None, dict[str, dict[str, Any]]] = {}
+    by_dataset: dict[str, dict[str, dict[str, Any]]] = {}
+    for r in results:
+        by_seed.setdefault(r.seed, {})[r.source] = r.contract
+        by_dataset.setdefault(r.dataset, {})[r.source] = {r.dataset: r.records_digest}
+    across_seeds = {}
+    for group in by_seed.values():
+        source, contract = next(iter(group.items()))
+        across_seeds[source] = {term: value for term, value in contract.items() if term != "seed"}
+    return [*by_seed.values(), across_seeds, *by_dataset.values()]
 
 
-def _level(arrays: list[np.ndarray]) -> np.ndarray:
-    """One array as it is, several stacked with the seeds in front."""
+def _stack(arrays: list[np.ndarray]) -> np.ndarray:
+    """A single array as it is; several stacked, with the seeds as first axis."""
     return arrays[0] if len(arrays) == 1 else np.stack(arrays)
 
 
@@ -300,17 +309,18 @@ def _require_seeds(group: list[EvalResult], seeds: list[int | None]) -> None:
         raise ResultError(
             got=f"{result.method} on {result.dataset} at step {result.step}: seeds {found}",
             need=f"each of {seeds} once",
-            because="a mean over other runs at each step is no curve",
+            because="every point of a curve must be the mean over the same runs",
             do="evaluate every training run at every step, on every dataset",
         )
 
 
 def _in_one_order(results: list[EvalResult]) -> list[EvalResult]:
+    """The results, each in the row order of its dataset's first one."""
     reference: dict[str, EvalResult] = {}
-    return [_like(reference.setdefault(result.dataset, result), result) for result in results]
+    return [_reordered(reference.setdefault(result.dataset, result), result) for result in results]
 
 
-def _like(reference: EvalResult, result: EvalResult) -> EvalResult:
+def _reordered(reference: EvalResult, result: EvalResult) -> EvalResult:
     """`result` in the row order of `reference`."""
     if result is reference:
         return result

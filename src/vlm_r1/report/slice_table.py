@@ -1,21 +1,22 @@
-"""Units -> the report's block `slices`: both methods on every slice at the last common step."""
+"""Table of results -> the report's block `slices`: both methods at the last common step."""
 
 import numpy as np
 
 from vlm_r1.evaluation.slices import SMALL_N, Slice, slice_rows
+from vlm_r1.report.curve_statistics import estimate
 from vlm_r1.report.results_table import TESTED, ResultsTable, SeedGroup
-from vlm_r1.report.schema import Estimate, LeftOut, Share, SliceLine, Slices
+from vlm_r1.report.schema import LeftOut, Share, SliceLine, Slices
 from vlm_r1.stats.intervals import Resampling, interval, paired_difference
 
 
 def slice_block(table: ResultsTable) -> Slices:
-    """Every slice of every tested dataset, and what could not be sliced."""
+    """Every slice of every tested dataset, and the dimensions without data."""
     lines, left_out = [], []
     for dataset in table.datasets(*TESTED):
         step = table.common_steps(dataset)[-1]
         sft, grpo = table["sft", dataset, step], table["grpo", dataset, step]
         found = slice_rows(grpo.first.rows, dataset)
-        lines += [_line(one, sft, grpo) for one in found.slices]
+        lines += [_line(part, sft, grpo) for part in found.slices]
         left_out += [
             LeftOut(dataset=dataset, dimension=dimension, reason=reason)
             for dimension, reason in found.left_out.items()
@@ -23,21 +24,23 @@ def slice_block(table: ResultsTable) -> Slices:
     return Slices(small_n=SMALL_N, lines=lines, left_out=left_out)
 
 
-def _line(one: Slice, sft: SeedGroup, grpo: SeedGroup) -> SliceLine:
-    images = grpo.images[one.rows]
-    ours, theirs = (group.hit[..., one.rows] for group in (grpo, sft))
+def _line(part: Slice, sft: SeedGroup, grpo: SeedGroup) -> SliceLine:
+    images = grpo.images[part.rows]
+    ours, theirs = (group.hit[..., part.rows] for group in (grpo, sft))
     count = len(set(images))
     return SliceLine(
         dataset=grpo.dataset,
         step=grpo.step,
-        dimension=one.dimension,
-        name=one.name,
-        n=len(one.rows),
+        dimension=part.dimension,
+        name=part.name,
+        n=len(part.rows),
         n_images=count,
-        small=len(one.rows) < SMALL_N,
+        small=len(part.rows) < SMALL_N,
         sft=_share(theirs, images, grpo.resampling),
         grpo=_share(ours, images, grpo.resampling),
-        difference=_difference(ours, theirs, images, grpo.resampling) if count > 1 else None,
+        difference=estimate(paired_difference(ours, theirs, images, grpo.resampling))
+        if count > 1
+        else None,
     )
 
 
@@ -46,10 +49,3 @@ def _share(hits: np.ndarray, images: np.ndarray, resampling: Resampling) -> Shar
         return Share(percent=100 * float(np.mean(hits)), ci_low=None, ci_high=None)
     mean, low, high = interval(hits, images, resampling)
     return Share(percent=mean, ci_low=low, ci_high=high)
-
-
-def _difference(
-    ours: np.ndarray, theirs: np.ndarray, images: np.ndarray, resampling: Resampling
-) -> Estimate:
-    found = paired_difference(ours, theirs, images, resampling)
-    return Estimate(points=found.mean, ci_low=found.low, ci_high=found.high, p_value=found.p_value)

@@ -1,10 +1,10 @@
-"""The verdict in words, computed from the numbers: never more than the intervals say."""
+"""The verdict in words, derived from the numbers; it claims no more than the intervals show."""
 
 from dataclasses import dataclass
 
 from vlm_r1.evaluation.coordinate_correction import Decomposition
 from vlm_r1.report.analysis import LastStep, MethodDecomposition, MethodGain
-from vlm_r1.report.schema import StepTest, Verdict
+from vlm_r1.report.schema import Statistics, Verdict
 from vlm_r1.stats.intervals import Difference
 
 NAMES = {"sft": "SFT", "grpo": "GRPO"}
@@ -21,9 +21,9 @@ UNSETTLED = (
 
 @dataclass(frozen=True)
 class VerdictText:
-    """The verdict and its parts, for a page that shows them apart.
+    """The verdict for report.json, with a title and its sentences for the pages.
 
-    `text` of the verdict is the sentences joined.
+    `verdict.text` is the sentences joined.
     """
 
     verdict: Verdict
@@ -34,29 +34,25 @@ class VerdictText:
 def write_verdict(
     ood: LastStep,
     in_domain: LastStep | None,
-    confidence: float,
+    statistics: Statistics,
     unfair: list[str],
     verified: bool,
-    tests: list[StepTest],
-    seeds: int,
 ) -> VerdictText:
-    """Judge at the last common step of the out-of-domain dataset.
+    """The verdict at the last common step of the out-of-domain dataset.
 
     Args:
-        confidence: of the intervals in `ood` and `in_domain`.
+        statistics: the report's block; its tests on the out-of-domain dataset end at that step.
         unfair: terms in which the contracts differ, "field: ...".
-        verified: whether there are contracts at all.
-        tests: of the out-of-domain dataset's steps; the last is that of the verdict.
-        seeds: training runs of each method.
+        verified: whether the results have contracts at all.
     """
     outcome = sign(ood.difference)
     sentences = [
         *_unfair(unfair),
-        _finding(ood, outcome, confidence, tests, seeds),
-        *_movements([ood] if in_domain is None else [in_domain, ood]),
+        _finding(ood, outcome, statistics),
+        *_gains([ood] if in_domain is None else [in_domain, ood]),
         *_start(ood, outcome),
         *_coordinates(ood),
-        UNSETTLED if unfair else _story(ood, outcome, seeds),
+        UNSETTLED if unfair else _conclusion(ood, outcome, statistics.seeds),
         *([] if verified else [UNVERIFIED]),
     ]
     mean, low, high, p_value = ood.difference
@@ -73,12 +69,12 @@ def write_verdict(
 
 
 def sign(difference: Difference) -> int:
-    """1 or -1 where the whole interval lies on one side of zero, else 0."""
+    """1 or -1 if the whole interval lies on one side of zero, else 0."""
     return int(difference.low > 0) - int(difference.high < 0)
 
 
 def points(value: float) -> str:
-    """Percent points with their sign, e.g. "+4.1"; what rounds to zero is "0.0"."""
+    """Percent points with their sign, e.g. "+4.1"; "0.0" if they round to zero."""
     text = f"{value:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text
 
@@ -106,21 +102,20 @@ def _unfair(unfair: list[str]) -> list[str]:
     return [f"UNFAIR COMPARISON: the contracts differ in {fields}."] if unfair else []
 
 
-def _finding(
-    ood: LastStep, outcome: int, confidence: float, tests: list[StepTest], seeds: int
-) -> str:
+def _finding(ood: LastStep, outcome: int, statistics: Statistics) -> str:
     claim = {
         1: "GRPO is better than SFT",
         -1: "SFT is better than GRPO",
         0: "no difference between GRPO and SFT is shown",
     }[outcome]
+    tests = next(one.steps for one in statistics.datasets if one.dataset == ood.dataset)
     return (
         f"Out of domain ({ood.dataset}) at step {ood.step}, {claim}: GRPO "
         f"{ood.accuracy['grpo']:.1f} %, SFT {ood.accuracy['sft']:.1f} %, difference "
-        f"{points(ood.difference.mean)} points ({100 * confidence:g} % interval "
+        f"{points(ood.difference.mean)} points ({100 * statistics.confidence:g} % interval "
         f"{span(ood.difference)}, {p_text(ood.difference.p_value)}, after Holm over "
         f"{_steps(len(tests))} {p_text(tests[-1].p_holm)}, n = {ood.n} phrases on {ood.n_images} "
-        f"images, {_runs(seeds)})."
+        f"images, {_runs(statistics.seeds)})."
     )
 
 
@@ -132,41 +127,43 @@ def _runs(seeds: int) -> str:
     return "one training run of each method" if seeds == 1 else f"{seeds} seeds of each method"
 
 
-def _movements(places: list[LastStep]) -> list[str]:
-    """One sentence a method: how far it moved since step 0, in each place."""
+def _gains(places: list[LastStep]) -> list[str]:
+    """One sentence per method: how far it moved since step 0 on each dataset."""
     sentences = []
     for method, name in NAMES.items():
-        gains = [move for place in places for move in place.gains if move.method == method]
+        gains = [gain for place in places for gain in place.gains if gain.method == method]
         if gains:
-            sentences.append(f"Since step 0, {name} moved {' and '.join(map(_move, gains))}.")
+            sentences.append(f"Since step 0, {name} moved {' and '.join(map(_gain, gains))}.")
     return sentences
 
 
-def _move(move: MethodGain) -> str:
-    place = f"{PLACES[move.role]} ({move.dataset})"
-    return f"{points(move.gain.mean)} points ({span(move.gain)}) {place}"
+def _gain(found: MethodGain) -> str:
+    place = f"{PLACES[found.role]} ({found.dataset})"
+    return f"{points(found.gain.mean)} points ({span(found.gain)}) {place}"
 
 
 def _start(ood: LastStep, outcome: int) -> list[str]:
-    """What the prompts alone do to the base and what came on top, where the two are not one."""
-    if ood.gain_gap is None or (sign(ood.start_gap) == 0 and sign(ood.gain_gap) == outcome):
+    """The prompts' effect at step 0 and what was gained since, unless both say the same."""
+    start_gap, gain_gap = ood.start_gap, ood.gain_gap
+    if start_gap is None or gain_gap is None:
+        return []
+    if sign(start_gap) == 0 and sign(gain_gap) == outcome:
         return []
     return [
-        f"At step 0 the base itself, asked with GRPO's prompt, stood {points(ood.start_gap.mean)} "
-        f"points ({span(ood.start_gap)}) from where SFT's prompt put it; since then GRPO gained "
-        f"{points(ood.gain_gap.mean)} points ({span(ood.gain_gap)}) relative to SFT."
+        f"At step 0 the base itself, asked with GRPO's prompt, stood {points(start_gap.mean)} "
+        f"points ({span(start_gap)}) from where SFT's prompt put it; since then GRPO gained "
+        f"{points(gain_gap.mean)} points ({span(gain_gap)}) relative to SFT."
     ]
 
 
 def _coordinates(ood: LastStep) -> list[str]:
-    """Which part of the changes and of the difference is coordinates, which is grounding."""
-    if ood.split is None:
+    """How much of the changes and of the difference is coordinates, and how much grounding."""
+    if ood.decomposition is None:
         return []
-    telling = [
-        o for o in ood.method_decompositions if sign(o.recovered) or sign(o.split.coordinates)
-    ]
+    parts = ood.method_decompositions
+    telling = [part for part in parts if sign(part.recovered) or sign(part.change.coordinates)]
     if not telling:
-        reasons = dict.fromkeys(o.reason for o in ood.method_decompositions)
+        reasons = dict.fromkeys(part.reason for part in parts)
         reason = next(iter(reasons)) if len(reasons) == 1 else None
         return [
             "Correcting the box coordinates (one scale and offset per axis) recovers nothing "
@@ -175,29 +172,32 @@ def _coordinates(ood: LastStep) -> list[str]:
     return [
         "One scale and offset per axis, fitted on half of the images and applied to the others, "
         f"{' and '.join(map(_repair, telling))} out of domain.",
-        *(_shares(f"{NAMES[o.method]}'s", f"since step {o.from_step}", o.split) for o in telling
-          if o.from_step < o.step),
-        _shares("the difference of", f"between GRPO and SFT at step {ood.step}", ood.split),
-    ]  # fmt: skip
+        *(
+            _shares(f"{NAMES[part.method]}'s", f"since step {part.from_step}", part.change)
+            for part in telling
+            if part.from_step < part.step
+        ),
+        _shares("the difference of", f"between GRPO and SFT at step {ood.step}", ood.decomposition),
+    ]
 
 
-def _repair(origin: MethodDecomposition) -> str:
-    end = origin.end + origin.recovered.mean
+def _repair(part: MethodDecomposition) -> str:
+    corrected = part.end + part.recovered.mean
     return (
-        f"takes {NAMES[origin.method]} from {origin.end:.1f} to {end:.1f} % "
-        f"({points(origin.recovered.mean)} points, {span(origin.recovered)})"
+        f"takes {NAMES[part.method]} from {part.end:.1f} to {corrected:.1f} % "
+        f"({points(part.recovered.mean)} points, {span(part.recovered)})"
     )
 
 
-def _shares(whose: str, when: str, split: Decomposition) -> str:
+def _shares(whose: str, when: str, change: Decomposition) -> str:
     return (
-        f"Of {whose} {points(split.total.mean)} points {when}, {points(split.coordinates.mean)} "
-        f"({span(split.coordinates)}) are box coordinates and {points(split.grounding.mean)} "
-        f"({span(split.grounding)}) grounding."
+        f"Of {whose} {points(change.total.mean)} points {when}, {points(change.coordinates.mean)} "
+        f"({span(change.coordinates)}) are box coordinates and {points(change.grounding.mean)} "
+        f"({span(change.grounding)}) grounding."
     )
 
 
-def _story(ood: LastStep, outcome: int, seeds: int) -> str:
+def _conclusion(ood: LastStep, outcome: int, seeds: int) -> str:
     """What the numbers say about "reinforcement learning generalizes better"."""
     claim = "that reinforcement learning generalizes better than supervised fine-tuning"
     gained = outcome if ood.gain_gap is None else sign(ood.gain_gap)
@@ -212,8 +212,9 @@ def _story(ood: LastStep, outcome: int, seeds: int) -> str:
             f"{ood.step} is not matched by a difference in what was gained since step 0."
         )
     verb = "supports" if outcome > 0 else "contradicts"
-    if ood.split is not None and sign(ood.split.grounding) != outcome:
-        left = "is the other way round" if sign(ood.split.grounding) else "is not shown to differ"
+    if ood.decomposition is not None and sign(ood.decomposition.grounding) != outcome:
+        reversed_sign = sign(ood.decomposition.grounding) != 0
+        left = "is the other way round" if reversed_sign else "is not shown to differ"
         return (
             f"This comparison {verb} the claim {claim} only as far as box coordinates go: what is "
             f"left when they are corrected, grounding, {left}."

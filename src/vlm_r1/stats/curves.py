@@ -1,4 +1,4 @@
-"""Statistics of whole curves: area, lasting lead, detectable effect, forgetting, generalization gap.
+"""Statistics of curves: area, lasting lead, detectable effect, forgetting, generalization gap.
 
 Each is linear in the rows' values, so the bootstrap of `intervals` applies to all. A curve holds
 hits per step, (steps, n), or (seeds, steps, n) for several training runs. Results are percent
