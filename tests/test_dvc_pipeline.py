@@ -33,7 +33,7 @@ texts = {
     },
 }
 for out in stages[name].get("do", stages[name])["outs"]:
-    out = pathlib.Path(out.replace("${key}", key))
+    out = pathlib.Path(out.replace("${key}", key).replace("${item}", key))
     inside = texts.get(str(out), {"cost.json": name, "training_log.jsonl": name})
     for file, text in {"": name}.items() if out.suffix else inside.items():
         (out / file).parent.mkdir(parents=True, exist_ok=True)

@@ -150,7 +150,8 @@ LAUNCHER = """
 import sys
 from vlm_r1.config.training import Launch
 from vlm_r1.launch import launch_plan, run_plan
-launch = Launch(device="cpu", processes_per_node=2, nodes=1, endpoint=None, id="test", vllm_server_url="")
+one_node = {"nodes": 1, "endpoint": None, "id": "test", "vllm_server_url": ""}
+launch = Launch(device="cpu", processes_per_node=2, **one_node)
 sys.exit(run_plan(launch_plan(launch, sys.argv[1:])))
 """
 
