@@ -1,4 +1,4 @@
-"""What the Markdown files name exists: links, make targets, commands, folders; the picture is current."""
+"""Links, make targets, commands and folders named in the docs exist; the picture is current."""
 
 import importlib.util
 import re
