@@ -35,7 +35,6 @@ def small_values() -> dict:
     values["grpo"] |= {"micro_batch": 8, "num_generations": 4, "max_completion_tokens": 8}
     values["grpo"]["sample_every"] = 1
     values["evaluate"] = {"batch_tokens": 400, "max_new_tokens": 8}
-    values["report"]["resamples"] = 200
     return values
 
 

@@ -37,7 +37,7 @@ def tiny_params(**report: int) -> Params:
     """The committed parameters with three steps and few resamples."""
     values = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text("utf-8"))
     values["train"].update(steps=2, save_every=1)
-    values["report"].update(resamples=400, gallery=6, **report)
+    values["report"].update(gallery=6, **report)
     return parse_params(values, "params.yaml")
 
 

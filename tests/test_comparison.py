@@ -11,10 +11,9 @@ from vlm_r1.evaluation.comparison import compare_logs, comparison_text
 from vlm_r1.evaluation.prediction_logs import PredictionLog
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.rec.results import ResultFile, ResultRow, write_results
-from vlm_r1.stats.intervals import Resampling
 
 HIT, MISS = "[0, 0, 10, 10]", "[50, 50, 60, 60]"
-FEW = Resampling(0.95, 300, 1)
+FEW = 0.95
 CONTRACT = {"coordinate_space": "original", "seed": 1}
 runner = CliRunner()
 
@@ -45,7 +44,7 @@ def rows(hits: str) -> list[ResultRow]:
 
 def test_b_minus_a_by_hand():
     """Of six rows A has 2 right and B 4: one only A, three only B; p = 2 (1 + 4) / 2**4."""
-    found = compare_logs(log("a", rows("110000")), log("b", rows("101110")), resampling=FEW)
+    found = compare_logs(log("a", rows("110000")), log("b", rows("101110")), confidence=FEW)
     said = found.to_json_dict()
     assert {key: said[key] for key in ("n", "images", "only_a", "only_b")} == {
         "n": 6, "images": 6, "only_a": 1, "only_b": 3,
@@ -60,7 +59,7 @@ def test_b_minus_a_by_hand():
 
 def test_rows_pair_whatever_their_order():
     shuffled = rows("101110")[::-1]
-    found = compare_logs(log("a", rows("110000")), log("b", shuffled), resampling=FEW)
+    found = compare_logs(log("a", rows("110000")), log("b", shuffled), confidence=FEW)
     assert (found.mcnemar.only_a, found.mcnemar.only_b) == (1, 3)
     assert found.pairing.by == "question and true box"
 
@@ -68,24 +67,24 @@ def test_rows_pair_whatever_their_order():
 def test_record_ids_pair_where_questions_do_not():
     a = [row(0, True, record_id="x"), row(1, False, record_id="y")]
     b = [row(1, True, record_id="y", question="?"), row(0, True, record_id="x", question="!")]
-    found = compare_logs(log("a", a), log("b", b), resampling=FEW)
+    found = compare_logs(log("a", a), log("b", b), confidence=FEW)
     assert (found.pairing.by, found.pairing.b, found.mcnemar.only_b) == ("record id", [1, 0], 1)
 
 
 def test_images_that_are_called_otherwise_do_not_keep_rows_apart():
     b = [row(i, True, image=f"/data/{i}.png") for i in range(3)]
-    assert compare_logs(log("a", rows("100")), log("b", b), resampling=FEW).mcnemar.only_b == 2
+    assert compare_logs(log("a", rows("100")), log("b", b), confidence=FEW).mcnemar.only_b == 2
 
 
 def test_rows_alike_in_all_pair_by_occurrence():
     twice = [row(0, True), row(0, False), row(1, True)]
-    found = compare_logs(log("a", twice), log("b", [twice[2], *twice[:2]]), resampling=FEW)
+    found = compare_logs(log("a", twice), log("b", [twice[2], *twice[:2]]), confidence=FEW)
     assert (found.mcnemar.only_a, found.mcnemar.only_b) == (0, 0)
 
 
 def test_flips_show_question_true_box_and_both_predictions():
     a, b = rows("100"), [*rows("01"), row(2, False, model_output="none")]
-    found = compare_logs(log("a", a), log("b", b), resampling=FEW)
+    found = compare_logs(log("a", a), log("b", b), confidence=FEW)
     first, second = found.to_json_dict(flips=5)["flips"]
     assert first == {
         "question": "q1", "true_box": [0, 0, 10, 10.01],
@@ -120,7 +119,7 @@ def test_rows_that_are_not_in_both_are_refused(b, match):
 
 def test_common_rows_are_compared_when_asked_for_and_the_rest_counted():
     a, b = rows("1100"), [row(1, True), row(2, True), row(9, True)]
-    found = compare_logs(log("a", a), log("b", b), common=True, resampling=FEW)
+    found = compare_logs(log("a", a), log("b", b), common=True, confidence=FEW)
     said = found.to_json_dict()
     assert (said["n"], said["left_out"], said["difference"]) == (2, {"a": 2, "b": 1}, 50.0)
     assert "left out: 2 rows only in A, 1 only in B" in comparison_text(found, "a", "b")
@@ -154,14 +153,14 @@ def test_our_files_of_other_terms_are_refused_unless_that_is_allowed():
     a, b = log("a", rows("10"), CONTRACT), log("b", rows("11"), CONTRACT | {"seed": 2})
     with pytest.raises(ContractError, match="seed: 1 != 2"):
         compare_logs(a, b)
-    found = compare_logs(a, b, allow_unfair=True, resampling=FEW)
+    found = compare_logs(a, b, allow_unfair=True, confidence=FEW)
     assert found.to_json_dict()["unfair"] == ["seed: 1 != 2"]
     assert "UNFAIR, the contracts differ: seed: 1 != 2" in comparison_text(found, "a", "b")
 
 
 def test_two_readings_are_told():
     b = [row(i, True, extracted_answer=(0, 0, 10, 10)) for i in range(2)]
-    found = compare_logs(log("a", rows("10")), log("b", b), resampling=FEW)
+    found = compare_logs(log("a", rows("10")), log("b", b), confidence=FEW)
     assert found.notes == [
         "two readings: A by standard, B by logged; --preset standard reads both alike"
     ]

@@ -47,7 +47,7 @@ from vlm_r1.report.results_table import EvalResult, ResultsTable, check_fairness
 from vlm_r1.report.schema import DatasetStatistics, Report, Statistics, StepTest
 from vlm_r1.report.verdict import points, write_verdict
 from vlm_r1.stages import report as stage
-from vlm_r1.stats.intervals import Difference, McNemarResult, Resampling
+from vlm_r1.stats.intervals import Difference, McNemarResult
 
 PARAMS = tiny_params()
 
@@ -200,10 +200,10 @@ def test_validation_is_listed_but_never_compared(report):
 
 def test_every_point_can_be_recomputed_from_its_result_file(project, report):
     assert len(report["curves"]) == 2 * 2 * 3
-    resampling = Resampling(0.95, 400, PARAMS.experiment.seed)
+    confidence = 0.95
     for point in report["curves"]:
         file = paths.result_file(point["method"], point["dataset"], point["step"])
-        scores = scores_json(score_results(read_results(project / file)), str(file), resampling)
+        scores = scores_json(score_results(read_results(project / file)), str(file), confidence)
         for field in ("n", "accuracy", "ci_low", "ci_high", "mean_iou", "parse_rate"):
             assert point[field] == scores[field]
 
@@ -268,7 +268,7 @@ def shifted() -> ResultsTable:
         eval_result("sft", "d", 2, moved_rows(42, shift_px=12)),
         eval_result("grpo", "d", 2, moved_rows(54)),
     ]
-    return ResultsTable(results, Resampling(resamples=400))
+    return ResultsTable(results, 0.95)
 
 
 def test_a_change_is_split_into_coordinates_and_grounding(shifted):
@@ -307,7 +307,7 @@ def test_the_verdict_says_what_is_coordinates_and_what_is_grounding(shifted):
 
 def test_the_verdict_is_short_where_there_is_nothing_to_correct():
     results = [eval_result(m, "d", s, moved_rows(40)) for m in ("sft", "grpo") for s in (0, 2)]
-    text = text_of(at_last_step(ResultsTable(results, Resampling(resamples=400)), "d"))
+    text = text_of(at_last_step(ResultsTable(results, 0.95), "d"))
     assert (
         "Correcting the box coordinates (one scale and offset per axis) recovers nothing "
         "significant out of domain: no scale and offset fit better than the boxes as they are."

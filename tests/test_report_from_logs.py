@@ -10,7 +10,7 @@ from vlm_r1.errors import ResultError
 from vlm_r1.report.from_logs import report_from_logs
 from vlm_r1.report.schema import Report
 
-SETTINGS = standalone.REPORT.model_copy(update={"resamples": 200, "gallery": 4})
+SETTINGS = standalone.REPORT.model_copy(update={"gallery": 4})
 NAME = "rec_results_{}_qwen2_5vl_3b_instruct_{}.json"
 WRONG = [500, 500, 900, 900]
 

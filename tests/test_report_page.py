@@ -74,7 +74,7 @@ def logs_report(root: Path) -> Path:
         for name, hits in (("baseline", 25), ("sft_100", 12), ("r1_100", 38), ("r1_200", 30)):
             write_log(root / "in", NAME.format(dataset, name), hits=hits, size=40)
     (root / "in" / ("a_very_long_name" * 8 + ".txt")).write_text("no log")
-    settings = standalone.REPORT.model_copy(update={"resamples": 200, "gallery": 3})
+    settings = standalone.REPORT.model_copy(update={"gallery": 3})
     report_from_logs(root / "in", root / "out", settings=settings)
     return root / "out"
 

@@ -8,7 +8,6 @@ from vlm_r1.evaluation.score_text import score_text, scores_json
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.rec.results import ResultFile, ResultRow
 from vlm_r1.rec.vlm_r1_parsers import PRESETS, preset_named
-from vlm_r1.stats.intervals import Resampling
 
 TRUTH = (0.0, 0.0, 10.0, 10.0)
 HIT = '{"bbox_2d": [0, 0, 10, 10]}'
@@ -214,13 +213,13 @@ def test_scores_give_the_boxes_as_written_for_the_coordinate_space_check():
 
 def test_json_holds_what_the_file_holds():
     rows = [row(HIT, TRUTH, image="a"), row(HIT, TRUTH, image="a"), row(MISS, None, image="b")]
-    found = scores_json(score_results(log(rows, 66.67)), "x.json", Resampling(0.95, 500, 1))
+    found = scores_json(score_results(log(rows, 66.67)), "x.json", 0.95)
     assert found == {
         "file": "x.json",
         "n": 3,
         "accuracy": pytest.approx(200 / 3),
-        "ci_low": 0.0,
-        "ci_high": 100.0,
+        "ci_low": pytest.approx(0.308, abs=1e-3),  # Wilson, t of two degrees of freedom
+        "ci_high": pytest.approx(99.923, abs=1e-3),
         "mean_iou": pytest.approx(2 / 3),
         "parse_rate": pytest.approx(2 / 3),
         "accuracy_at": dict.fromkeys(("0.3", "0.7", "0.9"), pytest.approx(200 / 3)),
@@ -232,8 +231,8 @@ def test_json_holds_what_the_file_holds():
             "assumed": "original",
             "best": "original",
             "corrected_accuracy": pytest.approx(200 / 3),
-            "corrected_ci_low": 0.0,
-            "corrected_ci_high": 100.0,
+            "corrected_ci_low": pytest.approx(0.308, abs=1e-3),
+            "corrected_ci_high": pytest.approx(99.923, abs=1e-3),
         },
         "reading": "logged",
         "note": None,

@@ -121,7 +121,6 @@ class ReportSettings(Section):
     """Confidence intervals and gallery of the report."""
 
     confidence: Annotated[float, Field(gt=0, lt=1)]
-    resamples: Count
     gallery: Annotated[int, Field(ge=0)]  # images shown
     prompt_matrix: bool  # ask base and best checkpoints with every template
 

@@ -13,7 +13,7 @@ VALIDATION = Validation(  # `vlm-r1 validate`
     on_leak="fail",
 )
 REPORT = ReportSettings(  # the report of prediction logs
-    confidence=0.95, resamples=10_000, gallery=12, prompt_matrix=False
+    confidence=0.95, gallery=12, prompt_matrix=False
 )
 # what `vlm-r1 plan` proposes: VLM-R1's values (run_grpo_rec_lora.sh), as in profiles/lora-1gpu.yaml
 LORA = Lora(r=64, alpha=128, dropout=0.05, targets=None)

@@ -10,7 +10,7 @@ from vlm_r1.evaluation.prediction_logs import PredictionLog
 from vlm_r1.evaluation.scores import Scores
 from vlm_r1.rec.contract import differences, require_equal
 from vlm_r1.rec.prompts import expression_in
-from vlm_r1.stats.bootstrap import DEFAULT_RESAMPLING, Resampling
+from vlm_r1.stats.clustered import DEFAULT_CONFIDENCE
 from vlm_r1.stats.intervals import (
     McNemarResult,
     mcnemar_test,
@@ -36,9 +36,10 @@ class LogComparison:
     """How two logs differ.
 
     Attributes:
-        images: number of images; rows on one image are resampled together.
+        images: number of images; rows on one image count as one unit of sampling.
         difference: B - A, percent points.
         low, high: ends of its 95 % interval; None if there is only one image.
+        p_value: two-sided p of no difference, over images; None if there is only one.
         accuracy_a, accuracy_b: percent, over the paired rows.
         flips: first the rows that only B got right, then those that only A did, in A's order.
         unfair: terms in which the contracts differ.
@@ -50,6 +51,7 @@ class LogComparison:
     difference: float
     low: float | None
     high: float | None
+    p_value: float | None
     accuracy_a: float
     accuracy_b: float
     mcnemar: McNemarResult
@@ -70,6 +72,7 @@ class LogComparison:
             "difference": self.difference,
             "ci_low": self.low,
             "ci_high": self.high,
+            "p_value": self.p_value,
             "mcnemar_p": self.mcnemar.p_value,
             "only_a": self.mcnemar.only_a,
             "only_b": self.mcnemar.only_b,
@@ -88,7 +91,7 @@ def compare_logs(
     b: PredictionLog,
     common: bool = False,
     allow_unfair: bool = False,
-    resampling: Resampling = DEFAULT_RESAMPLING,
+    confidence: float = DEFAULT_CONFIDENCE,
 ) -> LogComparison:
     """Compare two logs of the same records.
 
@@ -105,15 +108,16 @@ def compare_logs(
     of_a, of_b = a.scores.take(pairing.a), b.scores.take(pairing.b)
     names_images = any(row.image is not None for row in a.result.results)
     images = (of_a if names_images else of_b).images
-    low = high = None
+    low = high = p_value = None
     if len(set(images)) > 1:
-        _, low, high, _ = paired_difference(of_b.hit, of_a.hit, images, resampling)
+        _, low, high, p_value = paired_difference(of_b.hit, of_a.hit, images, confidence)
     return LogComparison(
         pairing=pairing,
         images=len(set(images)),
         difference=100 * float(np.mean(1.0 * of_b.hit - of_a.hit)),
         low=low,
         high=high,
+        p_value=p_value,
         accuracy_a=of_a.accuracy,
         accuracy_b=of_b.accuracy,
         mcnemar=mcnemar_test(of_a.hit, of_b.hit),

@@ -12,7 +12,6 @@ import numpy as np
 from scipy import optimize, stats
 
 from vlm_r1.rec.boxes import area, iou, is_hit
-from vlm_r1.stats.bootstrap import Resampling
 from vlm_r1.stats.intervals import Difference, paired_difference
 
 MIN_IMAGES = 5  # with a box, in each half, to fit the four parameters to
@@ -117,15 +116,13 @@ def correct_boxes(
     )
 
 
-def accuracy_recovered(
-    correction: Correction, images: np.ndarray, resampling: Resampling
-) -> Difference:
+def accuracy_recovered(correction: Correction, images: np.ndarray, confidence: float) -> Difference:
     """Accuracy after minus before the correction, paired by image, with the fits held fixed."""
-    return paired_difference(correction.hit, correction.raw_hit, images, resampling)
+    return paired_difference(correction.hit, correction.raw_hit, images, confidence)
 
 
 def decompose_difference(
-    start: Correction, end: Correction, images: np.ndarray, resampling: Resampling
+    start: Correction, end: Correction, images: np.ndarray, confidence: float
 ) -> Decomposition:
     """Raw accuracy of `end` minus `start` on the same rows, as coordinates + grounding.
 
@@ -134,9 +131,9 @@ def decompose_difference(
     """
     end_lost, start_lost = (1.0 * part.raw_hit - part.hit for part in (end, start))
     return Decomposition(
-        total=paired_difference(end.raw_hit, start.raw_hit, images, resampling),
-        coordinates=paired_difference(end_lost, start_lost, images, resampling),
-        grounding=paired_difference(end.hit, start.hit, images, resampling),
+        total=paired_difference(end.raw_hit, start.raw_hit, images, confidence),
+        coordinates=paired_difference(end_lost, start_lost, images, confidence),
+        grounding=paired_difference(end.hit, start.hit, images, confidence),
     )
 
 

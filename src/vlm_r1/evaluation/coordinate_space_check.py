@@ -6,16 +6,15 @@ it is an error if one of them is significantly better than the assumed one. Nump
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from vlm_r1.errors import ResultError
 from vlm_r1.rec.boxes import COORDINATE_SPACES, iou, is_hit, to_original
 from vlm_r1.rec.parsing import Parsed, parse_answer
 from vlm_r1.rec.results import ResultRow
-from vlm_r1.stats.bootstrap import DEFAULT_RESAMPLING, Resampling
+from vlm_r1.stats.clustered import DEFAULT_CONFIDENCE
 from vlm_r1.stats.intervals import Difference, paired_difference
 
 WORDS = {
@@ -113,13 +112,12 @@ class CoordinateSpaceCheck:
 
 
 def check_coordinate_space(
-    boxes: WrittenBoxes, resampling: Resampling = DEFAULT_RESAMPLING, tests: int = 1
+    boxes: WrittenBoxes, confidence: float = DEFAULT_CONFIDENCE, tests: int = 1
 ) -> CoordinateSpaceCheck:
     """Score boxes in every coordinate space whose sizes are known.
 
-    Another coordinate space counts as better if its gain is above zero both in the paired bootstrap
-    over images and in the exact sign test over images (with few images the bootstrap alone is
-    overconfident). Both are Bonferroni-corrected for the coordinate spaces tried and for `tests`.
+    Another coordinate space counts as better if the interval of its gain, paired over images, lies
+    above zero, Bonferroni-corrected for the coordinate spaces tried and for `tests`.
 
     Args:
         tests: number of results checked in the same run, so that checking many of them does not
@@ -131,12 +129,13 @@ def check_coordinate_space(
     assumed_hit = is_hit(iou(boxes.require_assumed(), boxes.true_boxes))
     hits = _hits_by_space(boxes)
     others = {space: hit for space, hit in hits.items() if space != boxes.assumed}
-    error_rate = (1 - resampling.confidence) / (tests * max(1, len(others)))
-    strict = replace(resampling, confidence=1 - error_rate)
+    if len(np.unique(boxes.images)) < 2:
+        others = {}  # one image cannot show that a gain is more than chance
+    error_rate = (1 - confidence) / (tests * max(1, len(others)))
     best, best_gain = boxes.assumed, None
     for space, hit in others.items():
-        gain = _significant_gain(hit, assumed_hit, boxes.images, strict)
-        if gain is not None and (best_gain is None or gain.mean > best_gain.mean):
+        gain = paired_difference(hit, assumed_hit, boxes.images, 1 - error_rate)
+        if gain.low > 0 and (best_gain is None or gain.mean > best_gain.mean):
             best, best_gain = space, gain
     accuracy = {space: 100 * float(hit.mean()) for space, hit in hits.items()}
     return CoordinateSpaceCheck(boxes.assumed, best, accuracy, best_gain)
@@ -175,16 +174,3 @@ def _hits_by_space(boxes: WrittenBoxes) -> dict[str, np.ndarray]:
         for space, original in read.items()
         if original is not None
     }
-
-
-def _significant_gain(
-    hit: np.ndarray, assumed: np.ndarray, images: np.ndarray, strict: Resampling
-) -> Difference | None:
-    """The gain of `hit` over `assumed` if it is significant at `strict`'s confidence."""
-    _, image_of_row = np.unique(images, return_inverse=True)
-    change = np.bincount(image_of_row, weights=1.0 * hit - assumed)
-    up, down = int((change > 0).sum()), int((change < 0).sum())
-    if up <= down or stats.binomtest(up, up + down).pvalue > 1 - strict.confidence:
-        return None
-    gain = paired_difference(hit, assumed, images, strict)
-    return gain if gain.low > 0 else None

@@ -7,17 +7,17 @@ import numpy as np
 from vlm_r1.evaluation.coordinate_correction import correct_boxes
 from vlm_r1.evaluation.coordinate_space_check import WrittenBoxes, check_coordinate_space
 from vlm_r1.evaluation.scores import OTHER_THRESHOLDS, Scores
-from vlm_r1.stats.bootstrap import DEFAULT_RESAMPLING, Resampling
+from vlm_r1.stats.clustered import DEFAULT_CONFIDENCE
 from vlm_r1.stats.intervals import interval
 
 ODDITIES = {"several": "several boxes (one taken)", "repaired": "reversed corners repaired"}
 
 
 def scores_json(
-    scores: Scores, file: str, resampling: Resampling = DEFAULT_RESAMPLING
+    scores: Scores, file: str, confidence: float = DEFAULT_CONFIDENCE
 ) -> dict[str, Any]:
     """What `vlm-r1 score --json` prints; the interval is null if all rows are on one image."""
-    low, high = interval_ends(scores.hit, scores.images, resampling)
+    low, high = interval_ends(scores.hit, scores.images, confidence)
     return {
         "file": file,
         "n": scores.n,
@@ -31,14 +31,14 @@ def scores_json(
         "several": scores.several,
         "repaired": scores.repaired,
         "stated_accuracy": scores.stated_accuracy,
-        "coordinate_space": coordinate_space_json(scores.written_boxes, resampling),
+        "coordinate_space": coordinate_space_json(scores.written_boxes, confidence),
         "reading": scores.reading,
         "note": scores.note,
     }
 
 
 def coordinate_space_json(
-    boxes: WrittenBoxes, resampling: Resampling = DEFAULT_RESAMPLING
+    boxes: WrittenBoxes, confidence: float = DEFAULT_CONFIDENCE
 ) -> dict[str, Any]:
     """The block `coordinate_space` of `vlm-r1 score --json`.
 
@@ -49,9 +49,9 @@ def coordinate_space_json(
     Raises:
         ResultError: the assumed coordinate space needs sizes that the rows lack.
     """
-    best = check_coordinate_space(boxes, resampling).best
+    best = check_coordinate_space(boxes, confidence).best
     hit = correct_boxes(boxes.require_assumed(), boxes.true_boxes, boxes.images).hit
-    low, high = interval_ends(hit, boxes.images, resampling)
+    low, high = interval_ends(hit, boxes.images, confidence)
     return {
         "assumed": boxes.assumed,
         "best": best,
@@ -62,12 +62,12 @@ def coordinate_space_json(
 
 
 def interval_ends(
-    hit: np.ndarray, images: np.ndarray, resampling: Resampling
+    hit: np.ndarray, images: np.ndarray, confidence: float
 ) -> tuple[float, float] | tuple[None, None]:
     """Both ends of the interval of an accuracy, percent; None if all rows are on one image."""
     if len(set(images)) < 2:
         return None, None
-    found = interval(hit, images, resampling)
+    found = interval(hit, images, confidence)
     return found.low, found.high
 
 

@@ -209,11 +209,11 @@ def _gain_gap(table: ResultsTable, dataset: str, step: int) -> Difference:
         1.0 * table[method, dataset, step].hit - table[method, dataset, 0].hit
         for method in ("grpo", "sft")
     )
-    return paired_difference(grpo, sft, table.first(dataset).scores.images, table.resampling)
+    return paired_difference(grpo, sft, table.first(dataset).scores.images, table.confidence)
 
 
 def _decompose(start: SeedGroup, end: SeedGroup) -> Decomposition:
-    return decompose_difference(start.correction, end.correction, end.images, end.resampling)
+    return decompose_difference(start.correction, end.correction, end.images, end.confidence)
 
 
 def _method_decomposition(start: SeedGroup, end: SeedGroup) -> MethodDecomposition:
@@ -225,7 +225,7 @@ def _method_decomposition(start: SeedGroup, end: SeedGroup) -> MethodDecompositi
         from_step=start.step,
         step=end.step,
         change=_decompose(start, end),
-        recovered=accuracy_recovered(correction, end.images, end.resampling),
+        recovered=accuracy_recovered(correction, end.images, end.confidence),
         end=end.accuracy,
         scale=correction.scale,
         offset_px=correction.offset,

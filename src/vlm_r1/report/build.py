@@ -39,7 +39,6 @@ from vlm_r1.report.schema import (
 )
 from vlm_r1.report.slice_table import slice_block
 from vlm_r1.report.verdict import VerdictText, write_verdict
-from vlm_r1.stats.intervals import Resampling
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,8 @@ def build_report(
     context: ReportContext,
     *,
     out: Path,
-    resampling: Resampling,
+    confidence: float,
+    seed: int,
     gallery: int,
     allow_unfair: bool = False,
 ) -> Report:
@@ -79,6 +79,8 @@ def build_report(
     Args:
         results: both methods on the id, ood and validation datasets. Datasets of a role are shown
             in the order given; the verdict is about the first ood dataset.
+        confidence: of all intervals (0-1).
+        seed: chooses the cases of the gallery.
         gallery: number of cases.
 
     Raises:
@@ -87,7 +89,7 @@ def build_report(
         DataError: an image of the gallery is missing or broken.
     """
     unfair = check_fairness(results, allow_unfair)
-    table = ResultsTable(results, resampling)
+    table = ResultsTable(results, confidence)
     _require_both_methods(table)
     last_steps = [at_last_step(table, name) for name in table.datasets(*TESTED)]
     report, verdict_text = _measure(table, context, last_steps, unfair)
@@ -95,10 +97,11 @@ def build_report(
         report=report,
         verdict_text=verdict_text,
         last_steps=last_steps,
-        gallery=choose_cases(table, gallery, resampling.seed, context.images),
+        gallery=choose_cases(table, gallery, seed, context.images),
         notes=[*context.notes, *_file_notes(table)],
         skipped=context.skipped,
-        resampling=resampling,
+        confidence=confidence,
+        seed=seed,
     )
     with whole_folder(out) as folder:
         _write(page, folder)

@@ -29,7 +29,7 @@ def curve_statistics(table: ResultsTable, comparisons: list[Comparison]) -> Stat
     """The report's block `statistics`; `comparisons` are those of all common steps."""
     return Statistics(
         seeds=len(table.seeds),
-        confidence=table.resampling.confidence,
+        confidence=table.confidence,
         power=POWER,
         datasets=[
             _dataset(table, [c for c in comparisons if c.dataset == name])
@@ -63,7 +63,7 @@ def _dataset(table: ResultsTable, comparisons: list[Comparison]) -> DatasetStati
         StepTest(step=c.step, p_value=c.p_value, p_holm=p)
         for c, p in zip(trained, holm([c.p_value for c in trained]), strict=True)
     ]
-    alpha = 1 - table.resampling.confidence
+    alpha = 1 - table.confidence
     steps = [test.step for test in tests]
     above = [t.p_holm < alpha and c.ci_low > 0 for t, c in zip(tests, trained, strict=True)]
     below = [t.p_holm < alpha and c.ci_high < 0 for t, c in zip(tests, trained, strict=True)]
@@ -74,7 +74,7 @@ def _dataset(table: ResultsTable, comparisons: list[Comparison]) -> DatasetStati
         first_step_above_zero=first_lasting_step(steps, above),
         first_step_below_zero=first_lasting_step(steps, below),
         minimum_detectable_effect=minimum_detectable_effect(
-            grpo.hit, sft.hit, grpo.images, table.resampling
+            grpo.hit, sft.hit, grpo.images, table.confidence
         ),
         area=_area(table, dataset),
     )
@@ -94,7 +94,7 @@ def _area(table: ResultsTable, dataset: str) -> Estimate | None:
         return None
     curves = {m: np.stack([table[m, dataset, s].hit for s in steps], axis=-2) for m in METHODS}
     images = table.first(dataset).scores.images
-    found = area_between(steps, curves["grpo"], curves["sft"], images, table.resampling)
+    found = area_between(steps, curves["grpo"], curves["sft"], images, table.confidence)
     return estimate(found)
 
 
@@ -123,14 +123,14 @@ def _method(
             id_last.images,
             1.0 * last.hit - first.hit,
             last.images,
-            table.resampling,
+            table.confidence,
         )
     return MethodStatistics(
         method=method,
         id_dataset=id_dataset,
         ood_dataset=ood_dataset,
         step=step,
-        forgetting=estimate(forgetting(first.hit, last.hit, last.images, table.resampling)),
+        forgetting=estimate(forgetting(first.hit, last.hit, last.images, table.confidence)),
         generalization_gap=None if gap is None else estimate(gap),
     )
 

@@ -21,7 +21,6 @@ from vlm_r1.report.lineage import package_versions
 from vlm_r1.report.reproduce import commands_of_logs
 from vlm_r1.report.results_table import EvalResult, make_eval_result
 from vlm_r1.report.schema import Lineage, Report, TrainingLog
-from vlm_r1.stats.bootstrap import Resampling
 
 _NAME = re.compile(
     r"rec_results_(?P<dataset>\w+?)_qwen2_5vl_(?P<size>\d+b)_instruct_"
@@ -77,8 +76,14 @@ def report_from_logs(
         notes=_notes(results, {n: r for n, r in roles.items() if n not in (id_name, ood_name)}),
         skipped=skipped,
     )
-    resampling = Resampling(settings.confidence, settings.resamples, seed)
-    return build_report(results, context, out=out, resampling=resampling, gallery=settings.gallery)
+    return build_report(
+        results,
+        context,
+        out=out,
+        confidence=settings.confidence,
+        gallery=settings.gallery,
+        seed=seed,
+    )
 
 
 def _notes(results: list[EvalResult], guessed_roles: dict[str, str]) -> list[str]:

@@ -9,26 +9,26 @@ from vlm_r1.evaluation.prompt_matrix_file import PromptCell, read_matrix
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.rec.results import read_results
 from vlm_r1.report.schema import PromptLine
-from vlm_r1.stats.intervals import Resampling, interval
+from vlm_r1.stats.intervals import interval
 
 
-def prompt_lines(root: Path, params: Params, resampling: Resampling) -> list[PromptLine]:
+def prompt_lines(root: Path, params: Params, confidence: float) -> list[PromptLine]:
     """Every cell of reports/prompts, scored; empty if the matrix is turned off.
 
     Raises:
         ResultError: matrix.json or a result file that it names is missing or broken.
     """
     cells = read_matrix(root / paths.PROMPTS).cells
-    return [_line(cell, root, params, resampling, tests=len(cells)) for cell in cells]
+    return [_line(cell, root, params, confidence, tests=len(cells)) for cell in cells]
 
 
 def _line(
-    cell: PromptCell, root: Path, params: Params, resampling: Resampling, tests: int
+    cell: PromptCell, root: Path, params: Params, confidence: float, tests: int
 ) -> PromptLine:
     file = paths.PROMPTS / cell.file
     result = read_results(root / file)
     scores = score_results(result)
-    accuracy, low, high = interval(scores.hit, scores.images, resampling)
+    accuracy, low, high = interval(scores.hit, scores.images, confidence)
     boxes = WrittenBoxes.from_rows(result.results, scores.coordinate_space)
     best = check_coordinate_space(boxes, tests=tests).best
     own = cell.model in METHODS and getattr(params.task.prompts, cell.model) == cell.template

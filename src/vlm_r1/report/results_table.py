@@ -22,7 +22,7 @@ from vlm_r1.evaluation.scores import Scores
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.rec.contract import differences, require_equal
 from vlm_r1.rec.results import ResultFile, ResultRow, read_results
-from vlm_r1.stats.bootstrap import DEFAULT_RESAMPLING, Resampling
+from vlm_r1.stats.clustered import DEFAULT_CONFIDENCE
 from vlm_r1.stats.intervals import Difference, Interval, interval, paired_difference
 
 TESTED = ("id", "ood")  # roles on which methods are compared; validation only selects checkpoints
@@ -58,11 +58,11 @@ class SeedGroup:
     """The results of one (method, dataset, step), one per seed; means are over all of them.
 
     Arrays are (n, ...) for one seed and (seeds, n, ...) for several, as the statistics take them.
-    `resampling` is that of the table.
+    `confidence` is that of the table.
     """
 
     results: tuple[EvalResult, ...]
-    resampling: Resampling = DEFAULT_RESAMPLING
+    confidence: float = DEFAULT_CONFIDENCE
 
     @property
     def first(self) -> EvalResult:
@@ -131,20 +131,20 @@ class SeedGroup:
 
     def interval(self) -> Interval:
         """Accuracy with its interval over images and seeds, percent."""
-        return interval(self.hit, self.images, self.resampling)
+        return interval(self.hit, self.images, self.confidence)
 
     def corrected_interval(self) -> Interval:
         """As `interval`, with the box coordinates corrected."""
-        return interval(self.correction.hit, self.images, self.resampling)
+        return interval(self.correction.hit, self.images, self.confidence)
 
     def minus(self, other: "SeedGroup") -> Difference:
         """Accuracy minus `other`'s on the same rows, percent points, paired by image."""
-        return paired_difference(self.hit, other.hit, self.images, self.resampling)
+        return paired_difference(self.hit, other.hit, self.images, self.confidence)
 
     def corrected_minus(self, other: "SeedGroup") -> Difference:
         """As `minus`, with the box coordinates of both corrected."""
         ours, theirs = self.correction.hit, other.correction.hit
-        return paired_difference(ours, theirs, self.images, self.resampling)
+        return paired_difference(ours, theirs, self.images, self.confidence)
 
     @cached_property
     def correction(self) -> Correction:
@@ -161,16 +161,16 @@ class SeedGroup:
 
 
 class ResultsTable:
-    """The seed groups of a comparison by method, dataset and step, and how to resample them.
+    """The seed groups of a comparison by method, dataset and step, and the confidence of intervals.
 
     Raises:
         ResultError: two results of a dataset have different rows, or a group lacks a seed.
     """
 
     def __init__(
-        self, results: Iterable[EvalResult], resampling: Resampling = DEFAULT_RESAMPLING
+        self, results: Iterable[EvalResult], confidence: float = DEFAULT_CONFIDENCE
     ) -> None:
-        self.resampling = resampling
+        self.confidence = confidence
         self.results = _in_one_order(list(results))
         self.seeds = list(dict.fromkeys(result.seed for result in self.results))
         grouped: dict[tuple[str, str, int], list[EvalResult]] = {}
@@ -178,7 +178,7 @@ class ResultsTable:
             grouped.setdefault((result.method, result.dataset, result.step), []).append(result)
         for group in grouped.values():
             _require_seeds(group, self.seeds)
-        self._groups = {key: SeedGroup(tuple(group), resampling) for key, group in grouped.items()}
+        self._groups = {key: SeedGroup(tuple(group), confidence) for key, group in grouped.items()}
 
     def __getitem__(self, key: tuple[str, str, int]) -> SeedGroup:
         return self._groups[key]

@@ -6,7 +6,7 @@ from vlm_r1.evaluation.slices import SMALL_N, Slice, slice_rows
 from vlm_r1.report.curve_statistics import estimate
 from vlm_r1.report.results_table import TESTED, ResultsTable, SeedGroup
 from vlm_r1.report.schema import LeftOut, Share, SliceLine, Slices
-from vlm_r1.stats.intervals import Resampling, interval, paired_difference
+from vlm_r1.stats.intervals import interval, paired_difference
 
 
 def slice_block(table: ResultsTable) -> Slices:
@@ -36,16 +36,16 @@ def _line(part: Slice, sft: SeedGroup, grpo: SeedGroup) -> SliceLine:
         n=len(part.rows),
         n_images=count,
         small=len(part.rows) < SMALL_N,
-        sft=_share(theirs, images, grpo.resampling),
-        grpo=_share(ours, images, grpo.resampling),
-        difference=estimate(paired_difference(ours, theirs, images, grpo.resampling))
+        sft=_share(theirs, images, grpo.confidence),
+        grpo=_share(ours, images, grpo.confidence),
+        difference=estimate(paired_difference(ours, theirs, images, grpo.confidence))
         if count > 1
         else None,
     )
 
 
-def _share(hits: np.ndarray, images: np.ndarray, resampling: Resampling) -> Share:
+def _share(hits: np.ndarray, images: np.ndarray, confidence: float) -> Share:
     if len(set(images)) < 2:
         return Share(percent=100 * float(np.mean(hits)), ci_low=None, ci_high=None)
-    mean, low, high = interval(hits, images, resampling)
+    mean, low, high = interval(hits, images, confidence)
     return Share(percent=mean, ci_low=low, ci_high=high)

@@ -16,7 +16,6 @@ from vlm_r1.report.reproduce import commands_of_project
 from vlm_r1.report.results_table import load_eval_result
 from vlm_r1.report.schema import Cost
 from vlm_r1.report.training import read_training_log
-from vlm_r1.stats.intervals import Resampling
 
 logger = logging.getLogger(__name__)
 
@@ -49,14 +48,13 @@ def run(
         for seed in params.all_seeds
     ]
     settings = params.report
-    resampling = Resampling(settings.confidence, settings.resamples, params.experiment.seed)
     lineage = read_lineage(root, mlflow_run_id)
     logs = {m: root / paths.run_dir(m) / "training_log.jsonl" for m in METHODS}
     context = ReportContext(
         lineage=lineage,
         cost=[_read_cost(root, method) for method in METHODS],
         training=[read_training_log(path, method) for method, path in logs.items()],
-        prompts=prompt_lines(root, params, resampling),
+        prompts=prompt_lines(root, params, settings.confidence),
         reproduce=partial(commands_of_project, lineage=lineage),
         images={name: root / params.datasets[name].images for name in params.evaluated_datasets},
         validated=dataset_lines_from_validation(root, params.datasets),
@@ -65,7 +63,8 @@ def run(
         results,
         context,
         out=root / paths.REPORT,
-        resampling=resampling,
+        confidence=settings.confidence,
+        seed=params.experiment.seed,
         gallery=settings.gallery,
         allow_unfair=allow_unfair,
     )

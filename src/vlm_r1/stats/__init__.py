@@ -1,1 +1,1 @@
-"""Paired, clustered bootstrap and the statistics computed with it. Numpy and scipy only."""
+"""Standard errors over images, tests, and statistics of curves. Numpy and scipy only."""

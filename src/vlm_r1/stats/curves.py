@@ -1,7 +1,7 @@
 """Statistics of curves: area, lasting lead, detectable effect, forgetting, generalization gap.
 
-Each is linear in the rows' values, so the bootstrap of `intervals` applies to all. A curve holds
-hits per step, (steps, n), or (seeds, steps, n) for several training runs. Results are percent
+Each is linear in the rows' values, so the standard errors of `clustered` apply to all. A curve
+holds hits per step, (steps, n), or (seeds, steps, n) for several training runs. Results are percent
 points.
 """
 
@@ -11,13 +11,10 @@ import numpy as np
 from scipy.special import stdtrit
 
 from vlm_r1.errors import ResultError
-from vlm_r1.stats.bootstrap import (
-    OTHER_IMAGES,
-    Resampled,
-    Resampling,
-    means_over_images,
-    pool_seeds,
-    resample_difference,
+from vlm_r1.stats.clustered import (
+    difference_of_datasets,
+    difference_over_images,
+    runs_over_images,
 )
 from vlm_r1.stats.intervals import Difference, paired_difference
 
@@ -29,7 +26,7 @@ def area_between(
     a: np.ndarray,
     b: np.ndarray,
     images: np.ndarray,
-    resampling: Resampling,
+    confidence: float,
 ) -> Difference:
     """Area between curves `a` and `b`, divided by the range of steps: the mean difference over it.
 
@@ -43,7 +40,7 @@ def area_between(
     """
     weights = trapezoid_weights(steps)
     a, b = (_of_all_steps(curve, weights) for curve in (a, b))
-    return paired_difference(weights @ a, weights @ b, images, resampling)
+    return paired_difference(weights @ a, weights @ b, images, confidence)
 
 
 def trapezoid_weights(steps: Sequence[int]) -> np.ndarray:
@@ -79,14 +76,14 @@ def minimum_detectable_effect(
     a: np.ndarray,
     b: np.ndarray,
     images: np.ndarray,
-    resampling: Resampling,
+    confidence: float,
     power: float = POWER,
 ) -> float | None:
     """The smallest true difference that this many images would detect with probability `power`.
 
-    (t(1 - alpha / 2) + t(power)) * SE, with alpha = 1 - confidence, SE the bootstrap standard error
-    of the paired difference of `a` and `b`, t with its degrees of freedom (images - 1). Source:
-    Bloom (1995), "Minimum detectable effects", Evaluation Review 19(5).
+    (t(1 - alpha / 2) + t(power)) * SE, with alpha = 1 - confidence, SE the standard error of the
+    paired difference of `a` and `b`, t with its degrees of freedom (images - 1). Source: Bloom
+    (1995), "Minimum detectable effects", Evaluation Review 19(5).
 
     None if no two answers differ, because the spread of differences is then unknown.
 
@@ -95,16 +92,16 @@ def minimum_detectable_effect(
 
     Example: SE 1.5 points, 500 images -> (1.965 + 0.842) * 1.5 = 4.2 points
     """
-    found = resample_difference(a, b, images, resampling)
+    found = difference_over_images(a, b, images)
     if found.standard_error == 0:
         return None
-    levels = [1 - (1 - resampling.confidence) / 2, power]
+    levels = [1 - (1 - confidence) / 2, power]
     errors = stdtrit(found.degrees_of_freedom, levels).sum()
     return 100 * float(errors) * found.standard_error
 
 
 def forgetting(
-    first: np.ndarray, last: np.ndarray, images: np.ndarray, resampling: Resampling
+    first: np.ndarray, last: np.ndarray, images: np.ndarray, confidence: float
 ) -> Difference:
     """Accuracy at step 0 minus accuracy at the last step; negative if training helped.
 
@@ -115,7 +112,7 @@ def forgetting(
     Raises:
         ResultError: as `paired_difference`.
     """
-    return paired_difference(first, last, images, resampling)
+    return paired_difference(first, last, images, confidence)
 
 
 def generalization_gap(
@@ -123,12 +120,12 @@ def generalization_gap(
     id_images: np.ndarray,
     ood_gain: np.ndarray,
     ood_images: np.ndarray,
-    resampling: Resampling,
+    confidence: float,
 ) -> Difference:
     """Gain in domain minus gain out of domain: 0 if everything learned carries over.
 
-    The two datasets have different images, so their images are resampled independently and the
-    variances add. Seeds are resampled jointly, because each checkpoint is tested on both datasets.
+    The two datasets have different images, so the variances over images add; a training run is
+    tested on both.
 
     Args:
         id_gain, ood_gain: hits at the last step minus hits at step 0 of one method, each -1, 0 or
@@ -137,18 +134,9 @@ def generalization_gap(
     Raises:
         ResultError: different numbers of seeds, or as `paired_difference`.
     """
-    inside = means_over_images(id_gain, id_images, resampling)
-    outside = means_over_images(ood_gain, ood_images, resampling, OTHER_IMAGES)
-    if len(inside.plain) != len(outside.plain):
-        raise ResultError(
-            got=f"{len(inside.plain)} seeds in domain, {len(outside.plain)} out of domain",
-            need="the same seeds in both",
-            because="each training run is tested on both datasets",
-            do="evaluate every seed on every dataset",
-        )
-    gap = pool_seeds(inside.plain - outside.plain, inside.draws - outside.draws, resampling)
-    levels = [inside.influence.mean(axis=0), -outside.influence.mean(axis=0), *gap.influence]
-    return Difference.of(Resampled(gap.estimate, gap.draws, levels), resampling.confidence)
+    inside = runs_over_images(id_gain, id_images)
+    outside = runs_over_images(ood_gain, ood_images)
+    return Difference.of(difference_of_datasets(inside, outside), confidence)
 
 
 def _of_all_steps(curve: np.ndarray, weights: np.ndarray) -> np.ndarray:

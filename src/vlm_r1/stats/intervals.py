@@ -1,7 +1,7 @@
 """Intervals over images, paired differences, McNemar's test and Holm's correction.
 
-Numpy and scipy only. All results are percent points. `bootstrap` has the resampling, `curves` what
-is computed from whole curves, docs/statistics.md the formulas with examples.
+Numpy and scipy only. All results are percent points. `clustered` has standard errors and tests,
+`curves` what is computed from whole curves, docs/statistics.md the formulas with examples.
 """
 
 from collections.abc import Sequence
@@ -11,25 +11,7 @@ import numpy as np
 from scipy import stats
 
 from vlm_r1.errors import ResultError
-from vlm_r1.stats.bootstrap import (
-    Resampled,
-    Resampling,
-    means_over_images,
-    resample_difference,
-    resample_mean,
-)
-
-__all__ = [
-    "Difference",
-    "Interval",
-    "McNemarResult",
-    "Resampling",
-    "holm",
-    "interval",
-    "mcnemar_test",
-    "paired_difference",
-    "resampled_means",
-]
+from vlm_r1.stats.clustered import ClusteredMean, difference_over_images, mean_over_images
 
 
 class Interval(NamedTuple):
@@ -41,7 +23,7 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A mean difference with its interval, percent points, and its two-sided bootstrap p."""
+    """A mean difference with its interval, percent points, and the two-sided p of 0."""
 
     mean: float
     low: float
@@ -49,10 +31,10 @@ class Difference(NamedTuple):
     p_value: float
 
     @classmethod
-    def of(cls, resampled: Resampled, confidence: float) -> "Difference":
-        """From a resampled difference of means (0-1)."""
-        low, high = resampled.interval(confidence)
-        return cls(100 * resampled.estimate, 100 * low, 100 * high, resampled.p_value())
+    def of(cls, found: ClusteredMean, confidence: float) -> "Difference":
+        """From a difference of means (0-1)."""
+        low, high = found.interval(confidence)
+        return cls(100 * found.estimate, 100 * low, 100 * high, found.p_value())
 
 
 class McNemarResult(NamedTuple):
@@ -63,7 +45,7 @@ class McNemarResult(NamedTuple):
     p_value: float
 
 
-def interval(values: np.ndarray, images: np.ndarray, resampling: Resampling) -> Interval:
+def interval(values: np.ndarray, images: np.ndarray, confidence: float) -> Interval:
     """Mean of `values` (0-1) as percent, with its interval.
 
     Args:
@@ -73,27 +55,27 @@ def interval(values: np.ndarray, images: np.ndarray, resampling: Resampling) -> 
     Raises:
         ResultError: no values, a NaN, lengths differ, or fewer than two images.
 
-    Example: two images with hits (1, 1) and (0,) -> mean 66.7, interval 0 to 100
+    Example: 100 images, all right -> mean 100, interval 96.2 to 100
     """
-    found = resample_mean(values, images, resampling)
-    low, high = found.interval(resampling.confidence)
+    found = mean_over_images(values, images)
+    low, high = found.share_interval(confidence)
     return Interval(100 * found.estimate, 100 * low, 100 * high)
 
 
 def paired_difference(
-    a: np.ndarray, b: np.ndarray, images: np.ndarray, resampling: Resampling
+    a: np.ndarray, b: np.ndarray, images: np.ndarray, confidence: float
 ) -> Difference:
     """Mean of `a` minus mean of `b` with its interval and the p of no difference.
 
     Args:
-        a, b: (n,), or (seeds, n) for several training runs; the same rows in the same order. Both
-            use the same resampled images; their seeds are resampled independently.
+        a, b: (n,), or (seeds, n) for several training runs; the same rows in the same order. The
+            training runs of `a` and of `b` are independent of each other.
         images: (n,), the image of each row.
 
     Raises:
         ResultError: no values, a NaN, lengths differ, or fewer than two images.
     """
-    return Difference.of(resample_difference(a, b, images, resampling), resampling.confidence)
+    return Difference.of(difference_over_images(a, b, images), confidence)
 
 
 def mcnemar_test(a: np.ndarray, b: np.ndarray) -> McNemarResult:
@@ -143,16 +125,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(p)
     adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     return [float(value) for value in np.minimum(adjusted, 1.0)]
-
-
-def resampled_means(values: np.ndarray, images: np.ndarray, resampling: Resampling) -> np.ndarray:
-    """Mean of `values` (0-1) in every resample of `images` (n,).
-
-    Values (n,) give (resamples,); values (columns, n) give (resamples, columns), with the same
-    images drawn for all columns.
-
-    Raises:
-        ResultError: no values, a NaN, lengths differ, or fewer than two images.
-    """
-    draws = means_over_images(values, images, resampling).draws
-    return draws[:, 0] if np.ndim(values) == 1 else draws

@@ -31,7 +31,6 @@ from vlm_r1.report.render.labels import (
 from vlm_r1.report.schema import Comparison, PromptLine, Report, SliceLine
 from vlm_r1.report.training import QUANTITIES
 from vlm_r1.report.verdict import NAMES, VerdictText, p_text, points
-from vlm_r1.stats.intervals import Resampling
 
 TEMPLATES = Path(__file__).parent / "templates"
 # What markdown or HTML would act on; as entities these characters are only themselves.
@@ -50,7 +49,8 @@ class ReportPage:
     gallery: list[GalleryCase]
     notes: list[str]  # remarks on the result files
     skipped: list[tuple[str, str]]  # file, why it was not read
-    resampling: Resampling
+    confidence: float
+    seed: int  # that chose the cases of the gallery
 
     @property
     def sections(self) -> list[tuple[str, str]]:
