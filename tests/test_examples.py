@@ -122,7 +122,7 @@ def test_sft_trains_on_the_own_data_set(project):
 
 
 def test_the_report_compares_both_methods_on_the_own_out_of_domain_set(project, monkeypatch):
-    monkeypatch.setattr("vlm_r1.tracking.track_evaluation", lambda *_: None)
+    monkeypatch.setattr("vlm_r1.tracking.after_evaluation", lambda *_: None)
     params = changed_params("own_out_of_domain")
     prepare.run(params, project)
     for method in METHODS:

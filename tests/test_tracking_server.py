@@ -85,7 +85,7 @@ def test_a_server_that_dies_and_comes_back_gets_every_line(server, tmp_path, cap
     with live_run(root, params, contract, "sft") as unsent:  # no server to begin with
         unsent.log({"step": 1, "loss": 1.0})
     assert unsent.run_id is None
-    assert "MLflow fails, the files have it" in caplog.text
+    assert "MLflow fails; the files have everything" in caplog.text
 
     server.start()
     client = tracking.configure(root)

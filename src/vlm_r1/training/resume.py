@@ -167,5 +167,5 @@ def _has_state(checkpoint: Path) -> bool:
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
     """Nested values with dotted keys."""
-    row = pd.json_normalize(values, sep=".").iloc[0]
+    row = pd.json_normalize(values, sep=".").iloc[0].to_dict()  # plain numbers, for messages
     return {str(key): value for key, value in row.items()}
