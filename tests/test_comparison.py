@@ -53,7 +53,8 @@ def test_b_minus_a_by_hand():
     assert said["mcnemar_p"] == pytest.approx(0.625)
     assert said["ci_low"] < said["difference"] < said["ci_high"]
     assert list(said) == [
-        "n", "images", "difference", "ci_low", "ci_high", "mcnemar_p", "only_a", "only_b",
+        "n", "images", "difference", "ci_low", "ci_high", "p_value", "mcnemar_p", "only_a",
+        "only_b",
     ]  # fmt: skip
 
 

@@ -132,7 +132,7 @@ def comparison_text(found: LogComparison, a: str, b: str, flips: int = FLIPS_SHO
     interval = (
         "no interval from one image"
         if found.low is None
-        else f"95 % interval {found.low:+.2f} to {found.high:+.2f}"
+        else f"95 % interval {found.low:+.2f} to {found.high:+.2f}, p {found.p_value:.2g}"
     )
     lines = [
         f"B - A: {found.difference:+.2f} points ({interval}), {len(found.pairing.a)} rows on "
