@@ -39,12 +39,14 @@ class Runs:
     @property
     def shares(self) -> np.ndarray:
         """(images,), what each image contributes to the mean; sums to it."""
-        return self.totals / self.rows.sum()
+        shares: np.ndarray = self.totals / self.rows.sum()
+        return shares
 
     @property
     def influence(self) -> np.ndarray:
         """(images,), how far each image pulls the mean from where the others put it; sums to 0."""
-        return (self.totals - self.rows * self.means.mean()) / self.rows.sum()
+        pull: np.ndarray = (self.totals - self.rows * self.means.mean()) / self.rows.sum()
+        return pull
 
 
 @dataclass(frozen=True)
