@@ -1,1 +1,1 @@
-"""Report: units in, curves, gallery, verdict and pages out."""
+"""The report: results in; analysis, verdict and pages out."""
