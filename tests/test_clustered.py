@@ -7,10 +7,10 @@ import pytest
 from scipy import stats
 
 from vlm_r1.stats.clustered import (
-    difference_of_datasets,
+    Term,
+    contrast,
     difference_over_images,
     mean_over_images,
-    runs_over_images,
     sign_flip_p,
 )
 
@@ -132,8 +132,8 @@ def test_runs_add_their_variance_by_hand():
 def test_datasets_are_sampled_apart_and_runs_together():
     rng = np.random.default_rng(5)
     inside, outside = rng.random((3, 100)) < 0.7, rng.random((3, 80)) < 0.6
-    found = difference_of_datasets(
-        runs_over_images(inside, np.arange(100)), runs_over_images(outside, np.arange(80))
+    found = contrast(
+        [Term(1.0, inside, np.arange(100), "id"), Term(-1.0, outside, np.arange(80), "ood")]
     )
     gaps = inside.mean(axis=1) - outside.mean(axis=1)
     assert found.estimate == pytest.approx(gaps.mean())

@@ -149,7 +149,7 @@ def test_the_page_is_one_file_below_five_megabytes_and_asks_for_nothing(browser,
 
 def test_a_point_of_a_curve_says_its_values_by_keyboard_and_by_pointer(browser, folders):
     page = open_page(browser, folders["project"])
-    mark = page.locator("#curves .mark").last
+    mark = page.locator("#curves .mark.grpo").last
     tip = mark.locator(".tip")
     assert not tip.is_visible()
     mark.focus()
@@ -163,13 +163,15 @@ def test_a_point_of_a_curve_says_its_values_by_keyboard_and_by_pointer(browser, 
     page.context.close()
 
 
-def test_tab_reaches_the_contents_then_the_curves(browser, folders):
+def test_tab_reaches_the_contents_the_verdict_then_the_curves(browser, folders):
     page = open_page(browser, folders["project"])
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     links = page.locator(".contents a").count()
     for _ in range(links + 1):
         page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('section').id") == "verdict"
+    page.keyboard.press("Tab")
     assert "mark" in page.evaluate("document.activeElement.getAttribute('class')")
     page.context.close()
 

@@ -10,9 +10,11 @@ from tests.test_report_from_logs import NAME, write_log
 from vlm_r1.config import standalone
 from vlm_r1.errors import ResultError
 from vlm_r1.report.analysis import compare
-from vlm_r1.report.curve_statistics import curve_statistics, selection_lines
+from vlm_r1.report.chosen import chosen_lines, selection_lines
+from vlm_r1.report.curve_statistics import curve_statistics
 from vlm_r1.report.from_logs import report_from_logs
-from vlm_r1.report.results_table import ResultsTable, make_eval_result
+from vlm_r1.report.gains import each_set, gain_lines, overall, pooled_lines
+from vlm_r1.report.results_table import TESTED, ResultsTable, make_eval_result
 from vlm_r1.report.schema import Statistics
 from vlm_r1.stages import report as stage
 
@@ -33,17 +35,18 @@ def report(folder) -> dict:
 
 
 def table_of(hits: dict[tuple[str, str], list[int]], confidence: float = 0.95) -> ResultsTable:
-    """Units of twelve rows at steps 0, 1, ...; hits per method and role, as dataset `d-<role>`."""
+    """Results of twelve rows at steps 0, 1, ...; hits per method and dataset, `<role>` or
+    `<role>-<name>`."""
     results = (
         make_eval_result(
-            result_file(method, f"d-{role}", step, rows(count)),
+            result_file(method, dataset, step, rows(count)),
             method=method,
-            dataset=f"d-{role}",
-            role=role,
+            dataset=dataset,
+            role=dataset.partition("-")[0],
             step=step,
-            source=f"{method}-{role}-{step}",
+            source=f"{method}-{dataset}-{step}",
         )
-        for (method, role), counts in hits.items()
+        for (method, dataset), counts in hits.items()
         for step, count in enumerate(counts)
     )
     return ResultsTable(results, confidence)
@@ -51,7 +54,7 @@ def table_of(hits: dict[tuple[str, str], list[int]], confidence: float = 0.95) -
 
 def statistics_of(hits: dict[tuple[str, str], list[int]]) -> Statistics:
     table = table_of(hits)
-    return curve_statistics(table, compare(table))
+    return curve_statistics(table, compare(table), gain_lines(table, table.datasets(*TESTED)))
 
 
 def test_area_is_the_mean_difference_over_steps(report):
@@ -95,6 +98,90 @@ def test_what_choosing_on_the_test_would_have_claimed(report):
     over = {(s["method"], s["dataset"]): s["overclaim"] for s in report["selection"]}
     assert over.pop(("sft", "street_test")) == pytest.approx(100 * 2 / 12)
     assert set(over.values()) == {0}
+
+
+def test_gains_are_what_each_method_added_since_step_0(report):
+    """Both start at 4 of 12, so gains differ as the checkpoints do."""
+    gains = {(g["dataset"], g["step"]): g["difference"] for g in report["gains"]}
+    assert gains == {
+        ("studio_test", 1): pytest.approx(100 * -2 / 12),
+        ("studio_test", 2): pytest.approx(100 * -1 / 12),
+        ("street_test", 1): pytest.approx(100 * 5 / 12),
+        ("street_test", 2): pytest.approx(100 * 9 / 12),
+    }
+    for name in ("studio_test", "street_test"):
+        first, second = (g for g in report["gains"] if g["dataset"] == name)
+        low, _ = sorted((first, second), key=lambda gain: gain["p_value"])
+        assert low["p_holm"] == pytest.approx(min(1, 2 * low["p_value"]))
+
+
+def test_a_lead_that_stood_at_step_0_is_no_gain():
+    """GRPO 8, 9, 9 and SFT 4, 5, 5 of 12: +33 points as they stand, nothing gained."""
+    hits = {("grpo", "ood"): [8, 9, 9], ("sft", "ood"): [4, 5, 5]}
+    (one,) = statistics_of(hits).datasets
+    assert one.area.points == pytest.approx(100 * 4 / 12)
+    assert one.gain.area.points == pytest.approx(0)
+    assert one.gain.first_step_above_zero is None
+    found = overall(table_of(hits))
+    assert (found.difference.mean, found.gain.mean) == pytest.approx((100 * 4 / 12, 0))
+    assert found.outcome == "open"
+
+
+def test_the_gap_of_grpo_minus_that_of_sft():
+    """In domain +2 and +4, out of domain +1 and -1 twelfths: gaps 1 and 5."""
+    found = statistics_of(
+        {
+            ("grpo", "id"): [4, 6],
+            ("sft", "id"): [4, 8],
+            ("grpo", "ood"): [4, 5],
+            ("sft", "ood"): [4, 3],
+        }
+    )
+    (line,) = found.gap_differences
+    assert line.difference.points == pytest.approx(100 * (1 - 5) / 12)
+    assert (line.id_datasets, line.ood_datasets, line.step) == (["id"], ["ood"], 1)
+
+
+def test_of_several_ood_sets_each_has_a_verdict_and_the_mean_the_headline():
+    """Differences of gains +6 and +2 twelfths."""
+    hits = {
+        ("grpo", "ood-a"): [4, 8],
+        ("sft", "ood-a"): [4, 2],
+        ("grpo", "ood-b"): [6, 8],
+        ("sft", "ood-b"): [4, 4],
+    }
+    table = table_of(hits)
+    (line,) = pooled_lines(table)
+    assert (line.datasets, line.step) == (["ood-a", "ood-b"], 1)
+    assert line.gain.points == pytest.approx(100 * 4 / 12)
+    assert line.difference.points == pytest.approx(100 * 5 / 12)
+    found = overall(table)
+    assert (found.gain.mean, found.n, found.tests) == (pytest.approx(100 * 4 / 12), 24, 1)
+    a, b = each_set(table)
+    assert (a.gain.mean, b.gain.mean) == (pytest.approx(50), pytest.approx(100 * 2 / 12))
+    assert {a.tests, b.tests} == {2}  # one step of two sets
+    low, _ = sorted((a, b), key=lambda one: one.gain.p_value)
+    assert low.gain_p_holm == pytest.approx(min(1, 2 * low.gain.p_value))
+    statistics = statistics_of(hits)
+    assert [one.ood_dataset for one in statistics.methods] == ["ood-a", "ood-a", "ood-b", "ood-b"]
+    assert pooled_lines(table_of({k: v for k, v in hits.items() if k[1] == "ood-a"})) == []
+
+
+def test_the_chosen_checkpoints_are_compared_each_at_its_own_step():
+    """Validation takes GRPO at step 1 (8 of 12 out of domain) and SFT at step 2 (5)."""
+    table = table_of(
+        {
+            ("grpo", "ood"): [4, 8, 9],
+            ("sft", "ood"): [3, 7, 5],
+            ("grpo", "validation"): [1, 6, 5],
+            ("sft", "validation"): [1, 5, 6],
+        }
+    )
+    (line,) = chosen_lines(table, selection_lines(table))
+    assert (line.grpo_steps, line.sft_steps) == ([1], [2])
+    assert (line.grpo_accuracy, line.sft_accuracy) == pytest.approx((800 / 12, 500 / 12))
+    assert line.difference.points == pytest.approx(100 * 3 / 12)
+    assert line.gain.points == pytest.approx(100 * (4 - 2) / 12)
 
 
 def test_a_lead_lasts_only_if_it_is_significant_to_the_end():
@@ -143,15 +230,15 @@ def test_the_page_shows_what_a_leaking_choice_would_have_claimed(folder):
     ) in html
 
 
-def test_the_page_shows_area_forgetting_and_gap(folder):
+def test_the_page_shows_area_and_gap_and_calls_a_gain_a_gain(folder):
     html = (folder / "report.html").read_text("utf-8")
-    (area,) = [line for line in html.split("<tr>") if '<td class="n">+39.6</td>' in line]
-    assert area.startswith('<th scope="row">street_test</th>')
-    assert area.count("<td") == 6
+    area = [line for line in html.split("<tr>") if '<td class="n">+39.6</td>' in line]
+    assert [line.startswith('<th scope="row">street_test</th>') for line in area] == [True, True]
+    assert ["gains since step 0" in line for line in area] == [True, False]
     (method,) = [line for line in html.split("<tr>") if '<td class="n">+75.0</td>' in line
-                 and '<td class="n">+25.0</td>' in line]  # fmt: skip
-    assert method.startswith('<th scope="row" class="sft-ink">SFT</th><td class="n">2</td>')
-    assert method.count("<td") == 5
+                 and '<td class="n">-25.0</td>' in line]  # fmt: skip
+    assert method.startswith('<th scope="row" class="sft-ink">SFT</th><td>studio_test</td>')
+    assert "forgotten" not in html
 
 
 def test_logs_without_validation_say_that_nothing_is_chosen(tmp_path):

@@ -33,6 +33,16 @@ REPORT = {
         "ci_low": 1.0,
         "ci_high": 99.0,
         "p_value": 0.04,
+        "overall": {
+            "gain": {"points": 40.0, "ci_low": 2.0, "ci_high": 78.0, "p_value": 0.03},
+            "gain_p_holm": 0.06,
+        },
+    },
+    "gains": [{"dataset": "street_test", "step": 2, "difference": 40.0}],
+    "statistics": {
+        "gap_differences": [
+            {"difference": {"points": -5.0, "ci_low": -9.0, "ci_high": -1.0, "p_value": 0.02}}
+        ]
     },
     "curves": [
         {"method": "sft", "dataset": "street_test", "step": 0, "accuracy": 25.0},
@@ -174,6 +184,10 @@ def test_the_parent_has_the_reports_numbers_and_verdict(client, params):
     artifacts = {file.path for file in client.list_artifacts(run.info.run_id, "report")}
     assert artifacts == {"report/report.json", "report/report.html"}
     assert run.data.metrics["verdict/difference"] == 50.0
+    assert run.data.metrics["verdict/gain_points"] == 40.0
+    assert run.data.metrics["verdict/gain_p_holm"] == 0.06
+    assert run.data.metrics["verdict/gap_points"] == -5.0
+    assert run.data.metrics["last_gain_difference/street_test"] == 40.0
     assert run.data.metrics["last_accuracy/sft.street_test"] == 0.0
     assert run.data.tags["mlflow.note.content"].startswith(REPORT["verdict"]["text"])
     assert run.data.params["base_digest"]

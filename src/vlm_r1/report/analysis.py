@@ -51,7 +51,7 @@ class LastStep:
 
     Attributes:
         difference: grpo minus sft, and `decomposition` the same as coordinates and grounding.
-        mcnemar: rows that only grpo (a) or only sft (b) got right, for the first seed.
+        mcnemar: rows that only grpo (a) or only sft (b) got right, for each pair of runs.
         gain_gap: grpo's gain since step 0 minus sft's; None if the logs have no step 0.
         start_gap: grpo minus sft at step 0: the effect of the prompts alone.
     """
@@ -61,7 +61,7 @@ class LastStep:
     step: int
     accuracy: dict[str, float]  # method -> percent
     difference: Difference
-    mcnemar: McNemarResult
+    mcnemar: list[McNemarResult]
     n: int
     n_images: int
     gains: list[MethodGain]
@@ -140,7 +140,10 @@ def at_last_step(table: ResultsTable, dataset: str) -> LastStep:
         step=step,
         accuracy={method: end.accuracy for method, end in ends.items()},
         difference=grpo.minus(sft),
-        mcnemar=mcnemar_test(grpo.first.scores.hit, sft.first.scores.hit),
+        mcnemar=[
+            mcnemar_test(a.scores.hit, b.scores.hit)
+            for a, b in zip(grpo.results, sft.results, strict=True)
+        ],
         n=grpo.n,
         n_images=grpo.n_images,
         gains=[_gain(start, ends[method]) for method, start in starts.items()],
@@ -205,10 +208,7 @@ def _gain(start: SeedGroup, end: SeedGroup) -> MethodGain:
 
 def _gain_gap(table: ResultsTable, dataset: str, step: int) -> Difference:
     """grpo's gain from step 0 to `step` minus sft's."""
-    grpo, sft = (
-        1.0 * table[method, dataset, step].hit - table[method, dataset, 0].hit
-        for method in ("grpo", "sft")
-    )
+    grpo, sft = (table.gain(method, dataset, step) for method in ("grpo", "sft"))
     return paired_difference(grpo, sft, table.first(dataset).scores.images, table.confidence)
 
 

@@ -19,9 +19,11 @@ from vlm_r1.report.analysis import (
     dataset_lines,
     decomposition_lines,
 )
+from vlm_r1.report.chosen import chosen_lines, selection_lines
 from vlm_r1.report.costs import cost_per_point
-from vlm_r1.report.curve_statistics import curve_statistics, selection_lines
+from vlm_r1.report.curve_statistics import curve_statistics
 from vlm_r1.report.fairness import checklist
+from vlm_r1.report.gains import each_set, gain_lines, overall, pooled_lines
 from vlm_r1.report.published_curves import published_series
 from vlm_r1.report.render.dvc_views import write_views
 from vlm_r1.report.render.figures import draw_figures
@@ -38,7 +40,7 @@ from vlm_r1.report.schema import (
     TrainingLog,
 )
 from vlm_r1.report.slice_table import slice_block
-from vlm_r1.report.verdict import VerdictText, write_verdict
+from vlm_r1.report.verdict import Findings, VerdictText, write_verdict
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def build_report(
 
     Args:
         results: both methods on the id, ood and validation datasets. Datasets of a role are shown
-            in the order given; the verdict is about the first ood dataset.
+            in the order given; the verdict is about all ood datasets.
         confidence: of all intervals (0-1).
         seed: chooses the cases of the gallery.
         gallery: number of cases.
@@ -113,23 +115,33 @@ def _measure(
 ) -> tuple[Report, VerdictText]:
     """Every number of the report, and its verdict in words."""
     ood = next(last for last in last_steps if last.role == "ood")
-    comparisons = compare(table)
-    statistics = curve_statistics(table, comparisons)
+    comparisons, gains = compare(table), gain_lines(table, table.datasets(*TESTED))
+    statistics = curve_statistics(table, comparisons, gains)
+    selection = selection_lines(table)
+    chosen = chosen_lines(table, selection)
+    sets = each_set(table)
     verdict_text = write_verdict(
-        ood=ood,
-        in_domain=next((last for last in last_steps if last.role == "id"), None),
-        statistics=statistics,
-        unfair=unfair,
-        verified=table.results[0].contract.get("verified", True),
+        Findings(
+            overall=overall(table),
+            sets=sets if len(sets) > 1 else [],
+            last_steps=last_steps,
+            statistics=statistics,
+            chosen=chosen,
+            unfair=unfair,
+            verified=table.results[0].contract.get("verified", True),
+        )
     )
     report = Report(
         verdict=verdict_text.verdict,
         contract=table.results[0].contract,
         datasets=dataset_lines(table, context.validated),
         curves=curve_points(table),
+        gains=gains,
         comparisons=comparisons,
+        pooled=pooled_lines(table),
         statistics=statistics,
-        selection=selection_lines(table),
+        selection=selection,
+        chosen=chosen,
         decomposition=decomposition_lines(last_steps),
         fairness=checklist(table.results),
         slices=slice_block(table),

@@ -205,6 +205,16 @@ class ResultsTable:
         """Steps at which every method was evaluated on `dataset`."""
         return sorted(set.intersection(*(set(self.steps(m, dataset)) for m in METHODS)))
 
+    def gain(self, method: str, dataset: str, step: int) -> np.ndarray:
+        """Hits at `step` minus hits at step 0, each -1, 0 or 1, shaped as `SeedGroup.hit`."""
+        gained: np.ndarray = 1.0 * self[method, dataset, step].hit - self[method, dataset, 0].hit
+        return gained
+
+    def trained_steps(self, dataset: str) -> list[int]:
+        """The common steps after step 0 if step 0 is common too, else none: no gain is known."""
+        steps = self.common_steps(dataset)
+        return steps[1:] if steps[:1] == [0] else []
+
 
 def load_eval_result(
     root: Path, params: Params, method: Method, dataset: str, step: int, seed: int

@@ -20,11 +20,47 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Verdict(Part):
-    """The answer, at the last common step on the first out-of-domain dataset."""
+class Estimate(Part):
+    """A difference in points with its interval and its p value."""
 
+    points: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+
+
+class SetVerdict(Part):
+    """Both methods at the last common step on one out-of-domain dataset, or the mean of several.
+
+    `difference` is grpo minus sft as the checkpoints stand, `gain` the difference of their gains
+    since step 0 (null without a step 0). p_holm and gain_p_holm are adjusted for all trained steps
+    (and, for one of several datasets, for all datasets). `outcome` is that of `gain`, or of
+    `difference` without a step 0: a method is ahead if the interval excludes 0 and p after Holm is
+    below 1 - confidence.
+    """
+
+    datasets: list[str]
+    step: int
+    difference: Estimate
+    p_holm: float
+    gain: Estimate | None
+    gain_p_holm: float | None
+    outcome: Literal["grpo", "sft", "open"]
+
+
+class Verdict(Part):
+    """The answer, at the last common step out of domain; `sets` has each dataset if several.
+
+    difference, ci_low, ci_high and p_value are those of `overall.difference`, for readers of one
+    number.
+    """
+
+    title: str
     text: str
-    ood_dataset: str
+    status: Literal["settled", "unfair", "unverified"]  # unverified: the files state no terms
+    overall: SetVerdict
+    sets: list[SetVerdict]
+    ood_dataset: str  # "mean of a, b" for several
     step: int
     difference: float
     ci_low: float
@@ -81,6 +117,56 @@ class Comparison(Part):
     corrected_ci_high: float
 
 
+class GainLine(Part):
+    """Difference of gains since step 0: (grpo_t - grpo_0) - (sft_t - sft_0), on the same rows.
+
+    p_holm is adjusted for all trained steps of the dataset.
+    """
+
+    dataset: str
+    step: int
+    difference: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+    p_holm: float
+
+
+class PooledLine(Part):
+    """Mean over all out-of-domain datasets, each counting alike, of `Comparison` and `GainLine`."""
+
+    datasets: list[str]
+    step: int
+    difference: Estimate
+    p_holm: float
+    gain: Estimate | None  # null without a step 0
+    gain_p_holm: float | None
+
+
+class ChosenLine(Part):
+    """grpo minus sft at the checkpoints that validation chose: one step per training run."""
+
+    dataset: str
+    grpo_steps: list[int]
+    sft_steps: list[int]
+    grpo_accuracy: float
+    sft_accuracy: float
+    difference: Estimate
+    gain: Estimate | None  # difference of gains since step 0; null without a step 0
+
+
+class GapDifference(Part):
+    """grpo's generalization gap minus sft's: below 0 where grpo carries more of its gain over.
+
+    Gains are means over the datasets, each counting alike.
+    """
+
+    id_datasets: list[str]
+    ood_datasets: list[str]
+    step: int
+    difference: Estimate
+
+
 class DecompositionLine(Part):
     """A method's change on a dataset, split into box coordinates and grounding, in points.
 
@@ -109,15 +195,6 @@ class DecompositionLine(Part):
     reason: str | None  # why nothing was corrected; null where something was
 
 
-class Estimate(Part):
-    """A difference in points with its interval and its p value."""
-
-    points: float
-    ci_low: float
-    ci_high: float
-    p_value: float
-
-
 class StepTest(Part):
     """p value at one trained step, unadjusted and adjusted for all of them (Holm)."""
 
@@ -126,19 +203,25 @@ class StepTest(Part):
     p_holm: float
 
 
-class DatasetStatistics(Part):
-    """grpo minus sft over all common steps of one dataset.
+class CurveSummary(Part):
+    """A difference between the methods over all common steps of one dataset.
 
     `first_step_above_zero` (`below`) is the first step from which on, up to the last one, every
     interval is above (below) zero and p_holm is below 1 - confidence; null if there is none.
     """
 
-    dataset: str
-    steps: list[StepTest]
     first_step_above_zero: int | None
     first_step_below_zero: int | None
-    minimum_detectable_effect: float | None  # points; null if no two answers differ
+    minimum_detectable_effect: float | None  # points, at the last step; null if nothing differs
     area: Estimate | None  # mean difference over steps; null for a single step
+
+
+class DatasetStatistics(CurveSummary):
+    """grpo minus sft as the checkpoints stand; `gain` is the same for gains since step 0."""
+
+    dataset: str
+    steps: list[StepTest]
+    gain: CurveSummary | None  # null without step 0 and a later one
 
 
 class MethodStatistics(Part):
@@ -159,13 +242,18 @@ class Statistics(Part):
     confidence: float  # of intervals, 0-1; tests are at 1 - confidence
     power: float  # of the minimum detectable effect, 0-1
     datasets: list[DatasetStatistics]
-    methods: list[MethodStatistics]  # empty if step 0 or a later common step is missing
+    methods: list[MethodStatistics]  # each pair of datasets with step 0 and a later common step
+    gap_differences: list[GapDifference]  # the same pairs; then, if several, the mean over all
 
 
 class SelectionLine(Part):
-    """One method on one test set: the checkpoint chosen on validation and the best on the test."""
+    """One training run on one test set: the checkpoint chosen on validation, the best on the test.
+
+    `seed` is that of the run, null if the files do not tell.
+    """
 
     method: str
+    seed: int | None
     dataset: str
     chosen_step: int
     accuracy: float
@@ -318,9 +406,12 @@ class Report(Part):
     contract: dict[str, Any]
     datasets: list[DatasetLine]
     curves: list[CurvePoint]
+    gains: list[GainLine]  # empty without step 0
     comparisons: list[Comparison]
+    pooled: list[PooledLine]  # empty unless there are several out-of-domain datasets
     statistics: Statistics
     selection: list[SelectionLine]  # empty if there are no validation results
+    chosen: list[ChosenLine]  # as `selection`
     decomposition: list[DecompositionLine]
     fairness: list[FairnessTerm]
     slices: Slices

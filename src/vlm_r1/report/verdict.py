@@ -1,100 +1,122 @@
-"""The verdict in words, derived from the numbers; it claims no more than the intervals show."""
+"""The verdict in words, derived from the numbers; it claims no more than the tests show.
 
-from dataclasses import dataclass
+Its first line is about gains since step 0, because the methods have prompts of their own: part of
+the difference between two checkpoints stands before any training.
+"""
 
-from vlm_r1.evaluation.coordinate_correction import Decomposition
-from vlm_r1.report.analysis import LastStep, MethodDecomposition, MethodGain
-from vlm_r1.report.schema import Statistics, Verdict
-from vlm_r1.stats.intervals import Difference
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-NAMES = {"sft": "SFT", "grpo": "GRPO"}
-PLACES = {"id": "in domain", "ood": "out of domain"}
-UNVERIFIED = (
-    "All this holds only if both methods were trained and asked on equal terms (base, pixel "
-    "budget, prompts per step), which these logs do not show: the contract is unverified."
-)
-UNSETTLED = (
+from vlm_r1.report.analysis import LastStep
+from vlm_r1.report.gains import Overall, set_verdict
+from vlm_r1.report.schema import ChosenLine, Statistics, Verdict
+from vlm_r1.report.verdict_details import details
+from vlm_r1.report.wording import mean_of, p_text, points, runs_text, sign, span
+
+CLAIM = "that reinforcement learning generalizes better than supervised fine-tuning"
+UNFAIR = (
     "Whether reinforcement learning generalizes better than supervised fine-tuning stays open: the "
     "difference may be one of terms, not of methods."
 )
+UNVERIFIED = (
+    "Whether reinforcement learning generalizes better than supervised fine-tuning stays open: "
+    "these logs do not show that both methods were trained and asked on equal terms (base, pixel "
+    "budget, prompts per step), so the difference may be one of terms, not of methods."
+)
+
+
+class Line(NamedTuple):
+    """One of the three lines that a reader sees first."""
+
+    label: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the verdict is derived from.
+
+    Attributes:
+        overall: the methods over all out-of-domain datasets; `sets` each of them, if several.
+        last_steps: every tested dataset at the last common step.
+        unfair: terms in which the contracts differ, "field: ...".
+        verified: whether the results have contracts at all.
+        extra: further sentences, as of the prompt matrix.
+    """
+
+    overall: Overall
+    sets: list[Overall]
+    last_steps: list[LastStep]
+    statistics: Statistics
+    chosen: list[ChosenLine] = field(default_factory=list)
+    unfair: list[str] = field(default_factory=list)
+    verified: bool = True
+    extra: list[str] = field(default_factory=list)
+
+    @property
+    def seeds(self) -> int:
+        """Training runs of each method."""
+        return self.statistics.seeds
 
 
 @dataclass(frozen=True)
 class VerdictText:
-    """The verdict for report.json, with a title and its sentences for the pages.
+    """The verdict for report.json, and what the pages show: a title, three lines, details.
 
-    `verdict.text` is the sentences joined.
+    `verdict.text` is all of them but the title, joined.
     """
 
     verdict: Verdict
     title: str
-    sentences: list[str]
+    lines: list[Line]
+    details: list[str]
 
 
-def write_verdict(
-    ood: LastStep,
-    in_domain: LastStep | None,
-    statistics: Statistics,
-    unfair: list[str],
-    verified: bool,
-) -> VerdictText:
-    """The verdict at the last common step of the out-of-domain dataset.
-
-    Args:
-        statistics: the report's block; its tests on the out-of-domain dataset end at that step.
-        unfair: terms in which the contracts differ, "field: ...".
-        verified: whether the results have contracts at all.
-    """
-    outcome = sign(ood.difference)
-    sentences = [
-        *_unfair(unfair),
-        _finding(ood, outcome, statistics),
-        *_gains([ood] if in_domain is None else [in_domain, ood]),
-        *_start(ood, outcome),
-        *_coordinates(ood),
-        UNSETTLED if unfair else _conclusion(ood, outcome, statistics.seeds),
-        *([] if verified else [UNVERIFIED]),
+def write_verdict(found: Findings) -> VerdictText:
+    """The verdict at the last common step, over all out-of-domain datasets."""
+    ood = found.overall
+    lines = [
+        Line("What training added", _gain_line(ood)),
+        Line("As the checkpoints stand", _raw_line(ood)),
+        Line("How certain", _certainty_line(found)),
     ]
+    telling = [
+        *details(found.sets, found.last_steps, found.statistics, found.chosen),
+        *found.extra,
+    ]
+    title = _title(found)
     mean, low, high, p_value = ood.difference
     verdict = Verdict(
-        text=" ".join(sentences),
-        ood_dataset=ood.dataset,
+        title=title,
+        text=" ".join([*_unfair(found.unfair), *(line.text for line in lines), *telling]),
+        status="unfair" if found.unfair else "settled" if found.verified else "unverified",
+        overall=set_verdict(ood),
+        sets=[set_verdict(one) for one in found.sets],
+        ood_dataset=mean_of(ood.datasets),
         step=ood.step,
         difference=mean,
         ci_low=low,
         ci_high=high,
         p_value=p_value,
     )
-    return VerdictText(verdict, "Unfair comparison" if unfair else _title(outcome), sentences)
+    return VerdictText(verdict, title, lines, telling)
 
 
-def sign(difference: Difference) -> int:
-    """1 or -1 if the whole interval lies on one side of zero, else 0."""
-    return int(difference.low > 0) - int(difference.high < 0)
-
-
-def points(value: float) -> str:
-    """Percent points with their sign, e.g. "+4.1"; "0.0" if they round to zero."""
-    text = f"{value:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text
-
-
-def span(difference: Difference) -> str:
-    """An interval in words, e.g. "-1.2 to +3.4"."""
-    return f"{points(difference.low)} to {points(difference.high)}"
-
-
-def p_text(p_value: float) -> str:
-    """E.g. "p = 0.031" or "p < 0.001"."""
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
-
-
-def _title(outcome: int) -> str:
-    return {
-        1: "GRPO is ahead out of domain",
-        -1: "SFT is ahead out of domain",
-        0: "No difference shown out of domain",
-    }[outcome]
+def _title(found: Findings) -> str:
+    """One run of each method is two checkpoints; only several tell about the methods."""
+    if found.unfair:
+        return "Unfair comparison"
+    if not found.verified:
+        return "Unsettled: these results do not state the terms they were made under"
+    ahead = found.overall.sign
+    what = "is ahead of" if found.overall.gain is None else "gained more than"
+    if ahead == 0:
+        shown = "lead" if found.overall.gain is None else "difference in what training added"
+        return f"No {shown} is shown out of domain"
+    first, second = ("GRPO", "SFT") if ahead > 0 else ("SFT", "GRPO")
+    if found.seeds == 1:
+        return f"This {first} checkpoint {what} this {second} checkpoint out of domain"
+    return f"{first} {what} {second} out of domain"
 
 
 def _unfair(unfair: list[str]) -> list[str]:
@@ -102,121 +124,101 @@ def _unfair(unfair: list[str]) -> list[str]:
     return [f"UNFAIR COMPARISON: the contracts differ in {fields}."] if unfair else []
 
 
-def _finding(ood: LastStep, outcome: int, statistics: Statistics) -> str:
+def _gain_line(ood: Overall) -> str:
+    if ood.gain is None or ood.gain_p_holm is None:
+        return "Unknown: without a step 0 nobody can tell what stood before training."
     claim = {
-        1: "GRPO is better than SFT",
-        -1: "SFT is better than GRPO",
-        0: "no difference between GRPO and SFT is shown",
-    }[outcome]
-    tests = next(one.steps for one in statistics.datasets if one.dataset == ood.dataset)
+        1: "GRPO gained more",
+        -1: "SFT gained more",
+        0: "no difference is shown",
+    }[ood.sign]
     return (
-        f"Out of domain ({ood.dataset}) at step {ood.step}, {claim}: GRPO "
+        f"From step 0 to {ood.step}, out of domain ({mean_of(ood.datasets)}), {claim}: GRPO "
+        f"{points(ood.gains['grpo'])} points, SFT {points(ood.gains['sft'])}, difference of gains "
+        f"{_difference(ood, ood.gain.mean, span(ood.gain), ood.gain.p_value, ood.gain_p_holm)}."
+    )
+
+
+def _raw_line(ood: Overall) -> str:
+    claim = {1: "GRPO is ahead", -1: "SFT is ahead", 0: "no lead is shown"}[ood.raw_sign]
+    raw = ood.difference
+    before = ""
+    if ood.gain is not None:
+        start = raw.mean - ood.gain.mean
+        before = f" Of that, {points(start)} stood at step 0, where only the prompts differ."
+    return (
+        f"Out of domain ({mean_of(ood.datasets)}) at step {ood.step}, {claim}: GRPO "
         f"{ood.accuracy['grpo']:.1f} %, SFT {ood.accuracy['sft']:.1f} %, difference "
-        f"{points(ood.difference.mean)} points ({100 * statistics.confidence:g} % interval "
-        f"{span(ood.difference)}, {p_text(ood.difference.p_value)}, after Holm over "
-        f"{_steps(len(tests))} {p_text(tests[-1].p_holm)}, n = {ood.n} phrases on {ood.n_images} "
-        f"images, {_runs(statistics.seeds)})."
+        f"{_difference(ood, raw.mean, span(raw), raw.p_value, ood.p_holm)}.{before}"
     )
 
 
-def _steps(count: int) -> str:
-    return "one step" if count == 1 else f"{count} steps"
-
-
-def _runs(seeds: int) -> str:
-    return "one training run of each method" if seeds == 1 else f"{seeds} seeds of each method"
-
-
-def _gains(places: list[LastStep]) -> list[str]:
-    """One sentence per method: how far it moved since step 0 on each dataset."""
-    sentences = []
-    for method, name in NAMES.items():
-        gains = [gain for place in places for gain in place.gains if gain.method == method]
-        if gains:
-            sentences.append(f"Since step 0, {name} moved {' and '.join(map(_gain, gains))}.")
-    return sentences
-
-
-def _gain(found: MethodGain) -> str:
-    place = f"{PLACES[found.role]} ({found.dataset})"
-    return f"{points(found.gain.mean)} points ({span(found.gain)}) {place}"
-
-
-def _start(ood: LastStep, outcome: int) -> list[str]:
-    """The prompts' effect at step 0 and what was gained since, unless both say the same."""
-    start_gap, gain_gap = ood.start_gap, ood.gain_gap
-    if start_gap is None or gain_gap is None:
-        return []
-    if sign(start_gap) == 0 and sign(gain_gap) == outcome:
-        return []
-    return [
-        f"At step 0 the base itself, asked with GRPO's prompt, stood {points(start_gap.mean)} "
-        f"points ({span(start_gap)}) from where SFT's prompt put it; since then GRPO gained "
-        f"{points(gain_gap.mean)} points ({span(gain_gap)}) relative to SFT."
-    ]
-
-
-def _coordinates(ood: LastStep) -> list[str]:
-    """How much of the changes and of the difference is coordinates, and how much grounding."""
-    if ood.decomposition is None:
-        return []
-    parts = ood.method_decompositions
-    telling = [part for part in parts if sign(part.recovered) or sign(part.change.coordinates)]
-    if not telling:
-        reasons = dict.fromkeys(part.reason for part in parts)
-        reason = next(iter(reasons)) if len(reasons) == 1 else None
-        return [
-            "Correcting the box coordinates (one scale and offset per axis) recovers nothing "
-            f"significant out of domain{f': {reason}' if reason else ''}."
-        ]
-    return [
-        "One scale and offset per axis, fitted on half of the images and applied to the others, "
-        f"{' and '.join(map(_repair, telling))} out of domain.",
-        *(
-            _shares(f"{NAMES[part.method]}'s", f"since step {part.from_step}", part.change)
-            for part in telling
-            if part.from_step < part.step
-        ),
-        _shares("the difference of", f"between GRPO and SFT at step {ood.step}", ood.decomposition),
-    ]
-
-
-def _repair(part: MethodDecomposition) -> str:
-    corrected = part.end + part.recovered.mean
+def _difference(ood: Overall, mean: float, interval: str, p_value: float, p_holm: float) -> str:
+    tests = "one test" if ood.tests == 1 else f"{ood.tests} tests"
     return (
-        f"takes {NAMES[part.method]} from {part.end:.1f} to {corrected:.1f} % "
-        f"({points(part.recovered.mean)} points, {span(part.recovered)})"
+        f"{points(mean)} points ({100 * ood.confidence:g} % interval {interval}, "
+        f"{p_text(p_value)}, after Holm over {tests} {p_text(p_holm)})"
     )
 
 
-def _shares(whose: str, when: str, change: Decomposition) -> str:
-    return (
-        f"Of {whose} {points(change.total.mean)} points {when}, {points(change.coordinates.mean)} "
-        f"({span(change.coordinates)}) are box coordinates and {points(change.grounding.mean)} "
-        f"({span(change.grounding)}) grounding."
-    )
+def _certainty_line(found: Findings) -> str:
+    ood = found.overall
+    basis = f"{ood.n} phrases on {ood.n_images} images, {runs_text(found.seeds)}."
+    return f"{basis} {_conclusion(found)}"
 
 
-def _conclusion(ood: LastStep, outcome: int, seeds: int) -> str:
+def _conclusion(found: Findings) -> str:
     """What the numbers say about "reinforcement learning generalizes better"."""
-    claim = "that reinforcement learning generalizes better than supervised fine-tuning"
-    gained = outcome if ood.gain_gap is None else sign(ood.gain_gap)
-    if outcome == 0:
+    ood = found.overall
+    if found.unfair:
+        return UNFAIR
+    if not found.verified:
+        return UNVERIFIED
+    if ood.sign == 0:
+        return _nothing_shown(ood)
+    if ood.gain is None:
         return (
-            f"This comparison does not show {claim}; the interval leaves room for "
-            f"{points(ood.difference.low)} as well as for {points(ood.difference.high)} points."
+            f"This does not show {CLAIM}, nor the opposite: without a step 0 the difference may be "
+            "one of prompts."
         )
-    if gained != outcome:
-        return (
-            f"This comparison does not show {claim}, nor the opposite: the difference at step "
-            f"{ood.step} is not matched by a difference in what was gained since step 0."
+    verb = "supports" if ood.sign > 0 else "contradicts"
+    limit = _limit_of_coordinates(ood)
+    if found.seeds > 1:
+        return f"This comparison, {runs_text(found.seeds)}, {verb} the claim {CLAIM}{limit}."
+    side = "are in line with" if ood.sign > 0 else "speak against"
+    return (
+        f"These two checkpoints {side} the claim {CLAIM}{limit}; but they are one training run of "
+        "each method, and how far other runs would end from them is not known."
+    )
+
+
+def _nothing_shown(ood: Overall) -> str:
+    tested = ood.difference if ood.gain is None else ood.gain
+    p_holm = ood.p_holm if ood.gain_p_holm is None else ood.gain_p_holm
+    text = (
+        f"This does not show {CLAIM}; the interval leaves room for {points(tested.low)} as well as "
+        f"for {points(tested.high)} points."
+    )
+    if sign(tested) != 0:
+        text += (
+            f" {p_text(tested.p_value).capitalize()} is one of {ood.tests} tests; after Holm "
+            f"{p_text(p_holm)}."
         )
-    verb = "supports" if outcome > 0 else "contradicts"
-    if ood.decomposition is not None and sign(ood.decomposition.grounding) != outcome:
-        reversed_sign = sign(ood.decomposition.grounding) != 0
-        left = "is the other way round" if reversed_sign else "is not shown to differ"
-        return (
-            f"This comparison {verb} the claim {claim} only as far as box coordinates go: what is "
-            f"left when they are corrected, grounding, {left}."
+    if ood.raw_sign != 0 and ood.gain is not None:
+        text += (
+            " Nor does it show the opposite: the difference as the checkpoints stand is not "
+            "matched by a difference in what was gained since step 0."
         )
-    return f"This comparison, {_runs(seeds)}, {verb} the claim {claim}."
+    return text
+
+
+def _limit_of_coordinates(ood: Overall) -> str:
+    """Where only box coordinates differ, not grounding."""
+    grounded = sign(ood.grounding)
+    if grounded == ood.sign:
+        return ""
+    left = "is not shown to differ" if grounded == 0 else "is the other way round"
+    return (
+        " only as far as box coordinates go (what is left when they are corrected, grounding, "
+        f"{left})"
+    )

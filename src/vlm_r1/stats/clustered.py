@@ -8,6 +8,7 @@ evaluations of language models. Several training runs are a second level of samp
 is added (as in Owen 2007, Ann. Appl. Stat. 1(2)). Inside this module means are 0-1.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,30 +24,21 @@ WHOLE = 1e-9  # sums this close to whole numbers are whole
 
 
 @dataclass(frozen=True)
-class Runs:
-    """Values of one or more training runs on the same rows, summed up.
+class Term:
+    """Values that take part in a `contrast`: their mean, times `weight`.
 
     Attributes:
-        means: (runs,), over all rows.
-        totals: (images,), each image's sum of values, averaged over runs.
-        rows: (images,), number of rows.
+        values: (n,), or (runs, n) for several training runs.
+        images: (n,), the image (cluster) of each row.
+        sample: terms of one sample share its images; images of two samples are different ones.
+        runs: terms of one name come from the same training runs, in one order.
     """
 
-    means: np.ndarray
-    totals: np.ndarray
-    rows: np.ndarray
-
-    @property
-    def shares(self) -> np.ndarray:
-        """(images,), what each image contributes to the mean; sums to it."""
-        shares: np.ndarray = self.totals / self.rows.sum()
-        return shares
-
-    @property
-    def influence(self) -> np.ndarray:
-        """(images,), how far each image pulls the mean from where the others put it; sums to 0."""
-        pull: np.ndarray = (self.totals - self.rows * self.means.mean()) / self.rows.sum()
-        return pull
+    weight: float
+    values: np.ndarray
+    images: np.ndarray
+    sample: str = ""
+    runs: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,7 +50,7 @@ class ClusteredMean:
         levels: influence of each unit on it, an array a level of sampling; each sums to 0.
         signed: per image, its part of a difference that is 0 if nothing differs; what
             `sign_flip_p` takes.
-        rows: number of rows of a plain mean.
+        rows: number of rows of all terms.
     """
 
     estimate: float
@@ -135,67 +127,55 @@ def mean_over_images(values: np.ndarray, images: np.ndarray) -> ClusteredMean:
     """The mean of `values`, (n,) or (runs, n), over `images` (n,) and runs.
 
     Raises:
-        ResultError: as `runs_over_images`.
+        ResultError: as `contrast`.
     """
-    runs = runs_over_images(values, images)
-    return ClusteredMean(
-        float(runs.means.mean()),
-        [runs.influence, *_level_of_runs(runs.means)],
-        runs.shares,
-        int(runs.rows.sum()),
-    )
+    return contrast([Term(1.0, values, images)])
 
 
 def difference_over_images(a: np.ndarray, b: np.ndarray, images: np.ndarray) -> ClusteredMean:
     """Mean of `a` minus mean of `b`, each (n,) or (runs, n), the same rows in the same order.
 
     Raises:
-        ResultError: the numbers of rows differ, or as `runs_over_images`.
+        ResultError: the numbers of rows differ, or as `contrast`.
     """
     if np.shape(a)[-1:] != np.shape(b)[-1:]:
         raise unusable(f"{np.shape(a)[-1]} and {np.shape(b)[-1]} values", "the same rows in both")
-    first, second = runs_over_images(a, images), runs_over_images(b, images)
-    return ClusteredMean(
-        float(first.means.mean() - second.means.mean()),
-        [
-            first.influence - second.influence,
-            *_level_of_runs(first.means),
-            *_level_of_runs(second.means),
-        ],
-        first.shares - second.shares,
-        int(first.rows.sum()),
-    )
+    return contrast([Term(1.0, a, images, runs="a"), Term(-1.0, b, images, runs="b")])
 
 
-def difference_of_datasets(first: Runs, second: Runs) -> ClusteredMean:
-    """Mean on one dataset minus mean on another, of the same training runs.
+def contrast(terms: Sequence[Term]) -> ClusteredMean:
+    """The sum of weight * mean over all terms, with the spread over their images and runs.
 
-    Images are sampled apart, so their variances add; a run is tested on both.
+    Each sample of images and each set of training runs is a level of sampling: what its images (or
+    runs) contribute to several terms is added up before it is squared, so that terms on the same
+    images, or of the same runs, are paired.
 
     Raises:
-        ResultError: different numbers of runs.
+        ResultError: no values, a NaN or infinite one, lengths differ, fewer than two images in a
+            term, or different numbers of runs under one name.
+
+    Example: gain in domain minus gain out of domain of one method -> weights 1 and -1, two samples,
+        one name of runs
     """
-    if len(first.means) != len(second.means):
-        raise unusable(f"{len(first.means)} and {len(second.means)} runs", "the same runs in both")
-    gaps = first.means - second.means
+    samples: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
+    runs: dict[str, list[np.ndarray]] = {}
+    estimate, rows = 0.0, 0
+    for term in terms:
+        values = np.atleast_2d(np.asarray(term.values, dtype=np.float64))
+        names, which = _images(values, term.images)
+        mean, totals = values.mean(), np.bincount(which, weights=values.mean(axis=0))
+        counts = np.bincount(which)
+        estimate += term.weight * float(mean)
+        rows += values.shape[1]
+        pull = term.weight * (totals - counts * mean) / counts.sum()
+        share = term.weight * totals / counts.sum()
+        samples.setdefault(term.sample, []).append((names, pull, share))
+        runs.setdefault(term.runs, []).append(term.weight * values.mean(axis=1))
+    pulls, shares = zip(*(_by_image(parts) for parts in samples.values()), strict=True)
+    levels_of_runs = [_level_of_runs(means) for means in runs.values()]
     return ClusteredMean(
-        float(gaps.mean()),
-        [first.influence, -second.influence, *_level_of_runs(gaps)],
-        np.concatenate([first.shares, -second.shares]),
-        int(first.rows.sum() + second.rows.sum()),
+        estimate, [*pulls, *filter(len, levels_of_runs)], np.concatenate(shares), rows
     )
-
-
-def runs_over_images(values: np.ndarray, images: np.ndarray) -> Runs:
-    """`values`, (n,) or (runs, n), summed up over `images` (n,).
-
-    Raises:
-        ResultError: no values, a NaN or infinite one, lengths differ, or fewer than two images.
-    """
-    values = np.atleast_2d(np.asarray(values, dtype=np.float64))
-    which = _image_numbers(values, images)
-    totals = np.bincount(which, weights=values.mean(axis=0))
-    return Runs(values.mean(axis=1), totals, np.bincount(which).astype(np.float64))
 
 
 def sign_flip_p(signed: np.ndarray) -> float:
@@ -234,13 +214,28 @@ def _whole_sign_flip_p(parts: np.ndarray, total: int) -> float:
     return min(1.0, float(chance[np.abs(sums) >= total].sum()))
 
 
-def _level_of_runs(means: np.ndarray) -> list[np.ndarray]:
-    """The influence of each run on their mean; no level where there is one run."""
-    return [(means - means.mean()) / len(means)] if len(means) > 1 else []
+def _by_image(
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """(names, pull, share) of each term of one sample -> pull and share summed up by image."""
+    names = np.concatenate([names for names, _, _ in parts])
+    _, which = np.unique(names, return_inverse=True)
+    pull, share = (np.concatenate(arrays) for arrays in list(zip(*parts, strict=True))[1:])
+    return np.bincount(which, weights=pull), np.bincount(which, weights=share)
 
 
-def _image_numbers(values: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """The number (n,) of each row's image, in the order of their names."""
+def _level_of_runs(means: list[np.ndarray]) -> np.ndarray:
+    """The influence of each training run, (runs,), from its weighted means; empty for one run."""
+    if len({len(mean) for mean in means}) > 1:
+        counts = " and ".join(str(len(mean)) for mean in means)
+        raise unusable(f"{counts} runs", "the same runs in all")
+    run_sums = np.sum(means, axis=0)
+    influence: np.ndarray = (run_sums - run_sums.mean()) / len(run_sums)
+    return influence if len(influence) > 1 else influence[:0]
+
+
+def _images(values: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The images' names in order, and the number (n,) of each row's image among them."""
     rows = values.shape[1]
     if rows == 0:
         raise unusable("no values", "at least two images")
@@ -252,7 +247,7 @@ def _image_numbers(values: np.ndarray, images: np.ndarray) -> np.ndarray:
     names, which = np.unique(images, return_inverse=True)
     if len(names) < 2:
         raise unusable("1 image", "two or more")
-    return which
+    return names, which
 
 
 def unusable(got: str, need: str) -> ResultError:

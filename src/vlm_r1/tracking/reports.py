@@ -40,8 +40,16 @@ def track_report(root: Path, params: Params, contract: TrainingContract) -> None
 
 
 def _numbers(report: dict[str, Any]) -> dict[str, float]:
-    """The verdict's numbers, and each method's accuracy (percent) at the last step."""
+    """The verdict's numbers, and accuracies (percent) and gains (points) at the last step."""
     numbers = {f"verdict/{key}": report["verdict"][key] for key in HEADLINES}
+    overall = report["verdict"]["overall"]
+    if overall["gain"] is not None:
+        numbers |= {f"verdict/gain_{key}": value for key, value in overall["gain"].items()}
+        numbers["verdict/gain_p_holm"] = overall["gain_p_holm"]
+    for gap in report["statistics"]["gap_differences"][-1:]:
+        numbers |= {f"verdict/gap_{key}": value for key, value in gap["difference"].items()}
+    for gain in report["gains"]:  # by step, so the last one stays
+        numbers[f"last_gain_difference/{gain['dataset']}"] = gain["difference"]
     last_step = max(point["step"] for point in report["curves"])
     for point in report["curves"]:
         if point["step"] == last_step:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vlm_r1.report.published_curves import our_curve
-from vlm_r1.report.schema import CurvePoint, Report, TrainingLog
+from vlm_r1.report.schema import CurvePoint, GainLine, Report, TrainingLog
 from vlm_r1.report.training import QUANTITIES
-from vlm_r1.report.verdict import NAMES, PLACES
+from vlm_r1.report.wording import NAMES, PLACES, points
 
 LEAST_SPAN_POINTS = 12.0  # an axis of percent; less would make noise look like a trend
 LEAST_LABELED_POINTS = 1.0  # a dashed curve that ends nearer to its solid one gets no label
@@ -32,6 +32,7 @@ class Chart:
         detail: fainter words behind the title.
         summary: what the chart shows, for those who cannot see it.
         y_label: what is on the y axis; charts without one are small.
+        zero_line: whether 0 is marked.
     """
 
     title: str
@@ -40,6 +41,7 @@ class Chart:
     curves: list[Curve]
     y_range: tuple[float, float]
     y_label: str = ""
+    zero_line: bool = False
 
     @property
     def steps(self) -> list[int]:
@@ -51,6 +53,12 @@ def curve_charts(report: Report) -> list[Chart]:
     """Accuracy against step, one chart per test dataset, in domain first."""
     tested = [dataset for dataset in report.datasets if dataset.role in PLACES]
     return [_curve_chart(report, dataset.name, PLACES[dataset.role]) for dataset in tested]
+
+
+def gain_charts(report: Report) -> list[Chart]:
+    """GRPO minus SFT against step, gains and as the checkpoints stand; none without gains."""
+    tested = [dataset for dataset in report.datasets if dataset.role in PLACES]
+    return [_gain_chart(report, d.name, PLACES[d.role]) for d in tested if _gains(report, d.name)]
 
 
 def published_charts(report: Report) -> list[Chart]:
@@ -73,12 +81,12 @@ def percent_range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _curve_chart(report: Report, dataset: str, place: str) -> Chart:
-    points = [point for point in report.curves if point.dataset == dataset]
-    by_method = {m: [point for point in points if point.method == m] for m in NAMES}
-    ends = [x for p in points for x in (p.ci_low, p.ci_high, p.corrected_accuracy)]
+    measured = [point for point in report.curves if point.dataset == dataset]
+    by_method = {m: [point for point in measured if point.method == m] for m in NAMES}
+    ends = [x for p in measured for x in (p.ci_low, p.ci_high, p.corrected_accuracy)]
     return Chart(
         title=f"{place.capitalize()} · {dataset}",
-        detail=f"n = {points[0].n:,}",
+        detail=f"n = {measured[0].n:,}",
         summary="; ".join(
             f"{NAMES[m]} {curve[0].accuracy:.1f} % at step {curve[0].step}, "
             f"{curve[-1].accuracy:.1f} % at step {curve[-1].step}"
@@ -90,19 +98,19 @@ def _curve_chart(report: Report, dataset: str, place: str) -> Chart:
     )
 
 
-def _accuracy_curves(method: str, points: list[CurvePoint]) -> Iterator[Curve]:
+def _accuracy_curves(method: str, curve: list[CurvePoint]) -> Iterator[Curve]:
     """Dashed: box coordinates corrected. Solid with a band: boxes as answered."""
-    end, name = points[-1], NAMES[method]
-    corrected = [(p.step, p.corrected_accuracy) for p in points]
+    end, name = curve[-1], NAMES[method]
+    corrected = [(p.step, p.corrected_accuracy) for p in curve]
     apart = abs(end.corrected_accuracy - end.accuracy) >= LEAST_LABELED_POINTS
     label = f"corrected {end.corrected_accuracy:.1f}" if apart else ""
     yield Curve(method, "dashed", corrected, label=label)
     yield Curve(
         method,
         "solid",
-        [(p.step, p.accuracy) for p in points],
-        band=[(p.ci_low, p.ci_high) for p in points],
-        tips=[_tip(name, p) for p in points],
+        [(p.step, p.accuracy) for p in curve],
+        band=[(p.ci_low, p.ci_high) for p in curve],
+        tips=[_tip(name, p) for p in curve],
         label=f"{name} {end.accuracy:.1f}",
     )
 
@@ -117,6 +125,54 @@ def _tip(name: str, point: CurvePoint) -> str:
     return text
 
 
+def _gains(report: Report, dataset: str) -> list[GainLine]:
+    return [line for line in report.gains if line.dataset == dataset]
+
+
+def _gain_chart(report: Report, dataset: str, place: str) -> Chart:
+    """Solid with a band: difference of gains, 0 at step 0. Dashed: difference of accuracies."""
+    gains = _gains(report, dataset)
+    raw = [(c.step, c.difference) for c in report.comparisons if c.dataset == dataset]
+    gained = [(0, 0.0), *((gain.step, gain.difference) for gain in gains)]
+    band = [(0.0, 0.0), *((gain.ci_low, gain.ci_high) for gain in gains)]
+    last = gains[-1]
+    return Chart(
+        title=f"{place.capitalize()} · {dataset}",
+        detail="GRPO minus SFT",
+        summary=f"difference of gains {points(last.difference)} points at step {last.step}, as the "
+        f"checkpoints stand {points(raw[-1][1])}",
+        curves=[
+            Curve("difference", "dashed", raw, label=f"as they stand {points(raw[-1][1])}"),
+            Curve(
+                "difference",
+                "solid",
+                gained,
+                band=band,
+                tips=["step 0: no gain yet", *map(_gain_tip, gains)],
+                label=f"gains {points(last.difference)}",
+            ),
+        ],
+        y_range=points_range([end for ends in band for end in ends] + [value for _, value in raw]),
+        y_label="points, GRPO ahead above 0",
+        zero_line=True,
+    )
+
+
+def points_range(values: Sequence[float]) -> tuple[float, float]:
+    """Ends of an axis of points that holds 0 and all values with some room."""
+    low, high = min(0.0, *values), max(0.0, *values)
+    room = 0.06 * max(high - low, LEAST_SPAN_POINTS)
+    spare = max(0.0, LEAST_SPAN_POINTS - (high - low)) / 2
+    return low - spare - room, high + spare + room
+
+
+def _gain_tip(gain: GainLine) -> str:
+    return (
+        f"step {gain.step}: GRPO gained {points(gain.difference)} points relative to SFT "
+        f"({points(gain.ci_low)} to {points(gain.ci_high)})"
+    )
+
+
 def _published_chart(report: Report, group: tuple[str, ...]) -> Chart:
     published = [series for series in report.published if tuple(series.datasets) == group]
     curves = []
@@ -126,9 +182,9 @@ def _published_chart(report: Report, group: tuple[str, ...]) -> Chart:
         label = f"{kind} {series.points[-1][1]:g}"
         curves.append(_plain_curve(series.method, "dotted", series.points, name, label))
     for method, name in NAMES.items():
-        points = our_curve(report.curves, method, group)
-        label = f"{name} {points[-1][1]:.1f}"
-        curves.append(_plain_curve(method, "solid", points, f"{name} here", label))
+        ours = our_curve(report.curves, method, group)
+        label = f"{name} {ours[-1][1]:.1f}"
+        curves.append(_plain_curve(method, "solid", ours, f"{name} here", label))
     return Chart(
         title=group[0] if len(group) == 1 else f"mean of {', '.join(group)}",
         detail="",

@@ -18,14 +18,21 @@ def write_views(report: Report, folder: Path) -> None:
 
 
 def last_numbers(report: Report) -> dict[str, Any]:
-    """The verdict's numbers, and each method's accuracy at its last step on each dataset."""
+    """The verdict's numbers, and each dataset's accuracies and difference of gains at the end."""
     verdict = report.verdict.model_dump(
         include={"step", "difference", "ci_low", "ci_high", "p_value"}
     )
+    overall = report.verdict.overall
+    if overall.gain is not None:
+        verdict["gain"] = overall.gain.model_dump() | {"p_holm": overall.gain_p_holm}
+    if report.statistics.gap_differences:
+        gap = report.statistics.gap_differences[-1]
+        verdict["generalization_gap_difference"] = gap.difference.model_dump()
     accuracy: dict[str, dict[str, float]] = {}
     for point in report.curves:  # sorted by step, so the last step stays
         accuracy.setdefault(point.dataset, {})[point.method] = point.accuracy
-    return {"verdict": verdict, "accuracy": accuracy}
+    gains = {gain.dataset: gain.difference for gain in report.gains}  # the last step stays
+    return {"verdict": verdict, "accuracy": accuracy, "gain_difference": gains}
 
 
 def accuracy_tables(report: Report) -> dict[str, pd.DataFrame]:

@@ -1,13 +1,20 @@
-"""The report's figures as files, PNG and SVG: curves, published curves, training."""
+"""The report's figures as files, PNG and SVG: curves, gains, published curves, training."""
 
 from dataclasses import replace
 from pathlib import Path
 
-from vlm_r1.report.render.charts import Chart, curve_charts, published_charts, training_charts
+from vlm_r1.report.render.charts import (
+    Chart,
+    curve_charts,
+    gain_charts,
+    published_charts,
+    training_charts,
+)
 from vlm_r1.report.render.drawing import save_figure
 from vlm_r1.report.schema import Report
-from vlm_r1.report.verdict import NAMES
+from vlm_r1.report.wording import NAMES
 
+GAINS = "Solid: difference of gains since step 0, with intervals. Dashed: as the checkpoints stand."
 SOLID_AND_DASHED = "Solid: boxes as answered, with intervals. Dashed: coordinates corrected."
 
 
@@ -21,6 +28,7 @@ def draw_figures(report: Report, folder: Path) -> None:
         for chart in training_charts(log)
     ]
     _save("curves", curves, SOLID_AND_DASHED, report, folder)
+    _save("gains", _rows(gain_charts(report), 2), GAINS, report, folder)
     _save("published", published, "Solid: this report. Dotted: as published.", report, folder)
     _save("training", _rows(training, 3), "", report, folder)
 

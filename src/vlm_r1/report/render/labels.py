@@ -1,6 +1,6 @@
 """Labels of report.html and report.md: sections, roles, contract terms, slices, prompts, models."""
 
-from vlm_r1.report.verdict import NAMES, PLACES
+from vlm_r1.report.wording import NAMES, PLACES
 
 SECTIONS = {  # of report.html, in order; each has a template of its name in templates/html
     "verdict": "Verdict",

@@ -5,7 +5,7 @@ The templates print no text of models or data unescaped: the environment escapes
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -15,7 +15,12 @@ from markupsafe import Markup
 
 from vlm_r1.evaluation.slices import DIMENSIONS
 from vlm_r1.report.analysis import LastStep
-from vlm_r1.report.render.charts import curve_charts, published_charts, training_charts
+from vlm_r1.report.render.charts import (
+    curve_charts,
+    gain_charts,
+    published_charts,
+    training_charts,
+)
 from vlm_r1.report.render.drawing import marks_of, page_svg, size_of
 from vlm_r1.report.render.embedding import embed
 from vlm_r1.report.render.gallery import TRUE_BOX_COLOR, GalleryCase
@@ -28,9 +33,10 @@ from vlm_r1.report.render.labels import (
     TEMPLATE_LABELS,
     TERM_LABELS,
 )
-from vlm_r1.report.schema import Comparison, PromptLine, Report, SliceLine
+from vlm_r1.report.schema import Comparison, GainLine, PromptLine, Report, SliceLine
 from vlm_r1.report.training import QUANTITIES
-from vlm_r1.report.verdict import NAMES, VerdictText, p_text, points
+from vlm_r1.report.verdict import VerdictText
+from vlm_r1.report.wording import NAMES, p_text, points
 
 TEMPLATES = Path(__file__).parent / "templates"
 # What markdown or HTML would act on; as entities these characters are only themselves.
@@ -72,6 +78,7 @@ def render_html(page: ReportPage) -> str:
     environment.filters["embedded"] = lambda png: embed(png, images)
     environment.globals |= {
         "curve_charts": curve_charts,
+        "gain_charts": gain_charts,
         "published_charts": published_charts,
         "training_charts": training_charts,
         "forest": forest,
@@ -133,7 +140,7 @@ def _of(report: Report, dataset: str) -> list[PromptLine]:
     return [line for line in report.prompts if line.dataset == dataset]
 
 
-def _farthest(comparisons: list[Comparison]) -> float:
+def _farthest(comparisons: Sequence[Comparison | GainLine]) -> float:
     return max(abs(end) for c in comparisons for end in (c.ci_low, c.ci_high))
 
 
