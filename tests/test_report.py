@@ -112,6 +112,7 @@ def test_schema_is_frozen():
             ],
             "DatasetLine": [
                 "name", "role", "records", "images", "digest", "quarantined", "leakage",
+                "choice_leakage",
             ],
             "CurvePoint": [
                 "method", "dataset", "step", "n", "accuracy", "ci_low", "ci_high", "mean_iou",

@@ -91,7 +91,7 @@ class Validation(Section):
     max_repeated_share: Share  # of records that repeat image, phrase and box
     near_duplicate_bits: Annotated[int, Field(ge=0, le=256)]  # of a 256-bit perceptual hash
     on_failure: Literal["fail", "quarantine"]  # the dataset, or only its unfit rows
-    on_leak: Literal["fail", "exclude"]  # exclude: from the training set
+    on_leak: Literal["fail", "exclude"]  # exclude: from training, or from validation
 
 
 class BaseTraining(Section):

@@ -42,6 +42,7 @@ class DatasetLine(Part):
     digest: str | None  # of the records; null for logs, which do not state it
     quarantined: int | None = None  # rows that validation set aside; null if unknown
     leakage: int | None = None  # images it shares across training and tests, excluded or not
+    choice_leakage: int | None = None  # the same across validation and tests
 
 
 class CurvePoint(Part):
