@@ -36,7 +36,7 @@ HITS = {
 def tiny_params(**report: int) -> Params:
     """The committed parameters with three steps and few resamples."""
     values = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text("utf-8"))
-    values["train"].update(steps=2, save_every=1)
+    values["train"].update(steps=2, checkpoints=1)
     values["report"].update(gallery=6, **report)
     return parse_params(values, "params.yaml")
 

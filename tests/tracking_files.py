@@ -39,7 +39,7 @@ def tiny_params(name: str = "tiny") -> Params:
     """The committed parameters with a grid of steps 0, 1 and 2."""
     values = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text("utf-8"))
     values["experiment"]["name"] = name
-    values["train"].update(steps=2, save_every=1)
+    values["train"].update(steps=2, checkpoints=1)
     return parse_params(values, "params.yaml")
 
 

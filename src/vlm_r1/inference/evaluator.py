@@ -106,7 +106,7 @@ class Evaluator:
         }
         completions = store.read_all(len(eval_set.questions))
         result = build_result(eval_set.records, completions, coordinate_space, meta)
-        tests = len(self.eval_sets) * len(self.params.train.step_grid)
+        tests = len(self.eval_sets) * len(self.params.step_grid(self.method))
         boxes = WrittenBoxes.from_rows(result.results, coordinate_space)
         check = check_coordinate_space(boxes, tests=tests)
         file = paths.result_file(self.run, eval_set.name, step)

@@ -46,7 +46,7 @@ def plan_work(
     accumulation = max(1, rows // (work.rows * params.launch.processes))
     memory = plan_memory(params, method, footprint, work, accumulation)
     per_step = rows * _row_flops(params, method, footprint, work)
-    return TrainingPlan(method, memory, per_step, per_step * params.train.steps, accumulation)
+    return TrainingPlan(method, memory, per_step, per_step * params.steps_of(method), accumulation)
 
 
 def plan_dict(

@@ -16,6 +16,7 @@ from vlm_r1.report.reproduce import commands_of_project
 from vlm_r1.report.results_table import load_eval_result
 from vlm_r1.report.schema import Cost
 from vlm_r1.report.training import read_training_log
+from vlm_r1.report.verdict import NAMES
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def run(
         load_eval_result(root, params, method, dataset, step, seed)
         for dataset in params.evaluated_datasets
         for method in METHODS
-        for step in params.train.step_grid
+        for step in params.step_grid(method)
         for seed in params.all_seeds
     ]
     settings = params.report
@@ -58,6 +59,7 @@ def run(
         reproduce=partial(commands_of_project, lineage=lineage),
         images={name: root / params.datasets[name].images for name in params.evaluated_datasets},
         validated=dataset_lines_from_validation(root, params.datasets),
+        notes=_unequal_lengths(params),
     )
     report = build_report(
         results,
@@ -70,6 +72,16 @@ def run(
     )
     logger.info("%s", report.verdict.text)
     return root / paths.REPORT
+
+
+def _unequal_lengths(params: Params) -> list[str]:
+    """A note for each method that trains on after the steps that both have."""
+    return [
+        f"{NAMES[method]} trains on to step {params.steps_of(method)}; step by step the methods "
+        f"are compared up to step {params.train.steps}, which both have"
+        for method in METHODS
+        if params.steps_of(method) > params.train.steps
+    ]
 
 
 def _read_cost(root: Path, method: str) -> Cost:

@@ -25,6 +25,20 @@ def ignore(line: dict[str, Any]) -> None:
     """The listener of a training that nobody follows."""
 
 
+class SaveAtSteps(TrainerCallback):
+    """Makes the Trainer save at the steps of the grid; its own `save_steps` is one number.
+
+    Must be called before `LogFile`, which logs where the Trainer is going to save.
+    """
+
+    def __init__(self, step_grid: list[int]) -> None:
+        self._steps = frozenset(step_grid)
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        """Called by the Trainer before it logs and saves."""
+        control.should_save |= state.global_step in self._steps
+
+
 class LogFile(TrainerCallback):
     """Appends every logged line to `training_log.jsonl` and logs its main quantities.
 

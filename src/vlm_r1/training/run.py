@@ -32,7 +32,7 @@ from vlm_r1.training.arguments import (
     prompts_read,
     rollout_steps,
 )
-from vlm_r1.training.callbacks import Listener, LogFile, Stopwatch, WriteContract
+from vlm_r1.training.callbacks import Listener, LogFile, SaveAtSteps, Stopwatch, WriteContract
 from vlm_r1.training.configuration import configuration_of
 from vlm_r1.training.dataset import training_order
 from vlm_r1.training.flops import estimate_flops, size_of
@@ -155,11 +155,13 @@ def _add_callbacks(
     job: TrainingJob, trainer: Trainer, listener: Listener, started: float
 ) -> tuple[Stopwatch, HealthMonitor]:
     """Callbacks run in this order: the monitor adds `health/*` to a line before it is written."""
+    saver = SaveAtSteps(job.params.step_grid(job.method))
     log = job.work_folder / resume.LOG
     stopwatch = Stopwatch(job.work_folder / "seconds", started)
     monitor = HealthMonitor(job.params.health, resume.read_log(log))
     trainer.remove_callback(PrinterCallback)  # LogFile shows the main quantities as one line
-    for callback in (monitor, LogFile(log, listener), WriteContract(job.contract), stopwatch):
+    writers = LogFile(log, listener), WriteContract(job.contract), stopwatch
+    for callback in (saver, monitor, *writers):
         trainer.add_callback(callback)
     return stopwatch, monitor
 
