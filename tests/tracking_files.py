@@ -67,7 +67,12 @@ def write_training(root: Path, run: str, contract: TrainingContract, weights: st
     (folder / "training_log.jsonl").write_text("\n".join(json.dumps(line) for line in log) + "\n")
     method = run.partition("-")[0]
     cost = {"method": method, "seconds": 12.5, "prompts": 32, "completions": 256, "tokens": 999}
+    steps = contract.step_grid[1:]
     cost["flops"] = 1e12
+    cost["checkpoints"] = [
+        {"step": step, "seconds": 6.25 * step, "tokens": 500 * step, "flops": 5e11 * step}
+        for step in steps
+    ]
     (folder / "cost.json").write_text(json.dumps(cost))
     if method == "grpo":
         write_samples(root, folder / "samples" / "step-1.json")

@@ -10,6 +10,7 @@ from vlm_r1 import paths, tracking
 from vlm_r1.config import METHODS, Params
 from vlm_r1.errors import ResultError, describe_fault
 from vlm_r1.report.build import ReportContext, build_report
+from vlm_r1.report.compute import mean_costs
 from vlm_r1.report.lineage import dataset_lines_from_validation, read_lineage
 from vlm_r1.report.prompt_table import prompt_lines
 from vlm_r1.report.reproduce import commands_of_project
@@ -54,6 +55,10 @@ def run(
     context = ReportContext(
         lineage=lineage,
         cost=[_read_cost(root, method) for method in METHODS],
+        checkpoint_costs={
+            m: mean_costs([_read_cost(root, params.run_name(m, s)) for s in params.all_seeds])
+            for m in METHODS
+        },
         training=[read_training_log(path, method) for method, path in logs.items()],
         prompts=prompt_lines(root, params, settings.confidence),
         reproduce=partial(commands_of_project, lineage=lineage),
@@ -84,8 +89,8 @@ def _unequal_lengths(params: Params) -> list[str]:
     ]
 
 
-def _read_cost(root: Path, method: str) -> Cost:
-    file = paths.run_dir(method) / "cost.json"
+def _read_cost(root: Path, run: str) -> Cost:
+    file = paths.run_dir(run) / "cost.json"
     try:
         return Cost.model_validate_json((root / file).read_text(encoding="utf-8"))
     except FileNotFoundError:

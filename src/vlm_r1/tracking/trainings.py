@@ -87,6 +87,14 @@ def _replay(context: RunContext) -> str:
 
 
 def _log_cost(context: RunContext, run_id: str) -> None:
+    """Log what the training took, and what it had taken at each checkpoint."""
     cost = json.loads((context.files / "cost.json").read_text(encoding="utf-8"))
-    numbers = {f"cost/{key}": value for key, value in cost.items() if key != "method"}
-    context.client.log_batch(run_id, metrics=metrics_of(numbers, context.step_grid[-1]))
+    metrics = [
+        metric
+        for one in (*cost.pop("checkpoints"), {**cost, "step": context.step_grid[-1]})
+        for metric in metrics_of(
+            {f"cost/{k}": value for k, value in one.items() if k not in ("method", "step")},
+            one["step"],
+        )
+    ]
+    context.client.log_batch(run_id, metrics=metrics)

@@ -13,6 +13,7 @@ from vlm_r1.report.verdict import NAMES, PLACES
 
 LEAST_SPAN_POINTS = 12.0  # an axis of percent; less would make noise look like a trend
 UNEVEN = 4.0  # steps whose largest gap is so many smallest ones are drawn on a logarithmic axis
+STEPS = "training step"
 LEAST_LABELED_POINTS = 1.0  # a dashed curve that ends nearer to its solid one gets no label
 
 
@@ -21,7 +22,7 @@ class Curve(NamedTuple):
 
     method: str
     style: str  # "solid", "dashed" or "dotted"
-    points: Sequence[tuple[int, float]]  # (step, value)
+    points: Sequence[tuple[float, float]]  # (step or cost, value)
     band: Sequence[tuple[float, float]] = ()  # (low, high) at each point
     tips: Sequence[str] = ()  # what each point says on the page; without them no point is marked
     label: str = ""  # beside the curve's end
@@ -29,12 +30,13 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart of value against training step.
+    """A chart of value against training step, or against what training has cost.
 
     Attributes:
         detail: fainter words behind the title.
         summary: what the chart shows, for those who cannot see it.
         y_label: what is on the y axis; charts without one are small.
+        log_x: whether the x axis is logarithmic, from its second point on.
     """
 
     title: str
@@ -44,10 +46,11 @@ class Chart:
     y_range: tuple[float, float]
     y_label: str = ""
     log_x: bool = False
+    x_label: str = STEPS
 
     @property
-    def steps(self) -> list[int]:
-        """Every step that has a point."""
+    def steps(self) -> list[float]:
+        """Every step (or cost) that has a point."""
         return sorted({step for curve in self.curves for step, _ in curve.points})
 
     def stretch(self, step: float) -> float:

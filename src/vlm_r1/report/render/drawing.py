@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.optimize import isotonic_regression
 
-from vlm_r1.report.render.charts import Chart, Curve
+from vlm_r1.report.render.charts import STEPS, Chart, Curve
 
 # Okabe and Ito's palette: told apart with every common color vision; markers differ as well.
 COLORS = {"sft": "#d55e00", "grpo": "#0072b2"}
@@ -187,7 +187,7 @@ def _draw_chart(axis: Axes, chart: Chart, unfair: bool) -> None:
     if chart.y_label:
         _write(axis, chart.y_label, size, (0, 14), color=FAINT)
         middle = (size.left + size.right) / 2
-        label = "training step (logarithmic)" if chart.log_x else "training step"
+        label = f"{chart.x_label} (logarithmic)" if chart.log_x else chart.x_label
         _write(axis, label, size, (middle, size.bottom + 38), color=FAINT, ha="center")
     if unfair:
         axis.text(
@@ -212,7 +212,7 @@ def _draw_ticks(axis: Axes, size: Size, chart: Chart) -> None:
         shown = [steps[0], steps[-1]]
     elif chart.log_x:
         shown = _steps_apart(chart, TICK_GAP / (size.right - size.left))
-    names = ["0 (base)" if step == 0 else str(step) for step in shown]
+    names = ["0 (base)" if step == 0 else f"{step:g}" for step in shown]
     axis.set_xticks([chart.fraction(step) for step in shown], names)
     axis.yaxis.set_major_locator(MaxNLocator(7 if size == LARGE else 2, steps=[1, 2, 5, 10]))
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
@@ -223,10 +223,17 @@ def _draw_ticks(axis: Axes, size: Size, chart: Chart) -> None:
     axis.set_axisbelow(True)
 
 
-def _steps_apart(chart: Chart, gap: float) -> list[int]:
-    """Steps that are at least `gap` (a fraction of the axis) apart, the last one among them."""
-    shown = [chart.steps[-1]]
-    for step in reversed(chart.steps[:-1]):
+def _steps_apart(chart: Chart, gap: float) -> list[float]:
+    """Steps that are at least `gap` (a fraction of the axis) apart, the last one among them.
+
+    On an axis of costs, which are no round numbers, powers of ten stand in for them.
+    """
+    steps = chart.steps
+    if chart.x_label != STEPS:
+        powers = [10.0**k for k in range(-3, 16)]
+        steps = [0.0, *(power for power in powers if steps[1] <= power <= steps[-1])]
+    shown = [steps[-1]]
+    for step in reversed(steps[:-1]):
         if chart.fraction(shown[-1]) - chart.fraction(step) >= gap:
             shown.append(step)
     return shown[::-1]
