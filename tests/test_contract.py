@@ -64,7 +64,7 @@ SETTINGS = {
     "max_pixels": ("task", "max_pixels", 99_999),
     "coordinate_space": ("task", "coordinate_space", "thousand"),
     "prompts_per_step": ("train", "prompts_per_step", 4),
-    "step_grid": ("train", "save_every", 2),
+    "step_grid": ("train", "checkpoints", 2),
     "seed": ("experiment", "seed", 7),
     "dtype": ("task", "dtype", "bfloat16"),
     "prompts": ("task", "prompts", {"sft": "json", "grpo": "r1"}),

@@ -70,6 +70,7 @@ def test_a_stage_depends_on_its_own_module_and_on_what_it_renders(stage):
 
 def test_every_parameter_is_listed_by_a_stage_or_changes_no_result():
     keys = [key for stage in stages().values() for key in stage.get("params", [])]
+    keys = [key.replace("${item.method}", method) for key in keys for method in METHODS]
     keys += re.findall(r"foreach: \$\{(\w+)\}", (ROOT / "dvc.yaml").read_text(encoding="utf-8"))
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     known = {key for key in dotted_keys(params) if "datasets." not in key and "draw." not in key}

@@ -103,8 +103,8 @@ def test_schema_is_frozen():
         [
             "schema_version", "verdict", "contract", "datasets", "curves", "comparisons",
             "statistics", "selection", "decomposition", "coordinate_flags", "fairness",
-            "slices", "prompts", "published", "training", "cost", "cost_per_point", "reproduce",
-            "lineage", "unfair",
+            "slices", "prompts", "published", "training", "cost", "cost_per_point", "compute",
+            "reproduce", "lineage", "unfair",
         ],
         {
             "Verdict": [
@@ -149,7 +149,22 @@ def test_schema_is_frozen():
                 "method", "dataset", "chosen_step", "accuracy", "best_step", "best_accuracy",
                 "overclaim",
             ],
-            "Cost": ["method", "seconds", "prompts", "completions", "tokens", "flops"],
+            "Cost": [
+                "method", "seconds", "prompts", "completions", "tokens", "flops", "checkpoints",
+            ],
+            "CheckpointCost": ["step", "seconds", "tokens", "flops"],
+            "Compute": ["points", "matched", "nearest", "reason"],
+            "ComputePoint": [
+                "method", "dataset", "step", "seconds", "tokens", "flops", "accuracy",
+            ],
+            "ComputeMatch": [
+                "dataset", "flops", "sft_steps", "grpo_steps", "sft", "grpo", "difference",
+                "difference_p_holm", "gain", "gain_p_holm",
+            ],
+            "NearestCheckpoints": [
+                "dataset", "sft_step", "grpo_step", "flops_ratio", "seconds_ratio", "sft", "grpo",
+                "difference",
+            ],
             "CostPerPoint": [
                 "method", "dataset", "step", "gain", "gain_ci_low", "gain_ci_high",
                 "seconds", "seconds_ci_low", "seconds_ci_high",
@@ -227,8 +242,8 @@ def test_same_inputs_give_the_same_bytes(project, tmp_path):
     stage.run(PARAMS, again, mlflow_run_id="run-1")
     first, second = (root / paths.REPORT for root in (project, again))
     files = sorted(f.relative_to(first) for f in first.rglob("*") if f.is_file())
-    # json, md, html; two figures as png and svg; metrics and plots of two datasets; the gallery
-    assert len(files) == 3 + 2 * 2 + 3 + 6
+    # json, md, html; three figures as png and svg; metrics and plots of two datasets; the gallery
+    assert len(files) == 3 + 3 * 2 + 3 + 6
     for file in files:
         if file.suffix in (".png", ".svg"):
             assert (first / file).read_bytes() == (second / file).read_bytes(), file

@@ -160,6 +160,31 @@ class Params(Section):
             raise ValueError(f"{roles.count('train')} datasets have the role 'train', need one")
         return self
 
+    @model_validator(mode="after")
+    def _grids_fit(self) -> "Params":
+        train = self.train
+        for method in METHODS:
+            if self.steps_of(method) < train.steps:
+                raise ValueError(
+                    f"{method}.steps {self.steps_of(method)} is below train.steps {train.steps}, "
+                    "which both methods are compared on: lower train.steps, and give the other "
+                    "method its own steps"
+                )
+        grid, longest = train.checkpoints, max(map(self.steps_of, METHODS))
+        last = grid if isinstance(grid, int) else grid[-1]
+        if last > longest:
+            raise ValueError(f"train.checkpoints: step {last} is after the last one, {longest}")
+        return self
+
+    def steps_of(self, method: Method) -> int:
+        """Optimizer steps of a method's training: its own number, or the shared one."""
+        own = (self.sft if method == "sft" else self.grpo).steps
+        return self.train.steps if own is None else own
+
+    def step_grid(self, method: Method) -> list[int]:
+        """Step 0 (the base) and the steps of the method's checkpoints."""
+        return self.train.steps_up_to(self.steps_of(method))
+
     def with_seed(self, seed: int | None) -> "Params":
         """These parameters for the training run of `seed`; None is the first run's.
 

@@ -135,7 +135,7 @@ class Evaluator:
     def _check(self, step: int, eval_set: EvalSet, result: ResultFile) -> CoordinateSpaceCheck:
         """Whether boxes are in the task's coordinate space; a large gain at step 0 is refused."""
         boxes = WrittenBoxes.from_rows(result.results, self.params.task.coordinate_space)
-        tests = len(self.eval_sets) * len(self.params.train.step_grid)
+        tests = len(self.eval_sets) * len(self.params.step_grid(self.method))
         check = check_coordinate_space(boxes, tests=tests)
         file = self._file(eval_set, step)
         if step == 0:

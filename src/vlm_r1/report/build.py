@@ -19,6 +19,7 @@ from vlm_r1.report.analysis import (
     decomposition_lines,
 )
 from vlm_r1.report.coordinate_flags import coordinate_flags
+from vlm_r1.report.compute import compute_block
 from vlm_r1.report.costs import cost_per_point
 from vlm_r1.report.curve_statistics import curve_statistics, selection_lines
 from vlm_r1.report.fairness import checklist
@@ -29,6 +30,7 @@ from vlm_r1.report.render.gallery import choose_cases
 from vlm_r1.report.render.page import ReportPage, render_html, render_markdown
 from vlm_r1.report.results_table import TESTED, EvalResult, ResultsTable, check_fairness
 from vlm_r1.report.schema import (
+    CheckpointCost,
     Command,
     CoordinateFlag,
     Cost,
@@ -47,6 +49,7 @@ class ReportContext:
     """What the report shows beside the evaluation results; logs of others have none of it.
 
     Attributes:
+        checkpoint_costs: of each method, the mean over its training runs.
         reproduce: (table, whether it is unfair) -> the commands that make its numbers again.
         images: folder of each dataset's images; None where there are none.
         validated: each dataset as validation left it (`lineage.dataset_lines_from_validation`).
@@ -56,6 +59,7 @@ class ReportContext:
 
     lineage: Lineage
     cost: list[Cost] = field(default_factory=list)
+    checkpoint_costs: dict[str, list[CheckpointCost]] = field(default_factory=dict)
     training: list[TrainingLog] = field(default_factory=list)
     prompts: list[PromptLine] = field(default_factory=list)
     reproduce: Callable[[ResultsTable, bool], list[Command]] = lambda table, unfair: []
@@ -140,6 +144,7 @@ def _measure(
         training=context.training,
         cost=context.cost,
         cost_per_point=cost_per_point(context.cost, ood),
+        compute=compute_block(table, context.checkpoint_costs),
         reproduce=context.reproduce(table, bool(unfair)),
         lineage=context.lineage,
         unfair=unfair,

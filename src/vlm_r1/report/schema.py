@@ -197,8 +197,20 @@ class SelectionLine(Part):
     overclaim: float  # points that choosing on this test set would add
 
 
+class CheckpointCost(Part):
+    """What a training has taken up to a checkpoint."""
+
+    step: int
+    seconds: float
+    tokens: int
+    flops: float
+
+
 class Cost(Part):
-    """What training took. sft has one completion per prompt, grpo several; flops are estimated."""
+    """What training took; sft has one completion per prompt, grpo several.
+
+    `checkpoints`: the same up to each checkpoint; empty in files that do not tell.
+    """
 
     method: str
     seconds: float
@@ -206,6 +218,7 @@ class Cost(Part):
     completions: int
     tokens: int
     flops: float
+    checkpoints: list[CheckpointCost] = []
 
 
 class CostPerPoint(Part):
@@ -228,6 +241,59 @@ class CostPerPoint(Part):
     tokens_ci_low: float | None = None
     tokens_ci_high: float | None = None
     reason: str | None = None
+
+
+class ComputePoint(Part):
+    """Accuracy in percent, and what training had taken by then: mean over the training runs."""
+
+    method: str
+    dataset: str
+    step: int
+    seconds: float
+    tokens: int
+    flops: float
+    accuracy: float
+
+
+class ComputeMatch(Part):
+    """Both methods after equal FLOPs; accuracies are interpolated between the two steps named.
+
+    `gain`: the same difference of what each method has gained since step 0. p_holm: over the
+    dataset's budgets.
+    """
+
+    dataset: str
+    flops: float
+    sft_steps: tuple[int, int]
+    grpo_steps: tuple[int, int]
+    sft: float
+    grpo: float
+    difference: Estimate
+    difference_p_holm: float
+    gain: Estimate
+    gain_p_holm: float
+
+
+class NearestCheckpoints(Part):
+    """A checkpoint of each method, nearest to each other in FLOPs; ratios are grpo's to sft's."""
+
+    dataset: str
+    sft_step: int
+    grpo_step: int
+    flops_ratio: float
+    seconds_ratio: float | None  # null if sft took no measurable time
+    sft: float
+    grpo: float
+    difference: Estimate
+
+
+class Compute(Part):
+    """Accuracy against cost, and the comparison at equal FLOPs; empty if costs are unknown."""
+
+    points: list[ComputePoint]
+    matched: list[ComputeMatch]  # by FLOPs, up to what both methods have spent
+    nearest: list[NearestCheckpoints]
+    reason: str | None = None  # why it is empty
 
 
 class FairnessTerm(Part):
@@ -353,6 +419,7 @@ class Report(Part):
     training: list[TrainingLog]
     cost: list[Cost]
     cost_per_point: list[CostPerPoint]  # empty if costs are unknown
+    compute: Compute
     reproduce: list[Command]
     lineage: Lineage
     unfair: list[str] = []  # terms in which the contracts differ; not written if empty

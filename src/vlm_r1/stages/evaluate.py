@@ -33,7 +33,7 @@ def run(params: Params, root: Path, method: Method, seed: int | None = None) -> 
     evaluator = make_evaluator(params, root, method, seed=seed)
     checkpoints = {
         step: checkpoint_path(params, root, evaluator.run, step, evaluator.contract)
-        for step in params.train.step_grid
+        for step in params.step_grid(method)
     }
     for checkpoint in checkpoints.values():  # find a broken one before hours are spent
         require_whole_checkpoint(checkpoint)

@@ -40,6 +40,11 @@ class RunContext:
         return self.params.run_name(self.method, self.contract.seed)
 
     @property
+    def step_grid(self) -> list[int]:
+        """Step 0 and the steps of its checkpoints."""
+        return self.params.step_grid(self.method)
+
+    @property
     def files(self) -> Path:
         """The folder that the training writes."""
         return self.root / paths.run_dir(self.name)
@@ -93,7 +98,7 @@ def read_contract(
     Raises:
         ModelError: the checkpoint is missing.
     """
-    folder = paths.checkpoint_dir(params.run_name(method, seed), params.train.steps)
+    folder = paths.checkpoint_dir(params.run_name(method, seed), params.steps_of(method))
     return TrainingContract.model_validate(read_terms(root, folder))
 
 

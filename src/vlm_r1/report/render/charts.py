@@ -1,5 +1,7 @@
 """What each chart of a report shows; `drawing` draws it, for the page and for paper."""
 
+import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,6 +12,8 @@ from vlm_r1.report.training import QUANTITIES
 from vlm_r1.report.verdict import NAMES, PLACES
 
 LEAST_SPAN_POINTS = 12.0  # an axis of percent; less would make noise look like a trend
+UNEVEN = 4.0  # steps whose largest gap is so many smallest ones are drawn on a logarithmic axis
+STEPS = "training step"
 LEAST_LABELED_POINTS = 1.0  # a dashed curve that ends nearer to its solid one gets no label
 
 
@@ -18,7 +22,7 @@ class Curve(NamedTuple):
 
     method: str
     style: str  # "solid", "dashed" or "dotted"
-    points: Sequence[tuple[int, float]]  # (step, value)
+    points: Sequence[tuple[float, float]]  # (step or cost, value)
     band: Sequence[tuple[float, float]] = ()  # (low, high) at each point
     tips: Sequence[str] = ()  # what each point says on the page; without them no point is marked
     label: str = ""  # beside the curve's end
@@ -26,12 +30,13 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart of value against training step.
+    """A chart of value against training step, or against what training has cost.
 
     Attributes:
         detail: fainter words behind the title.
         summary: what the chart shows, for those who cannot see it.
         y_label: what is on the y axis; charts without one are small.
+        log_x: whether the x axis is logarithmic, from its second point on.
     """
 
     title: str
@@ -40,11 +45,26 @@ class Chart:
     curves: list[Curve]
     y_range: tuple[float, float]
     y_label: str = ""
+    log_x: bool = False
+    x_label: str = STEPS
 
     @property
-    def steps(self) -> list[int]:
-        """Every step that has a point."""
+    def steps(self) -> list[float]:
+        """Every step (or cost) that has a point."""
         return sorted({step for curve in self.curves for step, _ in curve.points})
+
+    def stretch(self, step: float) -> float:
+        """Distance of `step` from step 0 along the axis: logarithmic from the first step on.
+
+        Example: log_x, steps 0, 2, 6, 30 -> 0, 1, 2, 4
+        """
+        first = next((one for one in self.steps if one > 0), 1)
+        return math.log2(1 + step / first) if self.log_x else step
+
+    def fraction(self, step: float) -> float:
+        """Place of `step` on the x axis, 0 to 1."""
+        low, high = self.stretch(self.steps[0]), self.stretch(self.steps[-1])
+        return (self.stretch(step) - low) / (high - low or 1)
 
 
 def curve_charts(report: Report) -> list[Chart]:
@@ -62,6 +82,15 @@ def published_charts(report: Report) -> list[Chart]:
 def training_charts(log: TrainingLog) -> list[Chart]:
     """One small chart per logged quantity."""
     return [_training_chart(log.method, name, curve) for name, curve in log.quantities.items()]
+
+
+def is_uneven(steps: Sequence[int]) -> bool:
+    """Whether steps lie so unevenly that a linear axis would show some of them as one.
+
+    Example: 0, 2, 5, 10, 20 -> gaps from 2 to 10: True; 0, 20, 40, 60 -> False
+    """
+    gaps = [b - a for a, b in itertools.pairwise(steps)]
+    return len(gaps) > 1 and max(gaps) >= UNEVEN * min(gaps)
 
 
 def percent_range(values: Sequence[float]) -> tuple[float, float]:
@@ -87,6 +116,7 @@ def _curve_chart(report: Report, dataset: str, place: str) -> Chart:
         curves=[line for m, curve in by_method.items() for line in _accuracy_curves(m, curve)],
         y_range=percent_range(ends),
         y_label="accuracy, % (IoU > 0.5)",
+        log_x=is_uneven(sorted({point.step for point in points})),
     )
 
 

@@ -11,6 +11,7 @@ SECTIONS = {  # of report.html, in order; each has a template of its name in tem
     "decomposition": "Coordinates",
     "slices": "Slices",
     "prompts": "Prompts",
+    "compute": "Equal compute",
     "cost": "Cost",
     "published": "Published figures",
     "training": "Training",

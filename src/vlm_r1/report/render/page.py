@@ -15,7 +15,9 @@ from markupsafe import Markup
 
 from vlm_r1.evaluation.slices import DIMENSIONS
 from vlm_r1.report.analysis import LastStep
+from vlm_r1.report.compute import largest_budgets
 from vlm_r1.report.render.charts import curve_charts, published_charts, training_charts
+from vlm_r1.report.render.cost_charts import flops_charts, flops_text, other_cost_charts
 from vlm_r1.report.render.drawing import marks_of, page_svg, size_of
 from vlm_r1.report.render.embedding import embed
 from vlm_r1.report.render.gallery import TRUE_BOX_COLOR, GalleryCase
@@ -60,6 +62,7 @@ class ReportPage:
             "published": not self.report.published,
             # Logs of others have no model to ask again, so the section could offer nothing.
             "prompts": not (self.report.prompts or self.report.contract.get("verified", True)),
+            "compute": not self.report.compute.points,
             "cases": not self.gallery,
         }
         return [(name, title) for name, title in SECTIONS.items() if not empty.get(name)]
@@ -72,6 +75,9 @@ def render_html(page: ReportPage) -> str:
     environment.filters["embedded"] = lambda png: embed(png, images)
     environment.globals |= {
         "curve_charts": curve_charts,
+        "flops_charts": flops_charts,
+        "largest_budgets": largest_budgets,
+        "other_cost_charts": other_cost_charts,
         "published_charts": published_charts,
         "training_charts": training_charts,
         "forest": forest,
@@ -176,6 +182,7 @@ def _environment(
         "points": points,
         "one": lambda value: f"{value:.1f}",
         "two": _two_digits,
+        "flops": flops_text,
         "three": lambda value: f"{value:.3f}",
         "count": lambda value: f"{value:,.0f}",
         "p": p_text,
