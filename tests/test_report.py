@@ -103,8 +103,8 @@ def test_schema_is_frozen():
         [
             "schema_version", "verdict", "contract", "datasets", "curves", "comparisons",
             "statistics", "selection", "decomposition", "coordinate_flags", "fairness",
-            "slices", "prompts", "published", "training", "cost", "cost_per_point", "compute",
-            "reproduce", "lineage", "unfair",
+            "slices", "thresholds", "prompts", "published", "training", "cost", "cost_per_point",
+            "compute", "reproduce", "lineage", "unfair",
         ],
         {
             "Verdict": [
@@ -178,6 +178,9 @@ def test_schema_is_frozen():
             ],
             "LeftOut": ["dataset", "dimension", "reason"],
             "Slices": ["small_n", "lines", "left_out"],
+            "ThresholdLine": [
+                "dataset", "step", "threshold", "sft", "grpo", "difference", "gain",
+            ],
             "PromptLine": [
                 "model", "step", "template", "own", "dataset", "n", "accuracy", "ci_low",
                 "ci_high", "parse_rate", "best_space", "file",
@@ -242,8 +245,8 @@ def test_same_inputs_give_the_same_bytes(project, tmp_path):
     stage.run(PARAMS, again, mlflow_run_id="run-1")
     first, second = (root / paths.REPORT for root in (project, again))
     files = sorted(f.relative_to(first) for f in first.rglob("*") if f.is_file())
-    # json, md, html; three figures as png and svg; metrics and plots of two datasets; the gallery
-    assert len(files) == 3 + 3 * 2 + 3 + 6
+    # json, md, html; four figures as png and svg; metrics and plots of two datasets; the gallery
+    assert len(files) == 3 + 4 * 2 + 3 + 6
     for file in files:
         if file.suffix in (".png", ".svg"):
             assert (first / file).read_bytes() == (second / file).read_bytes(), file

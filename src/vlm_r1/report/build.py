@@ -18,8 +18,8 @@ from vlm_r1.report.analysis import (
     dataset_lines,
     decomposition_lines,
 )
-from vlm_r1.report.coordinate_flags import coordinate_flags
 from vlm_r1.report.compute import compute_block
+from vlm_r1.report.coordinate_flags import coordinate_flags
 from vlm_r1.report.costs import cost_per_point
 from vlm_r1.report.curve_statistics import curve_statistics, selection_lines
 from vlm_r1.report.fairness import checklist
@@ -41,6 +41,7 @@ from vlm_r1.report.schema import (
     TrainingLog,
 )
 from vlm_r1.report.slice_table import slice_block
+from vlm_r1.report.thresholds import threshold_lines
 from vlm_r1.report.verdict import VerdictText, write_verdict
 
 
@@ -139,6 +140,7 @@ def _measure(
         coordinate_flags=coordinate_flags(table),
         fairness=checklist(table.results),
         slices=slice_block(table),
+        thresholds=threshold_lines(table),
         prompts=context.prompts,
         published=published_series(table.datasets(*TESTED)),
         training=context.training,

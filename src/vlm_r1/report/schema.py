@@ -346,6 +346,21 @@ class Slices(Part):
     left_out: list[LeftOut]
 
 
+class ThresholdLine(Part):
+    """Both methods at the last common step, counting answers with an IoU above `threshold`.
+
+    Without a threshold: mean IoU, as percent. `gain` is grpo's gain since step 0 minus sft's.
+    """
+
+    dataset: str
+    step: int
+    threshold: float | None
+    sft: float
+    grpo: float
+    difference: Estimate  # grpo minus sft
+    gain: Estimate | None  # null without a step 0
+
+
 class PromptLine(Part):
     """One model under one prompt; `own` marks the prompt that its method is trained with."""
 
@@ -414,6 +429,7 @@ class Report(Part):
     coordinate_flags: list[CoordinateFlag]  # empty if every result's boxes are in its space
     fairness: list[FairnessTerm]
     slices: Slices
+    thresholds: list[ThresholdLine]
     prompts: list[PromptLine]  # empty if `report.prompt_matrix` is off
     published: list[PublishedSeries]  # empty unless a dataset is one that VLM-R1 published on
     training: list[TrainingLog]

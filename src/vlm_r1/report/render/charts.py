@@ -36,6 +36,7 @@ class Chart:
         detail: fainter words behind the title.
         summary: what the chart shows, for those who cannot see it.
         y_label: what is on the y axis; charts without one are small.
+        zero_line: whether 0 is marked.
         log_x: whether the x axis is logarithmic, from its second point on.
     """
 
@@ -45,6 +46,7 @@ class Chart:
     curves: list[Curve]
     y_range: tuple[float, float]
     y_label: str = ""
+    zero_line: bool = False
     log_x: bool = False
     x_label: str = STEPS
 

@@ -22,18 +22,19 @@ from scipy.optimize import isotonic_regression
 from vlm_r1.report.render.charts import STEPS, Chart, Curve
 
 # Okabe and Ito's palette: told apart with every common color vision; markers differ as well.
-COLORS = {"sft": "#d55e00", "grpo": "#0072b2"}
+COLORS = {"sft": "#d55e00", "grpo": "#0072b2", "difference": "#7a4a8c"}
 INK, FAINT, GRID, PAPER, ALARM = "#222222", "#767676", "#e6e6e6", "#ffffff", "#b00020"
 CSS_COLORS = {  # the page has a light and a dark theme
     COLORS["sft"]: "var(--sft)",
     COLORS["grpo"]: "var(--grpo)",
+    COLORS["difference"]: "var(--difference)",
     FAINT: "var(--faint)",
     GRID: "var(--line)",
     PAPER: "var(--card)",
     ALARM: "var(--alarm)",
 }
 # The square is larger than the circle drawn over it, so that equal points show both.
-MARKERS = {"sft": ("s", 8.0), "grpo": ("o", 6.5)}
+MARKERS = {"sft": ("s", 8.0), "grpo": ("o", 6.5), "difference": ("D", 6.0)}
 WIDTHS = {"solid": 2.4, "dashed": 1.6, "dotted": 1.6}
 DASHES = {"solid": "-", "dashed": (0, (4.0, 2.5)), "dotted": (0, (1.0, 2.5))}
 MOST_STEPS_SHOWN = 6
@@ -176,6 +177,8 @@ def _draw_chart(axis: Axes, chart: Chart, unfair: bool) -> None:
     axis.set_xlim(0, 1)  # places are `Chart.fraction`
     axis.set_ylim(chart.y_range)
     _draw_ticks(axis, size, chart)
+    if chart.y_range[0] < 0 < chart.y_range[1] and chart.zero_line:
+        axis.axhline(0, color=FAINT, linewidth=1, zorder=1, clip_on=False)
     for curve in chart.curves:
         _draw_curve(axis, chart, curve)
     labeled = [curve for curve in chart.curves if curve.label]

@@ -10,6 +10,7 @@ SECTIONS = {  # of report.html, in order; each has a template of its name in tem
     "statistics": "Over all steps",
     "decomposition": "Coordinates",
     "slices": "Slices",
+    "thresholds": "Thresholds",
     "prompts": "Prompts",
     "compute": "Equal compute",
     "cost": "Cost",

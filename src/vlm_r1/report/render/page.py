@@ -30,6 +30,7 @@ from vlm_r1.report.render.labels import (
     TEMPLATE_LABELS,
     TERM_LABELS,
 )
+from vlm_r1.report.render.threshold_charts import threshold_charts
 from vlm_r1.report.schema import Comparison, PromptLine, Report, SliceLine
 from vlm_r1.report.training import QUANTITIES
 from vlm_r1.report.verdict import NAMES, VerdictText, p_text, points
@@ -80,6 +81,7 @@ def render_html(page: ReportPage) -> str:
         "other_cost_charts": other_cost_charts,
         "published_charts": published_charts,
         "training_charts": training_charts,
+        "threshold_charts": threshold_charts,
         "forest": forest,
         "farthest": _farthest,
         "farthest_slice": _farthest_slice,
