@@ -125,7 +125,6 @@ def _score_answers(
     boxes = _in_original(answers, image_size, input_size)
     overlap = overlap_of(boxes, true_boxes)
     return Scores(
-        keys=[(row.question, row.ground_truth, row.image) for row in rows],
         images=np.array([_image(row) for row in rows]),
         true_boxes=true_boxes,
         boxes=boxes,
