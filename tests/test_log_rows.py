@@ -8,6 +8,7 @@ from vlm_r1.errors import ConfigError, ResultError
 from vlm_r1.evaluation.box_formats import BoxFormats, as_corners, parse_xywh
 from vlm_r1.evaluation.log_rows import ABSENT, look_up
 from vlm_r1.evaluation.prediction_logs import score_file
+from vlm_r1.export.lmms_eval_task import process_results
 from vlm_r1.rec.parsing import Parsed, Unparsed
 
 XYWH = BoxFormats("xywh", "xywh")
@@ -150,8 +151,11 @@ def test_several_answers_to_one_question_are_refused(tmp_path):
 
 
 def test_rows_of_our_exported_tasks_are_taken_whole(tmp_path):
-    row = {"question": "q", "ground_truth": AS_XYXY, "image": "a.png", "record_id": "set:7"}
-    row |= {"model_output": "[1, 2, 3, 4]", "extracted_answer": AS_XYXY, "correct": 1}
-    log = score_file(write(tmp_path, [sample(vlm_r1_row=row)]))
+    doc = {"question": "q", "ground_truth": AS_XYXY, "image": "a.png", "record_id": "set:7"}
+    doc |= {"image_size": [200, 400], "input_size": [100, 200], "coordinate_space": "input"}
+    row = process_results(doc, ["[50, 25, 55, 35]"])  # half of the true box, as its image is
+    log = score_file(write(tmp_path, [sample(**row)]))
     assert (log.scores.accuracy, log.scores.stated_accuracy) == (100, 100)
+    assert (log.scores.reading, log.scores.coordinate_space) == ("standard", "input")
     assert log.result.results[0].record_id == "set:7"
+    assert score_file(write(tmp_path, [sample(**row)]), preset="mar2025").scores.accuracy == 100

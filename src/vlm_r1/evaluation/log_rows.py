@@ -65,6 +65,14 @@ def result_rows(
     ]
 
 
+def stated_space(listed: Sequence[Any]) -> str | None:
+    """The coordinate space that all rows of an exported task state; None for any other log."""
+    name = f"{EXPORTED_ROW}/coordinate_space"
+    found = [look_up(raw, name) if isinstance(raw, dict) else ABSENT for raw in listed]
+    spaces = {space for space in found if isinstance(space, str)}
+    return spaces.pop() if len(spaces) == 1 and ABSENT not in found else None
+
+
 def look_up(content: dict[str, Any], name: str) -> Any:
     """The value called `name`, else the one its parts lead to, else `ABSENT`.
 

@@ -15,7 +15,7 @@ from pydantic_core import from_json
 
 from vlm_r1.errors import ConfigError, ResultError, describe_fault
 from vlm_r1.evaluation.box_formats import XYWH, XYXY, BoxFormats, require_readable
-from vlm_r1.evaluation.log_rows import ABSENT, ROW_FIELDS, look_up, result_rows
+from vlm_r1.evaluation.log_rows import ABSENT, ROW_FIELDS, look_up, result_rows, stated_space
 from vlm_r1.evaluation.scores import Scores
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.rec.results import ResultFile, read_text, unusable_file
@@ -113,8 +113,9 @@ def read_log(
     rows = result_rows(path, listed, fields, box_formats if meta is None else XYXY)
     if stated is ABSENT or stated is None:
         stated = _mean_correct(rows)
+    found = {"accuracy": stated, "results": rows, "meta": meta}
     try:
-        return ResultFile.model_validate({"accuracy": stated, "results": rows, "meta": meta})
+        return ResultFile.model_validate(found | {"coordinate_space": stated_space(listed)})
     except ValidationError as error:
         raise unusable_file(path, describe_fault(error, rows="results")) from None
 

@@ -41,7 +41,8 @@ def score_results(
     Args:
         preset: reads the completions and measures the boxes. None means the file's own boxes if it
             has any and is not ours, else `standard`.
-        coordinate_space: that of the answers. None means the one in the contract, else `original`.
+        coordinate_space: that of the answers. None means the one that the file states, else
+            `original`.
             If it is given, completions are read rather than logged boxes, if there are any.
         in_xywh: completions are x, y, width, height; read as `standard` in any case.
 
@@ -52,7 +53,8 @@ def score_results(
     _require_rows(result)
     assumed = _assumed_space(result, coordinate_space)
     standard = STANDARD_XYWH if in_xywh else STANDARD
-    if preset is None and result.meta is None and any(map(_has_logged_box, result.results)):
+    is_foreign = result.meta is None and result.coordinate_space is None
+    if preset is None and is_foreign and any(map(_has_logged_box, result.results)):
         without_text = not any(row.model_output.strip() for row in result.results)
         if without_text:
             return _with_note(_score_logged(result, assumed), result)
@@ -193,13 +195,13 @@ def _other_readings(
 
 
 def _assumed_space(result: ResultFile, asked: str | None) -> str:
-    """The coordinate space asked for, else the contract's; `original` for logs without `meta`."""
+    """The coordinate space asked for, else the one that the file states, else `original`."""
     space = asked
     if space is None and result.meta is not None:
         space = result.meta.get("contract", {}).get("coordinate_space")
         if space is None:
             raise _unknown_space("meta without contract.coordinate_space", "evaluate again")
-    space = space or "original"
+    space = space or result.coordinate_space or "original"
     if space not in COORDINATE_SPACES:
         do = f"name one of {', '.join(COORDINATE_SPACES)}"
         raise _unknown_space(f"coordinate space {space!r}", do)

@@ -17,6 +17,16 @@ from vlm_r1.rec.parsing import box_in_original, parse_answer
 
 STOP = "</answer>"  # our own generation ends there, the parser reads nothing after it
 
+DOC_FIELDS = (  # of a doc, that its row in the sample log has too
+    "question",
+    "ground_truth",
+    "image",
+    "record_id",
+    "image_size",
+    "input_size",
+    "coordinate_space",  # of the answer's text; `extracted_answer` is in original pixels
+)
+
 
 def doc_to_visual(doc: dict[str, Any]) -> list[Image.Image]:
     """The record's image, upright, as RGB."""
@@ -48,8 +58,7 @@ def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
     parsed = not np.isnan(box).any()
     overlap = float(iou(box, np.array(doc["ground_truth"])))
     hit = int(is_hit(overlap))
-    row = {name: doc[name] for name in ("question", "ground_truth", "image", "record_id")}
-    row |= {"image_size": doc["image_size"], "input_size": doc["input_size"]}
+    row = {name: doc[name] for name in DOC_FIELDS}
     row |= {"model_output": text, "extracted_answer": box.tolist() if parsed else None}
     return {
         "vlm_r1_accuracy": hit,
