@@ -14,7 +14,7 @@ export PREFECT_PORT ?= 4200
 export MLFLOW_PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo repro test lint server retrain stop mlflow base deps lock clean
+.PHONY: help install demo repro test peers lint server retrain stop mlflow base deps lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,13 @@ repro: install ## the same without Prefect
 
 test: install ## every test
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+peers: install .venv-peers/.installed ## tests against lmms-eval in an environment of its own (.venv-peers)
+	@OMP_NUM_THREADS=1 VLM_R1_LMMS_EVAL_PYTHON=$(CURDIR)/.venv-peers/bin/python $(BIN)/python -m pytest -m peers -s
+.venv-peers/.installed: tests/peers/lmms_eval.lock
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --requirement tests/peers/lmms_eval.lock
+	@touch $@
 
 lint: install ## ruff (rules, format) and mypy (types; the first run takes two minutes)
 	@$(BIN)/ruff check .

@@ -261,7 +261,7 @@ def test_rows_pair_by_key_whatever_their_order():
         [eval_result("sft", "d", 0, lines), eval_result("grpo", "d", 0, lines[::-1])]
     )
     assert (turned["grpo", "d", 0].hit == forward["grpo", "d", 0].hit).all()
-    assert turned["grpo", "d", 0].first.rows == lines
+    assert list(turned["grpo", "d", 0].first.rows) == lines
 
 
 def test_rows_with_equal_keys_pair_by_occurrence():

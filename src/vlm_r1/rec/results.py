@@ -37,13 +37,18 @@ class ResultRow(BaseModel):
 
 
 class ResultFile(BaseModel):
-    """A whole log; `accuracy` is the stated one, in percent, None if the file states none."""
+    """A whole log.
+
+    `accuracy` is the stated one, in percent, None if the file states none. Our files state the
+    answers' coordinate space in `meta`; of other tools' logs `coordinate_space` holds it, if known.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     accuracy: FiniteFloat | None
     results: list[ResultRow]
     meta: dict[str, Any] | None = None
+    coordinate_space: str | None = None
 
 
 def read_results(path: Path) -> ResultFile:

@@ -14,7 +14,7 @@ from vlm_r1.report.compute import mean_costs
 from vlm_r1.report.lineage import dataset_lines_from_validation, read_lineage
 from vlm_r1.report.prompt_table import prompt_lines
 from vlm_r1.report.reproduce import commands_of_project
-from vlm_r1.report.results_table import load_eval_result
+from vlm_r1.report.results_table import load_eval_result, share_columns
 from vlm_r1.report.schema import Cost
 from vlm_r1.report.training import read_training_log
 from vlm_r1.report.verdict import NAMES
@@ -42,13 +42,13 @@ def run(
         ContractError: contracts differ and `allow_unfair` is not given.
         DataError: an image of the gallery is missing or broken.
     """
-    results = [
+    results = share_columns(
         load_eval_result(root, params, method, dataset, step, seed)
         for dataset in params.evaluated_datasets
         for method in METHODS
         for step in params.step_grid(method)
         for seed in params.all_seeds
-    ]
+    )
     settings = params.report
     lineage = read_lineage(root, mlflow_run_id)
     logs = {m: root / paths.run_dir(m) / "training_log.jsonl" for m in METHODS}
