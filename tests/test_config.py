@@ -107,7 +107,7 @@ def test_an_unknown_key_of_a_dataset_is_named_with_the_closest_known_one(values)
         ("grpo.beta", "0.04"),
         ("datasets.my_test.exif", "applied"),
         ("datasets.my_test.split", "null"),
-        ("evaluate", "{batch_tokens: 16384, max_new_tokens: 72}"),
+        ("evaluate", "{batch_tokens: 16384, max_new_tokens: 72, repeats: 0, temperature: 1.0}"),
     ],
 )
 def test_a_missing_key_is_named_with_the_value_of_the_laptop_profile(values, path, value):

@@ -25,6 +25,7 @@ TERMS = {
     "dtype": "float32",
     "prompts": {"sft": "plain", "grpo": "r1"},
     "max_new_tokens": 64,
+    "repeats": "none",
 }
 OTHER = {
     "base_digest": "b2",
@@ -38,6 +39,7 @@ OTHER = {
     "dtype": "bfloat16",
     "prompts": {"sft": "json", "grpo": "r1"},
     "max_new_tokens": 32,
+    "repeats": "3 at temperature 1",
     "parser_version": "0",
     "scoring_version": "0",
     "decoding": "sampled",
@@ -69,6 +71,7 @@ SETTINGS = {
     "dtype": ("task", "dtype", "bfloat16"),
     "prompts": ("task", "prompts", {"sft": "json", "grpo": "r1"}),
     "max_new_tokens": ("evaluate", "max_new_tokens", 9),
+    "repeats": ("evaluate", "repeats", 3),
 }
 FROM_FILES = {"base_digest", "training_records_digest"}
 FROM_CODE = {"decoding", "parser_version", "scoring_version"}
@@ -90,6 +93,14 @@ def test_a_changed_parameter_changes_its_term_and_no_other(field):
     values[section][key] = value
     after = contract_of(parse_params(values, "after"))
     assert [line.partition(":")[0] for line in differences(before, after)] == [field]
+
+
+def test_the_temperature_is_a_term_only_where_answers_are_sampled():
+    values = small_values()
+    values["evaluate"]["temperature"] = 0.7
+    assert contract_of(parse_params(values, "t"))["repeats"] == "none"
+    values["evaluate"]["repeats"] = 3
+    assert contract_of(parse_params(values, "t"))["repeats"] == "3 at temperature 0.7"
 
 
 def test_another_base_and_other_records_change_their_digests_alone():

@@ -103,8 +103,8 @@ def test_schema_is_frozen():
         [
             "schema_version", "verdict", "contract", "datasets", "curves", "comparisons",
             "statistics", "selection", "decomposition", "coordinate_flags", "fairness",
-            "slices", "thresholds", "prompts", "published", "training", "cost", "cost_per_point",
-            "compute", "reproduce", "lineage", "unfair",
+            "slices", "thresholds", "answers", "repeats", "prompts", "common_prompts", "published",
+            "training", "cost", "cost_per_point", "compute", "reproduce", "lineage", "unfair",
         ],
         {
             "Verdict": [
@@ -181,8 +181,25 @@ def test_schema_is_frozen():
             "ThresholdLine": [
                 "dataset", "step", "threshold", "sft", "grpo", "difference", "gain",
             ],
+            "CommonPromptLine": [
+                "dataset", "step", "template", "n", "sft", "grpo", "difference", "p_holm",
+            ],
+            "CommonPrompts": ["lines", "sentence"],
+            "Lengths": ["mean", "median", "p95", "longest"],
+            "AnswerLine": [
+                "method", "dataset", "step", "n", "tokens", "characters", "cut_off", "thought",
+                "no_box", "thought_without_box",
+            ],
+            "CutOffLine": ["dataset", "step", "grpo", "sft", "difference", "p_holm"],
+            "Answers": ["lines", "cut_offs", "warnings"],
+            "RepeatLine": [
+                "method", "dataset", "step", "repeats", "n", "accuracy", "ci_low", "ci_high",
+                "greedy", "within", "between",
+            ],
+            "RepeatDifference": ["dataset", "step", "difference"],
+            "Repeats": ["sampling", "lines", "differences"],
             "PromptLine": [
-                "model", "step", "template", "own", "dataset", "n", "accuracy", "ci_low",
+                "model", "step", "seed", "template", "own", "dataset", "n", "accuracy", "ci_low",
                 "ci_high", "parse_rate", "best_space", "file",
             ],
             "TrainingLog": ["method", "quantities", "reason"],

@@ -20,6 +20,9 @@ ROWS = [
         input_size=(56, 84),
         image_size=(60, 90),
         record_id="set:1",
+        new_tokens=12,
+        cut_off=False,
+        sampled_correct=[1, 0],
         category="cat",
         split="val",
     ),
@@ -30,6 +33,7 @@ ROWS = [
         extracted_answer=None,
         correct=None,
         record_id=7,
+        sampled_correct=[0, 0],
     ),
 ]
 
@@ -122,7 +126,7 @@ def test_another_answer_costs_its_text_and_a_few_numbers():
     held = {id(array): array for array in _arrays(first)}
     own = [array for array in _arrays(second) if id(array) not in held]
     text_bytes = len(ROWS[0].model_output) + 8  # and its offset in the buffer
-    number_bytes = 4 * 8 + 8 + 1 + 8  # box, IoU, hit, the stated verdict
+    number_bytes = 4 * 8 + 8 + 1 + 8 + 4 + 2 + 2  # box, IoU, hit, stated verdict, tokens, cut off, repeats
     assert sum(array.nbytes for array in own) <= 1000 * (text_bytes + number_bytes) + 100
 
 

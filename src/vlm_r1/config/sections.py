@@ -111,10 +111,12 @@ class BaseTraining(Section):
 
 
 class Evaluate(Section):
-    """Greedy decoding of every checkpoint."""
+    """Decoding of every checkpoint: greedy, and sampled as often as `repeats` says."""
 
     batch_tokens: Count  # rows x (longest prompt with its image + max_new_tokens)
     max_new_tokens: Count
+    repeats: Annotated[int, Field(ge=0)]  # sampled answers to each question; 0: none
+    temperature: Positive  # of the sampled answers
 
 
 class ReportSettings(Section):

@@ -53,12 +53,17 @@ class RowTable(Sequence[ResultRow]):
         completion: of strings.
         extracted: (n, 4) the boxes that the file holds; NaN where it holds none.
         correct: (n,) as the file states it; NaN where it does not.
+        new_tokens, cut_off: (n,); NaN where the file has none.
+        sampled_correct: (n, repeats); None if a row has none, or another number of them.
     """
 
     records: RecordColumns
     completion: ExtensionArray
     extracted: np.ndarray
     correct: np.ndarray
+    new_tokens: np.ndarray
+    cut_off: np.ndarray
+    sampled_correct: np.ndarray | None
 
     @classmethod
     def of(cls, rows: Sequence[ResultRow], scores: Scores) -> "RowTable":
@@ -67,7 +72,6 @@ class RowTable(Sequence[ResultRow]):
         category, split = (_objects([e.get(name) for e in extras]) for name in KEPT_EXTRAS)
         nowhere = (np.nan,) * 4
         extracted = np.array([row.extracted_answer or nowhere for row in rows], dtype=float)
-        correct = [np.nan if row.correct is None else row.correct for row in rows]
         return cls(
             records=RecordColumns(
                 record_id=_objects([row.record_id for row in rows]),
@@ -81,7 +85,10 @@ class RowTable(Sequence[ResultRow]):
             ),
             completion=_strings([row.model_output for row in rows]),
             extracted=_same_or_own(scores.boxes, extracted),
-            correct=np.array(correct, dtype=float),
+            correct=_floats([row.correct for row in rows]),
+            new_tokens=_floats([row.new_tokens for row in rows]).astype(np.float32),
+            cut_off=_floats([row.cut_off for row in rows]).astype(np.float16),
+            sampled_correct=_matrix_or_none([row.sampled_correct for row in rows]),
         )
 
     def __len__(self) -> int:
@@ -123,6 +130,9 @@ class RowTable(Sequence[ResultRow]):
             completion=self.completion[order],
             extracted=self.extracted[order],
             correct=self.correct[order],
+            new_tokens=self.new_tokens[order],
+            cut_off=self.cut_off[order],
+            sampled_correct=None if self.sampled_correct is None else self.sampled_correct[order],
         )
 
     def _row(self, i: int) -> ResultRow:
@@ -138,8 +148,15 @@ class RowTable(Sequence[ResultRow]):
             input_size=_numbers(records.input_size[i], int),
             image_size=_numbers(records.image_size[i], int),
             record_id=records.record_id[i],
+            new_tokens=None if np.isnan(self.new_tokens[i]) else int(self.new_tokens[i]),
+            cut_off=None if np.isnan(self.cut_off[i]) else bool(self.cut_off[i]),
+            sampled_correct=self._sampled(i),
             **{name: value for name, value in extras.items() if value is not None},
         )
+
+    def _sampled(self, i: int) -> list[int] | None:
+        found = self.sampled_correct
+        return None if found is None else [int(hit) for hit in found[i]]
 
 
 def share(reference: RowTable, rows: RowTable) -> RowTable:
@@ -172,6 +189,18 @@ def _strings(values: list[Any]) -> ExtensionArray:
     """Strings in one Arrow buffer; None becomes NaN."""
     strings: ExtensionArray = pd.array(values, dtype="str")
     return strings
+
+
+def _floats(values: Sequence[float | None]) -> np.ndarray:
+    """(n,); None becomes NaN."""
+    return np.array([np.nan if value is None else value for value in values], dtype=float)
+
+
+def _matrix_or_none(rows: Sequence[Sequence[int] | None]) -> np.ndarray | None:
+    """(n, k) of bool; None unless every row has the same number of values, at least one."""
+    if len({len(row or ()) for row in rows}) != 1 or not rows[0]:
+        return None
+    return np.array(rows, dtype=bool)
 
 
 def _objects(values: list[Any]) -> np.ndarray:

@@ -28,6 +28,7 @@ from vlm_r1.inference.cache import CompletionStore
 from vlm_r1.inference.checkpoint import Checkpoint
 from vlm_r1.inference.questions import Question, question_about, questions_digest
 from vlm_r1.inference.result import build_result
+from vlm_r1.inference.sampling import Sampling
 from vlm_r1.rec.contract import Contract, evaluation_contract
 from vlm_r1.rec.results import ResultFile
 
@@ -85,10 +86,10 @@ class Evaluator:
         started = time.monotonic()
         checkpoint = Checkpoint(path, self.params.task, self.params.evaluate, self.device)
         label = f"{self.run} step {step}"
-        stores = [self._fill_cache(checkpoint, eval_set, label) for eval_set in self.eval_sets]
+        stores = [self._fill_caches(checkpoint, eval_set, label) for eval_set in self.eval_sets]
         self.distributed.wait_for_everyone()
         results = [
-            self._score(step, checkpoint.digest, eval_set, store)
+            self._score(step, checkpoint.digest, eval_set, *store)
             for eval_set, store in zip(self.eval_sets, stores, strict=True)
         ]
         if self.distributed.is_main_process:
@@ -108,15 +109,29 @@ class Evaluator:
             trained = [(s, check) for s, name, check in checks if s > 0 and name == eval_set.name]
             require_coordinate_space({self._file(eval_set, s): check for s, check in trained})
 
-    def _fill_cache(self, checkpoint: Checkpoint, eval_set: EvalSet, label: str) -> CompletionStore:
-        key = checkpoint.completion_key(eval_set.questions_digest, self.contract)
-        store = CompletionStore(self.root, key)
-        label = f"{label}  {eval_set.name}"
-        checkpoint.generate_missing(store, eval_set.questions, label, self.distributed)
-        return store
+    def _fill_caches(
+        self, checkpoint: Checkpoint, eval_set: EvalSet, label: str
+    ) -> list[CompletionStore]:
+        """The store of greedy answers, then one for each sampled repeat."""
+        contract, settings, stores = self.contract, self.params.evaluate, []
+        repeats = range(1, settings.repeats + 1)
+        sampled = [Sampling(settings.temperature, contract.seed, repeat) for repeat in repeats]
+        for sampling in (None, *sampled):
+            key = checkpoint.completion_key(eval_set.questions_digest, contract, sampling)
+            stores.append(CompletionStore(self.root, key))
+            name = f"{label}  {eval_set.name}" + (f", repeat {sampling.repeat}" if sampling else "")
+            checkpoint.generate_missing(
+                stores[-1], eval_set.questions, name, self.distributed, sampling
+            )
+        return stores
 
     def _score(
-        self, step: int, checkpoint_digest: str, eval_set: EvalSet, store: CompletionStore
+        self,
+        step: int,
+        checkpoint_digest: str,
+        eval_set: EvalSet,
+        store: CompletionStore,
+        *repeats: CompletionStore,
     ) -> Evaluation:
         coordinate_space = self.params.task.coordinate_space
         meta = {
@@ -126,8 +141,10 @@ class Evaluator:
             "checkpoint_digest": checkpoint_digest,
             **eval_set.meta,
         }
-        completions = store.read_all(len(eval_set.questions))
-        result = build_result(eval_set.records, completions, coordinate_space, meta)
+        count = len(eval_set.questions)
+        sampled = [one.read_all(count) for one in repeats]
+        completions = store.read_all(count)
+        result = build_result(eval_set.records, completions, coordinate_space, meta, sampled)
         check = self._check(step, eval_set, result)
         marked = {**meta, "coordinate_space_check": check.to_meta()}
         return Evaluation(eval_set, result.model_copy(update={"meta": marked}), check)

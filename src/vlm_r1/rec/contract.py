@@ -14,6 +14,7 @@ from vlm_r1.errors import ContractError, ModelError
 # They stand here because SFT, which parses nothing, would otherwise depend on the parser.
 PARSER_VERSION = "2"
 SCORING_VERSION = "1"
+STOPS = "to </answer>"
 
 
 class TrainingContract(BaseModel):
@@ -44,6 +45,7 @@ class Contract(TrainingContract):
 
     max_new_tokens: int
     decoding: Literal["greedy, to </answer>"] = "greedy, to </answer>"
+    repeats: str  # sampled answers besides the greedy one: "none", or "3 at temperature 1"
     parser_version: str = PARSER_VERSION
     scoring_version: str = SCORING_VERSION
 
@@ -66,7 +68,9 @@ def training_contract(params: Params, base_digest: str, records_digest: str) -> 
 
 def evaluation_contract(training: TrainingContract, params: Params) -> Contract:
     """The terms of `training` and those of evaluation."""
-    return Contract(**training.model_dump(), max_new_tokens=params.evaluate.max_new_tokens)
+    asked = params.evaluate
+    repeats = f"{asked.repeats} at temperature {asked.temperature:g}" if asked.repeats else "none"
+    return Contract(**training.model_dump(), max_new_tokens=asked.max_new_tokens, repeats=repeats)
 
 
 def read_terms(root: Path, checkpoint: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from vlm_r1.report.analysis import (
     dataset_lines,
     decomposition_lines,
 )
+from vlm_r1.report.answers import answers_block
 from vlm_r1.report.compute import compute_block
 from vlm_r1.report.coordinate_flags import coordinate_flags
 from vlm_r1.report.costs import cost_per_point
@@ -28,10 +29,12 @@ from vlm_r1.report.render.dvc_views import write_views
 from vlm_r1.report.render.figures import draw_figures
 from vlm_r1.report.render.gallery import choose_cases
 from vlm_r1.report.render.page import ReportPage, render_html, render_markdown
+from vlm_r1.report.repeats import repeats_block
 from vlm_r1.report.results_table import TESTED, EvalResult, ResultsTable, check_fairness
 from vlm_r1.report.schema import (
     CheckpointCost,
     Command,
+    CommonPrompts,
     CoordinateFlag,
     Cost,
     DatasetLine,
@@ -43,6 +46,8 @@ from vlm_r1.report.schema import (
 from vlm_r1.report.slice_table import slice_block
 from vlm_r1.report.thresholds import threshold_lines
 from vlm_r1.report.verdict import VerdictText, write_verdict
+
+NO_COMMON_PROMPTS = CommonPrompts(lines=[], sentence=None)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class ReportContext:
     checkpoint_costs: dict[str, list[CheckpointCost]] = field(default_factory=dict)
     training: list[TrainingLog] = field(default_factory=list)
     prompts: list[PromptLine] = field(default_factory=list)
+    common_prompts: CommonPrompts = NO_COMMON_PROMPTS
     reproduce: Callable[[ResultsTable, bool], list[Command]] = lambda table, unfair: []
     images: dict[str, Path] | None = None
     validated: dict[str, DatasetLine] = field(default_factory=dict)
@@ -141,7 +147,10 @@ def _measure(
         fairness=checklist(table.results),
         slices=slice_block(table),
         thresholds=threshold_lines(table),
+        answers=answers_block(table),
+        repeats=repeats_block(table),
         prompts=context.prompts,
+        common_prompts=context.common_prompts,
         published=published_series(table.datasets(*TESTED)),
         training=context.training,
         cost=context.cost,

@@ -10,6 +10,7 @@ from vlm_r1 import paths, tracking
 from vlm_r1.config import METHODS, Params
 from vlm_r1.errors import ResultError, describe_fault
 from vlm_r1.report.build import ReportContext, build_report
+from vlm_r1.report.common_prompts import common_prompts
 from vlm_r1.report.compute import mean_costs
 from vlm_r1.report.lineage import dataset_lines_from_validation, read_lineage
 from vlm_r1.report.prompt_table import prompt_lines
@@ -61,6 +62,7 @@ def run(
         },
         training=[read_training_log(path, method) for method, path in logs.items()],
         prompts=prompt_lines(root, params, settings.confidence),
+        common_prompts=common_prompts(root, params, settings.confidence),
         reproduce=partial(commands_of_project, lineage=lineage),
         images={name: root / params.datasets[name].images for name in params.evaluated_datasets},
         validated=dataset_lines_from_validation(root, params.datasets),

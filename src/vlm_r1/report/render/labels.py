@@ -11,6 +11,8 @@ SECTIONS = {  # of report.html, in order; each has a template of its name in tem
     "decomposition": "Coordinates",
     "slices": "Slices",
     "thresholds": "Thresholds",
+    "answers": "Answers",
+    "repeats": "Sampled answers",
     "prompts": "Prompts",
     "compute": "Equal compute",
     "cost": "Cost",
@@ -42,6 +44,7 @@ TERM_LABELS = {
     "dtype": "number type",
     "prompts": "prompt of each method",
     "max_new_tokens": "tokens of an answer, at most",
+    "repeats": "sampled answers besides the greedy one",
     "parser_version": "parser version",
     "scoring_version": "scoring version",
 }

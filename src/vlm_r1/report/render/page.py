@@ -31,7 +31,7 @@ from vlm_r1.report.render.labels import (
     TERM_LABELS,
 )
 from vlm_r1.report.render.threshold_charts import threshold_charts
-from vlm_r1.report.schema import Comparison, PromptLine, Report, SliceLine
+from vlm_r1.report.schema import AnswerLine, Comparison, PromptLine, Report, SliceLine
 from vlm_r1.report.training import QUANTITIES
 from vlm_r1.report.verdict import NAMES, VerdictText, p_text, points
 
@@ -65,6 +65,7 @@ class ReportPage:
             "prompts": not (self.report.prompts or self.report.contract.get("verified", True)),
             "compute": not self.report.compute.points,
             "cases": not self.gallery,
+            "repeats": self.report.repeats is None,
         }
         return [(name, title) for name, title in SECTIONS.items() if not empty.get(name)]
 
@@ -128,13 +129,24 @@ def slice_groups(report: Report) -> list[tuple[str, list[SliceLine]]]:
     return [(dimension, lines) for dimension, lines in groups if len({x.name for x in lines}) > 1]
 
 
+def first_and_last(lines: list[AnswerLine]) -> list[AnswerLine]:
+    """The first and the last step of each method on each dataset; `lines` are in step order."""
+    groups = groupby(lines, key=lambda line: (line.dataset, line.method))
+    both = [list(group) for _, group in groups]
+    return [line for group in both for line in (group[:1] + group[1:][-1:])]
+
+
 def prompt_table(report: Report) -> list[tuple[str, list[list[PromptLine]]]]:
     """(dataset, one row of cells per model) of the prompt matrix."""
     datasets = dict.fromkeys(line.dataset for line in report.prompts)
     return [
-        (name, [list(row) for _, row in groupby(_of(report, name), key=lambda line: line.model)])
+        (name, [list(row) for _, row in groupby(_of(report, name), key=_model_of)])
         for name in datasets
     ]
+
+
+def _model_of(line: PromptLine) -> tuple[str, int, int | None]:
+    return line.model, line.step, line.seed
 
 
 def _of(report: Report, dataset: str) -> list[PromptLine]:
@@ -179,6 +191,7 @@ def _environment(
         "quantities": QUANTITIES,
         "slice_groups": slice_groups,
         "prompt_table": prompt_table,
+        "first_and_last": first_and_last,
     }
     environment.filters |= {
         "points": points,
