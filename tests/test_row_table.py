@@ -126,7 +126,9 @@ def test_another_answer_costs_its_text_and_a_few_numbers():
     held = {id(array): array for array in _arrays(first)}
     own = [array for array in _arrays(second) if id(array) not in held]
     text_bytes = len(ROWS[0].model_output) + 8  # and its offset in the buffer
-    number_bytes = 4 * 8 + 8 + 1 + 8 + 4 + 2 + 2  # box, IoU, hit, stated verdict, tokens, cut off, repeats
+    number_bytes = (
+        4 * 8 + 8 + 1 + 8 + 4 + 2 + 2
+    )  # box, IoU, hit, stated verdict, tokens, cut off, repeats
     assert sum(array.nbytes for array in own) <= 1000 * (text_bytes + number_bytes) + 100
 
 
