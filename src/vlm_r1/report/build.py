@@ -31,6 +31,7 @@ from vlm_r1.report.render.page import ReportPage, render_html, render_markdown
 from vlm_r1.report.results_table import TESTED, EvalResult, ResultsTable, check_fairness
 from vlm_r1.report.schema import (
     CheckpointCost,
+    Choices,
     Command,
     Cost,
     DatasetLine,
@@ -58,6 +59,7 @@ class ReportContext:
 
     lineage: Lineage
     cost: list[Cost] = field(default_factory=list)
+    choices: Choices = field(default_factory=lambda: Choices(lines=[], candidates=[]))
     checkpoint_costs: dict[str, list[CheckpointCost]] = field(default_factory=dict)
     training: list[TrainingLog] = field(default_factory=list)
     prompts: list[PromptLine] = field(default_factory=list)
@@ -136,6 +138,7 @@ def _measure(
         selection=selection_lines(table),
         decomposition=decomposition_lines(last_steps),
         fairness=checklist(table.results),
+        choices=context.choices,
         slices=slice_block(table),
         prompts=context.prompts,
         published=published_series(table.datasets(*TESTED)),
