@@ -102,8 +102,8 @@ def test_schema_is_frozen():
     assert (list(schema["properties"]), fields) == (
         [
             "schema_version", "verdict", "contract", "datasets", "curves", "comparisons",
-            "statistics", "selection", "decomposition", "fairness", "slices", "prompts",
-            "published", "training", "cost", "cost_per_point", "compute", "reproduce", "lineage",
+            "statistics", "selection", "decomposition", "fairness", "choices", "slices",
+            "prompts",            "published", "training", "cost", "cost_per_point", "compute", "reproduce", "lineage",
             "unfair",
         ],
         {
@@ -147,6 +147,12 @@ def test_schema_is_frozen():
             "Cost": [
                 "method", "seconds", "prompts", "completions", "tokens", "flops", "checkpoints",
             ],
+            "ChoiceLine": ["term", "sft", "grpo", "only"],
+            "CandidateLine": [
+                "method", "learning_rate", "step", "accuracy", "mean_iou", "seconds", "flops",
+                "chosen",
+            ],
+            "Choices": ["lines", "candidates"],
             "CheckpointCost": ["step", "seconds", "tokens", "flops"],
             "Compute": ["points", "matched", "nearest", "reason"],
             "ComputePoint": [
