@@ -103,8 +103,8 @@ def test_schema_is_frozen():
         [
             "schema_version", "verdict", "contract", "datasets", "curves", "comparisons",
             "statistics", "selection", "decomposition", "fairness", "choices", "slices",
-            "prompts",            "published", "training", "cost", "cost_per_point", "compute", "reproduce", "lineage",
-            "unfair",
+            "prompts", "published", "training", "cost", "cost_per_point", "compute",
+            "reproduce", "lineage", "unfair",
         ],
         {
             "Verdict": [
