@@ -73,6 +73,9 @@ def write_experiment(
         file.parent.mkdir(parents=True, exist_ok=True)
         cost |= {"tokens": 1000, "flops": 1e12, "checkpoints": checkpoint_costs(method)}
         file.write_text(json.dumps(cost), encoding="utf-8")
+        configuration = params.model_dump(include={"train", method}, mode="json")
+        text = json.dumps({**configuration, "processes": 1})
+        (file.parent / "configuration.json").write_text(text, encoding="utf-8")
         log = [{"step": step, "loss": 1 / step, "num_tokens": 9.0} for step in (1, 2)]
         lines = [json.dumps(line) + "\n" for line in log]
         (file.parent / "training_log.jsonl").write_text("".join(lines), encoding="utf-8")

@@ -43,6 +43,8 @@ GIVEN = {
     "stage unpack": {"source": "refgta"},
     "stage version": {"dataset": "street_test"},
     "stage evaluate": {"method": "sft"},
+    "stage search": {"method": "sft"},
+    "stage candidate": {"method": "sft", "learning_rate": "1e-4"},
 }
 
 

@@ -43,7 +43,7 @@ def sections(parent: type[Section] = Section) -> list[type[Section]]:
 
 
 def test_no_parameter_has_a_default_in_the_code():
-    assert len(sections()) == 18
+    assert len(sections()) == 20
     optional = {
         f"{section.__name__}.{name}"
         for section in sections()
@@ -184,6 +184,32 @@ def test_a_method_may_train_on_after_the_steps_that_both_have(values):
     params = parse_params(values, "params.yaml")
     assert params.train.step_grid == params.step_grid("grpo") == [0, 2, 20, 60]
     assert params.step_grid("sft") == [0, 2, 20, 60, 80, 100]
+
+
+@pytest.mark.parametrize(
+    ("sft", "grpo", "told"),
+    [
+        ([1e-4], [1e-4], r"search\.sft\.learning_rate: .*two or more different values"),
+        ([1e-4, 1e-4], [1e-5, 1e-4], r"search\.sft\.learning_rate: .*two or more different"),
+        ([1e-4, 1e-5], [], "2 candidates for sft and 0 for grpo: more tries are an advantage"),
+    ],
+)
+def test_a_search_that_is_not_equal_care_is_refused(values, sft, grpo, told):
+    values["search"] |= {"sft": {"learning_rate": sft}, "grpo": {"learning_rate": grpo}}
+    with pytest.raises(ConfigError, match=told):
+        parse_params(values, "params.yaml")
+
+
+def test_unequal_numbers_of_candidates_must_be_stated(values):
+    values["search"]["sft"]["learning_rate"] = [1e-4, 1e-5]
+    values["search"]["unequal"] = True
+    params = parse_params(values, "params.yaml")
+    assert (params.candidates("sft"), params.candidates("grpo")) == ([1e-4, 1e-5], [])
+
+
+@pytest.mark.parametrize("path", [LAPTOP, *PROFILES], ids=lambda path: path.name)
+def test_no_committed_profile_searches(path):
+    assert [load_params(path).candidates(method) for method in ("sft", "grpo")] == [[], []]
 
 
 def test_a_method_with_fewer_steps_than_both_share_is_refused(values):

@@ -102,7 +102,7 @@ def test_schema_is_frozen():
     assert (list(schema["properties"]), fields) == (
         [
             "schema_version", "verdict", "contract", "datasets", "curves", "comparisons",
-            "statistics", "selection", "decomposition", "coordinate_flags", "fairness",
+            "statistics", "selection", "decomposition", "coordinate_flags", "fairness", "choices",
             "slices", "thresholds", "answers", "repeats", "prompts", "common_prompts", "published",
             "training", "cost", "cost_per_point", "compute", "reproduce", "lineage", "unfair",
         ],
@@ -152,6 +152,12 @@ def test_schema_is_frozen():
             "Cost": [
                 "method", "seconds", "prompts", "completions", "tokens", "flops", "checkpoints",
             ],
+            "ChoiceLine": ["term", "sft", "grpo", "only"],
+            "CandidateLine": [
+                "method", "learning_rate", "step", "accuracy", "mean_iou", "seconds", "flops",
+                "chosen",
+            ],
+            "Choices": ["lines", "candidates"],
             "CheckpointCost": ["step", "seconds", "tokens", "flops"],
             "Compute": ["points", "matched", "nearest", "reason"],
             "ComputePoint": [

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from vlm_r1.config.base import Count, Positive, Section, Seed, Share
-from vlm_r1.config.training import Grpo, Health, Launch, Sft, Train
+from vlm_r1.config.training import Candidates, Grpo, Health, Launch, Search, Sft, Train
 from vlm_r1.errors import ConfigError
 
 Method = Literal["sft", "grpo"]
@@ -147,6 +147,7 @@ class Params(Section):
     launch: Launch
     sft: Sft
     grpo: Grpo
+    search: Search
     health: Health
     evaluate: Evaluate
     report: ReportSettings
@@ -182,6 +183,17 @@ class Params(Section):
         """Optimizer steps of a method's training: its own number, or the shared one."""
         own = (self.sft if method == "sft" else self.grpo).steps
         return self.train.steps if own is None else own
+
+    def candidates(self, method: Method) -> list[float]:
+        """Learning rates that validation chooses between; none without a search."""
+        searched = self.search.sft if method == "sft" else self.search.grpo
+        return searched.learning_rate
+
+    def as_candidate(self, method: Method, learning_rate: float) -> "Params":
+        """These parameters with this learning rate for `method`, and no search for it."""
+        own = getattr(self, method).model_copy(update={"learning_rate": learning_rate})
+        none = self.search.model_copy(update={method: Candidates(learning_rate=[])})
+        return self.model_copy(update={method: own, "search": none})
 
     def step_grid(self, method: Method) -> list[int]:
         """Step 0 (the base) and the steps of the method's checkpoints."""

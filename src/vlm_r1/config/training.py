@@ -146,6 +146,36 @@ class Grpo(Optimizer):
     sample_every: Count  # steps between tables of sampled completions
 
 
+def _require_candidates(values: list[float]) -> list[float]:
+    if len(values) == 1 or len(set(values)) < len(values):
+        raise ValueError("need two or more different values to search among, or none")
+    return values
+
+
+class Candidates(Section):
+    """Values of one method that are tried in its place; [] searches nothing."""
+
+    learning_rate: Annotated[list[Positive], AfterValidator(_require_candidates)]
+
+
+class Search(Section):
+    """Values that validation chooses between, for each method."""
+
+    sft: Candidates
+    grpo: Candidates
+    unequal: bool  # allow one method more candidates than the other; the report says so
+
+    @model_validator(mode="after")
+    def _care_is_equal(self) -> "Search":
+        sft, grpo = len(self.sft.learning_rate), len(self.grpo.learning_rate)
+        if sft != grpo and not self.unequal:
+            raise ValueError(
+                f"{sft} candidates for sft and {grpo} for grpo: more tries are an advantage; give "
+                "both as many, or set unequal: true"
+            )
+        return self
+
+
 Threshold = Annotated[float, Field(ge=0)] | None
 
 

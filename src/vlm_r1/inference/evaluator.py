@@ -171,12 +171,14 @@ def make_evaluator(
     method: Method,
     device: str | None = None,
     seed: int | None = None,
+    datasets: list[str] | None = None,
 ) -> Evaluator:
     """Read the eval sets and join the other processes, if there are any.
 
     Args:
         device: as torch names it ("cpu", "cuda:1"); by default this process's own.
         seed: one of experiment.seeds for a further training run.
+        datasets: by default all that are evaluated.
 
     Raises:
         ConfigError: the experiment has no such seed.
@@ -186,7 +188,7 @@ def make_evaluator(
     template = getattr(params.task.prompts, method)
     eval_sets = [
         make_eval_set(root, name, params.datasets[name], template)
-        for name in params.evaluated_datasets
+        for name in (params.evaluated_datasets if datasets is None else datasets)
     ]
     # accelerate distributes over CPU processes only if it is told to use the CPU
     distributed = PartialState(cpu=not torch.accelerator.is_available(), timeout=BARRIER_TIMEOUT)

@@ -33,6 +33,7 @@ from vlm_r1.report.repeats import repeats_block
 from vlm_r1.report.results_table import TESTED, EvalResult, ResultsTable, check_fairness
 from vlm_r1.report.schema import (
     CheckpointCost,
+    Choices,
     Command,
     CommonPrompts,
     CoordinateFlag,
@@ -65,6 +66,7 @@ class ReportContext:
 
     lineage: Lineage
     cost: list[Cost] = field(default_factory=list)
+    choices: Choices = field(default_factory=lambda: Choices(lines=[], candidates=[]))
     checkpoint_costs: dict[str, list[CheckpointCost]] = field(default_factory=dict)
     training: list[TrainingLog] = field(default_factory=list)
     prompts: list[PromptLine] = field(default_factory=list)
@@ -145,6 +147,7 @@ def _measure(
         decomposition=decomposition_lines(last_steps),
         coordinate_flags=coordinate_flags(table),
         fairness=checklist(table.results),
+        choices=context.choices,
         slices=slice_block(table),
         thresholds=threshold_lines(table),
         answers=answers_block(table),

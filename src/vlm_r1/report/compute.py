@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vlm_r1.config import METHODS
+from vlm_r1.config import METHODS, Method
 from vlm_r1.report.results_table import TESTED, ResultsTable
 from vlm_r1.report.schema import (
     CheckpointCost,
@@ -125,7 +125,7 @@ def _curve(
     )
 
 
-def _matches(dataset: str, curves: dict[str, CostCurve]) -> list[ComputeMatch]:
+def _matches(dataset: str, curves: Mapping[Method, CostCurve]) -> list[ComputeMatch]:
     """GRPO minus SFT at the FLOPs of every checkpoint up to what both methods have spent."""
     pair = Pair(curves["sft"], curves["grpo"])
     if any(len(curve.costs) < 2 or curve.flops[0] > 0 for curve in pair):
@@ -156,7 +156,7 @@ def _matches(dataset: str, curves: dict[str, CostCurve]) -> list[ComputeMatch]:
     ]
 
 
-def _nearest(dataset: str, curves: dict[str, CostCurve]) -> list[NearestCheckpoints]:
+def _nearest(dataset: str, curves: Mapping[Method, CostCurve]) -> list[NearestCheckpoints]:
     """Pairs of checkpoints, one of each method, of which neither has one that is nearer in FLOPs.
 
     Distance is the ratio: 1 to 2 is as far as 2 to 4. Step 0, which cost nothing, is left out.

@@ -296,6 +296,35 @@ class Compute(Part):
     reason: str | None = None  # why it is empty
 
 
+class ChoiceLine(Part):
+    """One setting of the two trainings; `only`: the one method that has such a setting."""
+
+    term: str
+    sft: Any
+    grpo: Any
+    only: str | None = None
+
+
+class CandidateLine(Part):
+    """A learning rate that a search tried, and its last checkpoint on the validation records."""
+
+    method: str
+    learning_rate: float
+    step: int
+    accuracy: float
+    mean_iou: float
+    seconds: float
+    flops: float
+    chosen: bool
+
+
+class Choices(Part):
+    """What each method was trained with, and what was tried for it."""
+
+    lines: list[ChoiceLine]  # empty if the files do not tell
+    candidates: list[CandidateLine]  # empty without a search
+
+
 class FairnessTerm(Part):
     """A term of the contract over all results: its one value, or every value if they differ.
 
@@ -532,6 +561,7 @@ class Report(Part):
     decomposition: list[DecompositionLine]
     coordinate_flags: list[CoordinateFlag]  # empty if every result's boxes are in its space
     fairness: list[FairnessTerm]
+    choices: Choices
     slices: Slices
     thresholds: list[ThresholdLine]
     answers: Answers

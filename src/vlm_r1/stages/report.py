@@ -11,6 +11,7 @@ from vlm_r1.config import METHODS, Params
 from vlm_r1.errors import ResultError, describe_fault
 from vlm_r1.report.build import ReportContext, build_report
 from vlm_r1.report.common_prompts import common_prompts
+from vlm_r1.report.choices import read_choices
 from vlm_r1.report.compute import mean_costs
 from vlm_r1.report.lineage import dataset_lines_from_validation, read_lineage
 from vlm_r1.report.prompt_table import prompt_lines
@@ -39,7 +40,8 @@ def run(
         mlflow_run_id: the run that the report names as its own.
 
     Raises:
-        ResultError: a result file, the prompt matrix or a cost file is missing or broken.
+        ResultError: a result file, the prompt matrix, a cost or configuration file is missing or
+            broken.
         ContractError: contracts differ and `allow_unfair` is not given.
         DataError: an image of the gallery is missing or broken.
     """
@@ -56,6 +58,7 @@ def run(
     context = ReportContext(
         lineage=lineage,
         cost=[_read_cost(root, method) for method in METHODS],
+        choices=read_choices(params, root),
         checkpoint_costs={
             m: mean_costs([_read_cost(root, params.run_name(m, s)) for s in params.all_seeds])
             for m in METHODS

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vlm_r1 import paths
 from vlm_r1.config import Method, Params
+from vlm_r1.evaluation.search import with_choice
 from vlm_r1.rec.contract import TrainingContract, read_terms
 from vlm_r1.tracking.entities import as_yaml, dataset_input, log_params
 from vlm_r1.tracking.store import configure, experiment_id_of, search_runs
@@ -84,7 +85,12 @@ class RunContext:
 def run_context(
     root: Path, params: Params, contract: TrainingContract, method: Method
 ) -> RunContext:
-    """The run context of `method` under this contract; connects to MLflow."""
+    """The run context of `method` under this contract; connects to MLflow.
+
+    Raises:
+        ResultError: the score of a search's candidate is missing.
+    """
+    params = with_choice(params, root, method)
     client = configure(root)
     experiment_id = experiment_id_of(client, root, params)
     return RunContext(client, experiment_id, root, params, contract, method)

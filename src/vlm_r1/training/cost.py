@@ -29,6 +29,7 @@ from vlm_r1.models.flops import (
     written_load,
 )
 from vlm_r1.training.stopwatch import Stopwatch
+from vlm_r1.training.trainers import ResumableGRPOTrainer
 
 COST = "cost.json"
 
@@ -154,7 +155,8 @@ class CheckpointCost(TrainerCallback):
 
 def watch_models(trainer: Trainer) -> FlopMeter:
     """A meter of all that `trainer` runs: its model, GRPO's reference, completions of a server."""
-    meter = FlopMeter(trainer.args.gradient_checkpointing)
+    arguments: Any = trainer.args
+    meter = FlopMeter(bool(arguments.gradient_checkpointing))
     model: Any = trainer.model
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     family = family_of(model.config.model_type)
@@ -162,7 +164,7 @@ def watch_models(trainer: Trainer) -> FlopMeter:
     reference = getattr(trainer, "ref_model", None)
     if reference is not None:
         meter.watch(trainer.accelerator.unwrap_model(reference), family)
-    if getattr(trainer.args, "use_vllm", False):
+    if isinstance(trainer, ResumableGRPOTrainer) and arguments.use_vllm:
         trainer.on_rollout = lambda rollout: meter.count_served(model.config, parts, rollout)
     return meter
 

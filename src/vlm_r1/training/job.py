@@ -8,6 +8,7 @@ import pandas as pd
 from vlm_r1 import paths
 from vlm_r1.config import Method, Params
 from vlm_r1.data.records import read_records
+from vlm_r1.evaluation.search import with_choice
 from vlm_r1.experiment import base_path, contract_of
 from vlm_r1.files import part_of
 from vlm_r1.rec.contract import TrainingContract
@@ -18,7 +19,7 @@ class TrainingJob:
     """What a training run reads and writes.
 
     Attributes:
-        params: with the seed of this run.
+        params: with the seed of this run, and what a search chose.
         base: folder or Hugging Face name of the model to start from.
         records: the training records, in the order of their file; boxes in original pixels.
         images: the folder that the records' image paths are relative to.
@@ -49,8 +50,9 @@ def load_job(params: Params, root: Path, method: Method, seed: int | None = None
 
     Raises:
         ConfigError: the experiment has no such seed.
+        ResultError: the score of a search's candidate is missing.
     """
-    seeded = params.with_seed(seed)
+    seeded = with_choice(params.with_seed(seed), root, method)
     return TrainingJob(
         method=method,
         params=seeded,

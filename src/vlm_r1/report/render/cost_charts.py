@@ -59,7 +59,7 @@ def _chart(report: Report, dataset: str, cost: str) -> Chart:
         y_range=percent_range([point.accuracy for point in points]),
         y_label="accuracy, % (IoU > 0.5)",
         log_x=True,
-        x_label=label,
+        x_label=f"{label} of training",
     )
 
 

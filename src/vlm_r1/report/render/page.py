@@ -22,6 +22,7 @@ from vlm_r1.report.render.drawing import marks_of, page_svg, size_of
 from vlm_r1.report.render.embedding import embed
 from vlm_r1.report.render.gallery import TRUE_BOX_COLOR, GalleryCase
 from vlm_r1.report.render.labels import (
+    CHOICE_LABELS,
     DIMENSION_LABELS,
     MODEL_LABELS,
     RIGHT,
@@ -63,6 +64,7 @@ class ReportPage:
             "published": not self.report.published,
             # Logs of others have no model to ask again, so the section could offer nothing.
             "prompts": not (self.report.prompts or self.report.contract.get("verified", True)),
+            "choices": not self.report.choices.lines,
             "compute": not self.report.compute.points,
             "cases": not self.gallery,
             "repeats": self.report.repeats is None,
@@ -185,6 +187,7 @@ def _environment(
         "roles": ROLES,
         "right": RIGHT,
         "terms": TERM_LABELS,
+        "choice_labels": CHOICE_LABELS,
         "dimensions": DIMENSION_LABELS,
         "models": MODEL_LABELS,
         "templates": TEMPLATE_LABELS,
