@@ -15,6 +15,7 @@ from vlm_r1.config.sections import (
     Role,
     Task,
     Validation,
+    WorldName,
 )
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Role",
     "Task",
     "Validation",
+    "WorldName",
     "load_params",
     "parse_params",
     "profile_file",

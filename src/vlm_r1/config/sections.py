@@ -17,6 +17,7 @@ from vlm_r1.config.base import (
     Section,
     Seed,
     Share,
+    Steps,
 )
 from vlm_r1.config.training import Grpo, Health, Launch, Sft, Train
 from vlm_r1.errors import ConfigError
@@ -118,10 +119,12 @@ class Validation(Section):
 class BaseTraining(Section):
     """Pretraining of the tiny base (stage `base`, frozen: its weights are in the repository)."""
 
-    locate_steps: Count
-    match_steps: Count
-    find_steps: Count
-    obey_steps: Count
+    start: str | None  # folder of a tiny base to go on from; null: random weights
+    pictures: dict[WorldName, Pictures]  # of the worlds it sees in sizes that are not their own
+    locate_steps: Steps
+    match_steps: Steps
+    find_steps: Steps
+    obey_steps: Steps
     batch_size: Count
     learning_rate: Positive
     warmup_steps: Count
