@@ -25,7 +25,6 @@ from vlm_r1 import paths
 from vlm_r1.data.versions import DatasetVersion
 from vlm_r1.errors import ContractError, DataError, ResultError
 from vlm_r1.evaluation.coordinate_correction import Affine, Decomposition, correct_boxes
-from vlm_r1.evaluation.coordinate_space_check import check_coordinate_space
 from vlm_r1.evaluation.score_text import scores_json
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.rec.prompts import question_for
@@ -39,6 +38,7 @@ from vlm_r1.report.analysis import (
     decomposition_lines,
 )
 from vlm_r1.report.build import _file_notes
+from vlm_r1.report.coordinate_flags import coordinate_flags
 from vlm_r1.report.lineage import package_versions, read_lineage
 from vlm_r1.report.render.figures import draw_figures
 from vlm_r1.report.render.gallery import choose_cases, draw_case
@@ -102,8 +102,9 @@ def test_schema_is_frozen():
     assert (list(schema["properties"]), fields) == (
         [
             "schema_version", "verdict", "contract", "datasets", "curves", "comparisons",
-            "statistics", "selection", "decomposition", "fairness", "slices", "prompts",
-            "published", "training", "cost", "cost_per_point", "reproduce", "lineage", "unfair",
+            "statistics", "selection", "decomposition", "coordinate_flags", "fairness",
+            "slices", "prompts", "published", "training", "cost", "cost_per_point", "reproduce",
+            "lineage", "unfair",
         ],
         {
             "Verdict": [
@@ -120,6 +121,10 @@ def test_schema_is_frozen():
             "Comparison": [
                 "dataset", "step", "difference", "ci_low", "ci_high", "p_value", "n", "n_images",
                 "corrected_difference", "corrected_ci_low", "corrected_ci_high",
+            ],
+            "CoordinateFlag": [
+                "method", "dataset", "step", "seed", "assumed", "better", "accuracy",
+                "better_accuracy", "gain", "ci_low", "ci_high", "large", "file", "text",
             ],
             "DecompositionLine": [
                 "method", "dataset", "from_step", "step",
@@ -369,9 +374,14 @@ def test_boxes_in_another_coordinate_space_are_noted():
         )
         for i, line in enumerate(rows(0))
     ]  # in pixels: 10, 10, 30, 30, which is TRUTH
-    finding = check_coordinate_space(eval_result("sft", "d", 0, lines).scores.written_boxes)
-    assert (finding.assumed, finding.best) == ("original", "thousand")
-    assert _file_notes(ResultsTable([eval_result("sft", "d", 0, lines)]))[-1].startswith(
+    table = ResultsTable([eval_result("sft", "d", 0, lines), eval_result("grpo", "e", 0, rows(9))])
+    [flag] = coordinate_flags(table)
+    assert (flag.method, flag.assumed, flag.better, flag.large) == (
+        *("sft", "original", "thousand"),
+        True,
+    )
+    assert (flag.accuracy, flag.better_accuracy, flag.gain) == (0, 100, 100)
+    assert _file_notes(table, [flag])[-1].startswith(
         "sft-0.json: boxes score 0.0 % as original pixels, 100.0 % as 0-1000"
     )
 

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -18,6 +18,7 @@ from vlm_r1 import paths
 from vlm_r1.config import Dataset, Method, Params
 from vlm_r1.data.records import read_records, records_digest
 from vlm_r1.evaluation.coordinate_space_check import (
+    CoordinateSpaceCheck,
     WrittenBoxes,
     check_coordinate_space,
     require_coordinate_space,
@@ -48,6 +49,14 @@ class EvalSet:
     meta: dict[str, Any]
 
 
+class Evaluation(NamedTuple):
+    """A checkpoint's result on one eval set, and whether its boxes are in the task's space."""
+
+    eval_set: EvalSet
+    result: ResultFile
+    check: CoordinateSpaceCheck
+
+
 @dataclass(frozen=True)
 class Evaluator:
     """The eval sets, the contract and the processes that all checkpoints of a run share."""
@@ -65,12 +74,12 @@ class Evaluator:
         """The training run's name, as in its folders."""
         return self.params.run_name(self.method, self.contract.seed)
 
-    def evaluate_checkpoint(self, step: int, path: str | Path) -> list[tuple[EvalSet, ResultFile]]:
+    def evaluate_checkpoint(self, step: int, path: str | Path) -> list[Evaluation]:
         """The checkpoint's result on every eval set; generates what the cache lacks.
 
         Raises:
             ModelError: the checkpoint cannot be used.
-            ResultError: boxes score significantly better in another coordinate space than in the
+            ResultError: at step 0, boxes score far better in another coordinate space than in the
                 task's.
         """
         started = time.monotonic()
@@ -79,12 +88,25 @@ class Evaluator:
         stores = [self._fill_cache(checkpoint, eval_set, label) for eval_set in self.eval_sets]
         self.distributed.wait_for_everyone()
         results = [
-            (eval_set, self._score(step, checkpoint.digest, eval_set, store))
+            self._score(step, checkpoint.digest, eval_set, store)
             for eval_set, store in zip(self.eval_sets, stores, strict=True)
         ]
         if self.distributed.is_main_process:
             _log_accuracy(label, results, time.monotonic() - started)
         return results
+
+    def require_coordinate_space(self, checks: list[tuple[int, str, CoordinateSpaceCheck]]) -> None:
+        """Refuse a run whose boxes at every trained step are in another coordinate space.
+
+        Args:
+            checks: (step, dataset, check) of every evaluation; those of step 0 are left out.
+
+        Raises:
+            ResultError: all trained steps score far better in another one, on one dataset.
+        """
+        for eval_set in self.eval_sets:
+            trained = [(s, check) for s, name, check in checks if s > 0 and name == eval_set.name]
+            require_coordinate_space({self._file(eval_set, s): check for s, check in trained})
 
     def _fill_cache(self, checkpoint: Checkpoint, eval_set: EvalSet, label: str) -> CompletionStore:
         key = checkpoint.completion_key(eval_set.questions_digest, self.contract)
@@ -95,7 +117,7 @@ class Evaluator:
 
     def _score(
         self, step: int, checkpoint_digest: str, eval_set: EvalSet, store: CompletionStore
-    ) -> ResultFile:
+    ) -> Evaluation:
         coordinate_space = self.params.task.coordinate_space
         meta = {
             "method": self.method,
@@ -106,12 +128,24 @@ class Evaluator:
         }
         completions = store.read_all(len(eval_set.questions))
         result = build_result(eval_set.records, completions, coordinate_space, meta)
+        check = self._check(step, eval_set, result)
+        marked = {**meta, "coordinate_space_check": check.to_meta()}
+        return Evaluation(eval_set, result.model_copy(update={"meta": marked}), check)
+
+    def _check(self, step: int, eval_set: EvalSet, result: ResultFile) -> CoordinateSpaceCheck:
+        """Whether boxes are in the task's coordinate space; a large gain at step 0 is refused."""
+        boxes = WrittenBoxes.from_rows(result.results, self.params.task.coordinate_space)
         tests = len(self.eval_sets) * len(self.params.train.step_grid)
-        boxes = WrittenBoxes.from_rows(result.results, coordinate_space)
         check = check_coordinate_space(boxes, tests=tests)
-        file = paths.result_file(self.run, eval_set.name, step)
-        require_coordinate_space(check, file.as_posix())
-        return result
+        file = self._file(eval_set, step)
+        if step == 0:
+            require_coordinate_space({file: check})
+        if check.gain is not None and self.distributed.is_main_process:
+            logger.warning("%s: %s", file, check.sentence)
+        return check
+
+    def _file(self, eval_set: EvalSet, step: int) -> str:
+        return paths.result_file(self.run, eval_set.name, step).as_posix()
 
 
 def make_evaluator(
@@ -165,6 +199,6 @@ def make_eval_set(root: Path, name: str, dataset: Dataset, template: str) -> Eva
     return EvalSet(name, records, questions, questions_digest(questions), meta)
 
 
-def _log_accuracy(label: str, results: list[tuple[EvalSet, ResultFile]], seconds: float) -> None:
-    accuracies = "  ".join(f"{one.name} {result.accuracy:.1f} %" for one, result in results)
+def _log_accuracy(label: str, results: list[Evaluation], seconds: float) -> None:
+    accuracies = "  ".join(f"{r.eval_set.name} {r.result.accuracy:.1f} %" for r in results)
     logger.info("%s  accuracy: %s  (%.1f s)", label, accuracies, seconds)

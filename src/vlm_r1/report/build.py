@@ -9,7 +9,6 @@ from pathlib import Path
 
 from vlm_r1.config import METHODS
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.coordinate_space_check import check_coordinate_space
 from vlm_r1.files import whole_folder
 from vlm_r1.report.analysis import (
     LastStep,
@@ -19,6 +18,7 @@ from vlm_r1.report.analysis import (
     dataset_lines,
     decomposition_lines,
 )
+from vlm_r1.report.coordinate_flags import coordinate_flags
 from vlm_r1.report.costs import cost_per_point
 from vlm_r1.report.curve_statistics import curve_statistics, selection_lines
 from vlm_r1.report.fairness import checklist
@@ -30,6 +30,7 @@ from vlm_r1.report.render.page import ReportPage, render_html, render_markdown
 from vlm_r1.report.results_table import TESTED, EvalResult, ResultsTable, check_fairness
 from vlm_r1.report.schema import (
     Command,
+    CoordinateFlag,
     Cost,
     DatasetLine,
     Lineage,
@@ -98,7 +99,7 @@ def build_report(
         verdict_text=verdict_text,
         last_steps=last_steps,
         gallery=choose_cases(table, gallery, seed, context.images),
-        notes=[*context.notes, *_file_notes(table)],
+        notes=[*context.notes, *_file_notes(table, report.coordinate_flags)],
         skipped=context.skipped,
         confidence=confidence,
         seed=seed,
@@ -131,6 +132,7 @@ def _measure(
         statistics=statistics,
         selection=selection_lines(table),
         decomposition=decomposition_lines(last_steps),
+        coordinate_flags=coordinate_flags(table),
         fairness=checklist(table.results),
         slices=slice_block(table),
         prompts=context.prompts,
@@ -157,14 +159,10 @@ def _write(page: ReportPage, folder: Path) -> None:
             (folder / "gallery" / f"{case.name}.png").write_bytes(case.png)
 
 
-def _file_notes(table: ResultsTable) -> list[str]:
+def _file_notes(table: ResultsTable, flags: list[CoordinateFlag]) -> list[str]:
     """One line per file whose scoring or coordinate space check found something."""
     files = {result.source: result.scores.note for result in table.results if result.scores.note}
-    checks = {
-        result.source: check_coordinate_space(result.scores.written_boxes, tests=len(table.results))
-        for result in table.results
-    }
-    spaces = {source: c.sentence for source, c in checks.items() if c.best != c.assumed}
+    spaces = {flag.file: flag.text for flag in flags}
     return [f"{source}: {note}" for source, note in (*files.items(), *spaces.items())]
 
 

@@ -81,6 +81,28 @@ class Comparison(Part):
     corrected_ci_high: float
 
 
+class CoordinateFlag(Part):
+    """A result whose boxes score significantly better in another coordinate space.
+
+    `large`: reading them in `assumed` loses at least a fifth of the boxes found in `better`.
+    """
+
+    method: str
+    dataset: str
+    step: int
+    seed: int | None
+    assumed: str
+    better: str
+    accuracy: float
+    better_accuracy: float
+    gain: float
+    ci_low: float
+    ci_high: float
+    large: bool
+    file: str
+    text: str
+
+
 class DecompositionLine(Part):
     """A method's change on a dataset, split into box coordinates and grounding, in points.
 
@@ -322,6 +344,7 @@ class Report(Part):
     statistics: Statistics
     selection: list[SelectionLine]  # empty if there are no validation results
     decomposition: list[DecompositionLine]
+    coordinate_flags: list[CoordinateFlag]  # empty if every result's boxes are in its space
     fairness: list[FairnessTerm]
     slices: Slices
     prompts: list[PromptLine]  # empty if `report.prompt_matrix` is off
