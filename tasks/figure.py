@@ -32,13 +32,13 @@ def main() -> None:
     root, started_s = Path.cwd(), time.monotonic()
     withdrawn = yaml.safe_load(PROFILE.read_text(encoding="utf-8"))
     fair = withdrawn | {"sft": withdrawn["sft"] | {"own_terms": None}}
-    _open_folder(WITHDRAWN, withdrawn, {"models/base": root / "models/base"})
-    for stage, output in _stages(withdrawn):
+    open_folder(WITHDRAWN, withdrawn, {"models/base": root / "models/base"})
+    for stage, output in stages_before_report(withdrawn):
         _run(WITHDRAWN, stage, output)
     refusal = _refused_report(WITHDRAWN)
     _run(WITHDRAWN, "report --allow-unfair", str(REPORT))
-    _open_folder(FAIR, fair, {name: root / WITHDRAWN / name for name in SHARED})
-    for stage, output in _stages(fair):
+    open_folder(FAIR, fair, {name: root / WITHDRAWN / name for name in SHARED})
+    for stage, output in stages_before_report(fair):
         _run(FAIR, stage, output)
     _run(FAIR, "report", str(REPORT))
     print(f"\n`vlm-r1 stage report` in {WITHDRAWN} refuses:\n{refusal}")
@@ -47,7 +47,7 @@ def main() -> None:
     print(f"\n{time.monotonic() - started_s:.0f} s")
 
 
-def _stages(params: dict[str, Any]) -> list[tuple[str, str]]:
+def stages_before_report(params: dict[str, Any]) -> list[tuple[str, str]]:
     """The stages before the report, in order, each with the output that shows it was run."""
     return [
         ("base", params["task"]["base_model"]),
@@ -62,7 +62,7 @@ def _stages(params: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _open_folder(folder: Path, params: dict[str, Any], links: dict[str, Path]) -> None:
+def open_folder(folder: Path, params: dict[str, Any], links: dict[str, Path]) -> None:
     """A project folder with these params and with links to what it shares.
 
     Raises:

@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from vlm_r1.config.base import (
-    CoordinateSpace,
     Count,
     InputTerms,
     Pair,

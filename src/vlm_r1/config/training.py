@@ -88,7 +88,9 @@ class Optimizer(Section):
 class Sft(Optimizer):
     """Supervised fine-tuning."""
 
-    own_terms: InputTerms | None  # in place of the task's, in training alone: never a fair comparison
+    own_terms: (
+        InputTerms | None
+    )  # in place of the task's, in training alone: never a fair comparison
 
 
 def _reward_is_known(name: str) -> str:

@@ -41,9 +41,7 @@ def pretrain(
         settings.wrong_space_after_the, settings.wrong_space_otherwise, settings.missing_tags
     )
     rng = np.random.default_rng([seed, BASE_STREAM])
-    curriculum = Curriculum(
-        injected_errors, settings.street_share, pixels, rng, settings.pictures
-    )
+    curriculum = Curriculum(injected_errors, settings.street_share, pixels, rng, settings.pictures)
     model: Any
     processor: Any
     if start is not None:
