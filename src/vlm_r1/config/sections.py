@@ -208,7 +208,7 @@ class Params(Section):
         return method if seed in (None, self.experiment.seed) else f"{method}-{seed}"
 
     def task_in_training(self, method: Method) -> Task:
-        """The task as `method` is trained on it: with `sft.own_terms`, if there are any, for SFT."""
+        """The task as `method` is trained on it: for SFT with `sft.own_terms`, if there are any."""
         own = self.sft.own_terms if method == "sft" else None
         return self.task if own is None else self.task.model_copy(update=dict(own))
 
