@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import typer
 import yaml
 
 from vlm_r1.environment import DEFAULTS
@@ -41,10 +42,10 @@ def main() -> None:
     for stage, output in stages_before_report(fair):
         _run(FAIR, stage, output)
     _run(FAIR, "report", str(REPORT))
-    print(f"\n`vlm-r1 stage report` in {WITHDRAWN} refuses:\n{refusal}")
+    typer.echo(f"\n`vlm-r1 stage report` in {WITHDRAWN} refuses:\n{refusal}")
     for folder in (WITHDRAWN, FAIR):
-        print(f"\n{folder / REPORT}/report.html\n" + _curves(folder))
-    print(f"\n{time.monotonic() - started_s:.0f} s")
+        typer.echo(f"\n{folder / REPORT}/report.html\n" + _curves(folder))
+    typer.echo(f"\n{time.monotonic() - started_s:.0f} s")
 
 
 def stages_before_report(params: dict[str, Any]) -> list[tuple[str, str]]:
@@ -89,7 +90,7 @@ def _run(folder: Path, stage: str, output: str) -> None:
         return
     started_s = time.monotonic()
     subprocess.run(_command(stage), cwd=folder, env=ENVIRONMENT, check=True)
-    print(f"{folder.name:10} {stage:22} {time.monotonic() - started_s:6.1f} s", flush=True)
+    typer.echo(f"{folder.name:10} {stage:22} {time.monotonic() - started_s:6.1f} s")
 
 
 def _refused_report(folder: Path) -> str:

@@ -88,9 +88,7 @@ class Optimizer(Section):
 class Sft(Optimizer):
     """Supervised fine-tuning."""
 
-    own_terms: (
-        InputTerms | None
-    )  # in place of the task's, in training alone: never a fair comparison
+    own_terms: InputTerms | None  # of training alone, in place of the task's: never fair
 
 
 def _reward_is_known(name: str) -> str:

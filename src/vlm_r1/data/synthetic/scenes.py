@@ -29,7 +29,8 @@ class World:
     max_side: int
 
 
-# The worlds' own sizes. No side is a multiple of 28, so the processor's resize changes the coordinates of every box.
+# The worlds' own sizes. No side is a multiple of 28, so the processor's resize changes the
+# coordinates of every box.
 WORLDS = {
     "studio": World("studio", width=80, height=80, min_side=24, max_side=38),
     "street": World("street", width=90, height=60, min_side=20, max_side=32),
