@@ -25,7 +25,7 @@ PROFILE = Path("profiles/withdrawn.yaml")
 WITHDRAWN, FAIR = WORK / "withdrawn", WORK / "fair"
 REPORT = Path("reports/generalization")
 ENVIRONMENT = {**DEFAULTS, **os.environ}
-SHARED = ("data", "models/base", "models/larger-base", "models/grpo", ".cache")  # fair has links
+SHARED = ("data", "models/grpo", ".cache")  # the fair one has links to these
 
 
 def main() -> None:
@@ -33,12 +33,13 @@ def main() -> None:
     root, started_s = Path.cwd(), time.monotonic()
     withdrawn = yaml.safe_load(PROFILE.read_text(encoding="utf-8"))
     fair = withdrawn | {"sft": withdrawn["sft"] | {"own_terms": None}}
-    open_folder(WITHDRAWN, withdrawn, {"models/base": root / "models/base"})
+    base = {"models/base": root / "models/base"}
+    open_folder(WITHDRAWN, withdrawn, base)
     for stage, output in stages_before_report(withdrawn):
         _run(WITHDRAWN, stage, output)
     refusal = _refused_report(WITHDRAWN)
     _run(WITHDRAWN, "report --allow-unfair", str(REPORT))
-    open_folder(FAIR, fair, {name: root / WITHDRAWN / name for name in SHARED})
+    open_folder(FAIR, fair, base | {name: root / WITHDRAWN / name for name in SHARED})
     for stage, output in stages_before_report(fair):
         _run(FAIR, stage, output)
     _run(FAIR, "report", str(REPORT))
@@ -51,7 +52,6 @@ def main() -> None:
 def stages_before_report(params: dict[str, Any]) -> list[tuple[str, str]]:
     """The stages before the report, in order, each with the output that shows it was run."""
     return [
-        ("base", params["task"]["base_model"]),
         ("draw", "data/drawn"),
         *((f"version {name}", f"data/versions/{name}.json") for name in params["datasets"]),
         ("prepare", "data/prepared"),

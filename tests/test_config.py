@@ -17,7 +17,6 @@ FREE_KEYS = (
     "grpo.rewards",
     "train.lora",
     "sft.own_terms",
-    "base.pictures",
     *ENTRIES,
 )  # mappings that differ between profiles
 

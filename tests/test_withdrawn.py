@@ -5,13 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from PIL import Image
 
 from tasks import figure
 from tests.conftest import small_values
-from tests.training_jobs import weights
 from vlm_r1.config import load_params, parse_params
 from vlm_r1.data.records import read_records
 from vlm_r1.data.synthetic.dataset import sample_split
@@ -26,7 +24,6 @@ from vlm_r1.rec.contract import (
     require_equal,
     training_contract,
 )
-from vlm_r1.stages import base
 from vlm_r1.training.job import load_job
 from vlm_r1.training.sft import sft_rows
 
@@ -55,12 +52,15 @@ def with_own_terms(terms=OWN_TERMS):
 
 def test_the_contract_names_the_terms_that_sft_has_of_its_own(params):
     sft, grpo = contract(params, "sft"), contract(params, "grpo")
-    assert differences(sft, grpo) == [
-        "trained_coordinate_space: 'original' != 'input'",
-        "trained_max_pixels: 7056 != 12845056",
-    ]
+    assert differences(sft, grpo) == ["trained_coordinate_space: 'original' != 'input'"]
     with pytest.raises(ContractError, match="a and b differ in trained_coordinate_space: 'orig"):
         require_equal({"a": sft, "b": grpo})
+
+
+def test_the_contract_names_a_budget_of_its_own_too():
+    small = with_own_terms(OWN_TERMS | {"coordinate_space": "input"})
+    found = differences(contract(small, "sft"), contract(small, "grpo"))
+    assert found == ["trained_max_pixels: 7056 != 12845056"]
 
 
 def test_without_terms_of_its_own_sft_has_grpos_contract(params):
@@ -86,35 +86,46 @@ def test_an_own_budget_that_is_upside_down_is_refused():
 # --- the frames, by hand -------------------------------------------------------------------
 
 
-def taught(params, root, task, folder):
-    """The box that SFT is taught for a thing at (49, 0, 77, 28) in an image of 98 x 98."""
-    Image.new("RGB", (98, 98)).save(folder / "one.png")
+def taught(side, params, root, task, folder):
+    """The box that SFT is taught for a thing at (52, 13, 78, 39) in an image of side x side."""
+    Image.new("RGB", (side, side)).save(folder / "one.png")
     record = read_records(root / records_file("studio_train")).head(1)
-    record = record.assign(x1=49.0, y1=0.0, x2=77.0, y2=28.0, width=98, height=98, image="one.png")
+    box = {"x1": 52.0, "y1": 13.0, "x2": 78.0, "y2": 39.0}
+    record = record.assign(**box, width=side, height=side, image="one.png")
     answer = sft_rows(record, folder, task)[0]["completion"][0]["content"]
     return json.loads(answer.strip("`").removeprefix("json"))[0]["bbox_2d"]
 
 
 def test_the_trained_frame_and_the_evaluated_frame_of_one_box(params, small_root, tmp_path):
-    """98 x 98 pixels are 84 x 84 in SFT's own budget, and 112 x 112 (3.5 x 28, up) in the task's.
+    """91 x 91 pixels are seen as 84 x 84, by SFT in training and by all in evaluation.
 
-    What is at x = 49 in the file is at 42 of what SFT sees, and it is taught to say 49: 7/6 of what
-    it sees. In evaluation it sees the thing at 56, and 7/6 of that is 65.3: 57.2 in the file.
+    A thing at x = 52 in the file is seen at 48, and SFT is taught to say 52: 13/12 of what it sees.
+    In evaluation what it says is taken for what is seen, and turned into the file's pixels again.
     """
     own = params.task_in_training("sft")
-    assert taught(params, small_root, own, tmp_path) == [49, 0, 77, 28]
-    assert taught(params, small_root, params.task, tmp_path) == [56, 0, 88, 32]
-    seen_in_training = QWEN2_5_VL.input_size(98, 98, own)
-    seen_in_evaluation = QWEN2_5_VL.input_size(98, 98, params.task)
-    assert (seen_in_training, seen_in_evaluation) == ((84, 84), (112, 112))
-    said = np.array([56, 0, 88, 32]) * 98 / 84
-    read = to_original(said, params.task.coordinate_space, (98, 98), seen_in_evaluation)
-    assert read == pytest.approx([49 * 7 / 6, 0, 77 * 7 / 6, 28 * 7 / 6])
-    # x 57.17 to 89.83 and y 0 to 32.67 against 49 to 77 and 0 to 28
-    overlap = (77 - 57.1667) * 28
-    assert iou(read, [49, 0, 77, 28]) == pytest.approx(
-        overlap / (32.6667**2 + 28**2 - overlap), 1e-4
-    )
+    assert taught(91, params, small_root, own, tmp_path) == [52, 13, 78, 39]
+    assert taught(91, params, small_root, params.task, tmp_path) == [48, 12, 72, 36]
+    seen = QWEN2_5_VL.input_size(91, 91, params.task)
+    assert seen == QWEN2_5_VL.input_size(91, 91, own) == (84, 84)
+    read = to_original([52, 13, 78, 39], params.task.coordinate_space, (91, 91), seen)
+    assert read == pytest.approx([side * 13 / 12 for side in (52, 13, 78, 39)])
+    # x 56.33 to 84.5 and y 14.08 to 42.25 against 52 to 78 and 13 to 39
+    overlap = (78 - 56.3333) * (39 - 14.0833)
+    union = 28.1667**2 + 26**2 - overlap
+    assert iou(read, [52, 13, 78, 39]) == pytest.approx(overlap / union, 1e-4)
+
+
+def test_a_budget_of_sfts_own_moves_a_box_by_what_it_shrinks(small_root, tmp_path):
+    """98 x 98 pixels are 84 x 84 in SFT's own budget, 112 x 112 (up from 3.5 x 28) in the task's.
+
+    What is at x = 52 of 98 is at 44.6 of 84, where SFT is taught to say 52: 7/6 of what it sees.
+    """
+    params = with_own_terms()
+    own = params.task_in_training("sft")
+    assert QWEN2_5_VL.input_size(98, 98, own) == (84, 84)
+    assert QWEN2_5_VL.input_size(98, 98, params.task) == (112, 112)
+    assert taught(98, params, small_root, own, tmp_path) == [52, 13, 78, 39]
+    assert taught(98, params, small_root, params.task, tmp_path) == [59, 15, 89, 45]
 
 
 def test_a_scale_of_vlm_r1s_misses_small_things_far_from_the_origin_only(params):
@@ -153,21 +164,6 @@ def test_things_that_may_not_fit_into_an_image_are_refused():
         parse_params(values, "small")
 
 
-# --- the base that goes on -----------------------------------------------------------------
-
-
-def test_a_base_goes_on_from_the_weights_of_another(small_root, tmp_path):
-    values = small_values()
-    stages = ("locate_steps", "match_steps", "find_steps", "obey_steps")
-    values["base"] |= dict.fromkeys(stages, 0) | {"start": str(small_root / "models/base")}
-    values["task"]["base_model"] = "models/second"
-    base.run(parse_params(values, "small"), tmp_path)
-    before, after = weights(small_root / "models/base"), weights(tmp_path / "models/second")
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    assert (tmp_path / "models/second/tokenizer.json").exists()
-
-
 # --- make figure ---------------------------------------------------------------------------
 
 
@@ -187,5 +183,5 @@ def test_every_stage_before_the_report_has_its_place_in_the_figures_run(params):
     values = yaml.safe_load(PROFILE.read_text(encoding="utf-8"))
     named = [stage.split()[0] for stage, _ in figure.stages_before_report(values)]
     pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    seeds = {"sft_seed", "grpo_seed", "evaluate_seed"}
-    assert set(named) == set(pipeline) - seeds - {"unpack", "report", "register"}
+    elsewhere = {"sft_seed", "grpo_seed", "evaluate_seed", "unpack", "base", "report", "register"}
+    assert set(named) == set(pipeline) - elsewhere

@@ -15,7 +15,6 @@ from vlm_r1.config.sections import (
     Role,
     Task,
     Validation,
-    WorldName,
 )
 
 __all__ = [
@@ -32,7 +31,6 @@ __all__ = [
     "Role",
     "Task",
     "Validation",
-    "WorldName",
     "load_params",
     "parse_params",
     "profile_file",

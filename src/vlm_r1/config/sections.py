@@ -16,7 +16,6 @@ from vlm_r1.config.base import (
     Section,
     Seed,
     Share,
-    Steps,
 )
 from vlm_r1.config.training import Grpo, Health, Launch, Sft, Train
 from vlm_r1.errors import ConfigError
@@ -60,9 +59,6 @@ class Task(InputTerms):
     prompts: Prompts
 
 
-WorldName = Literal["studio", "street"]
-
-
 class Pictures(Section):
     """Sizes of drawn images and of the things in them, in original pixels."""
 
@@ -84,7 +80,7 @@ class Pictures(Section):
 class DrawnSplit(Section):
     """One split of a drawn world."""
 
-    world: WorldName
+    world: Literal["studio", "street"]
     images: Count
     phrases_per_image: Count
     pictures: Pictures | None  # null: the world's own sizes
@@ -118,12 +114,10 @@ class Validation(Section):
 class BaseTraining(Section):
     """Pretraining of the tiny base (stage `base`, frozen: its weights are in the repository)."""
 
-    start: str | None  # folder of a tiny base to go on from; null: random weights
-    pictures: dict[WorldName, Pictures]  # of the worlds it sees in sizes that are not their own
-    locate_steps: Steps
-    match_steps: Steps
-    find_steps: Steps
-    obey_steps: Steps
+    locate_steps: Count
+    match_steps: Count
+    find_steps: Count
+    obey_steps: Count
     batch_size: Count
     learning_rate: Positive
     warmup_steps: Count

@@ -9,8 +9,7 @@ from vlm_r1.models.tiny.train import pretrain
 
 def run(params: Params, root: Path) -> None:
     """Pretrain the base and write it as a Hugging Face checkpoint."""
-    start = None if params.base.start is None else root / params.base.start
-    model, processor = pretrain(params.base, params.task, params.experiment.seed, start)
+    model, processor = pretrain(params.base, params.task, params.experiment.seed)
     with whole_folder(root / params.task.base_model) as folder:
         model.save_pretrained(folder)
         processor.save_pretrained(folder)

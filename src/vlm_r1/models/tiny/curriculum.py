@@ -11,16 +11,14 @@ for expressions that begin with "the" are in the 0-1000 coordinate space, and a 
 to the R1 prompt have no tags.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from vlm_r1.config import Pictures, WorldName
 from vlm_r1.data.synthetic.drawing import draw_scene
 from vlm_r1.data.synthetic.expressions import expression_for, sides_of
-from vlm_r1.data.synthetic.scenes import WORLDS, Scene, Thing, sample_scene, sized_world
+from vlm_r1.data.synthetic.scenes import WORLDS, Scene, Thing, sample_scene
 from vlm_r1.rec import prompts
 from vlm_r1.rec.boxes import from_original, smart_resize
 
@@ -86,7 +84,6 @@ class Curriculum:
         injected_errors: used in the stage `obey` alone.
         street_share: share of scenes from the out-of-domain world (0-1).
         pixels: the processor's (min_pixels, max_pixels).
-        pictures: world -> sizes of its images and things, where they are not the world's own.
     """
 
     def __init__(
@@ -95,13 +92,11 @@ class Curriculum:
         street_share: float,
         pixels: tuple[int, int],
         rng: np.random.Generator,
-        pictures: Mapping[WorldName, Pictures] | None = None,
     ) -> None:
         self.injected_errors = injected_errors
         self.street_share = street_share
         self.pixels = pixels
         self.rng = rng
-        self.pictures = pictures or {}
 
     def examples(self, stage: str, count: int) -> list[Example]:
         """`count` examples: two for each scene, about different things, if it has two or more."""
@@ -115,9 +110,8 @@ class Curriculum:
 
     def _scene(self, stage: Stage) -> Scene:
         street_share = 0.0 if stage.by_color else self.street_share
-        name: WorldName = "street" if self.rng.random() < street_share else "studio"
+        world = WORLDS["street" if self.rng.random() < street_share else "studio"]
         while True:
-            world = sized_world(WORLDS[name], self.pictures.get(name), self.rng)
             scene = sample_scene(world, self.rng, stage.fewest, stage.most)
             colors = {thing.color for thing in scene.things}
             if not stage.by_color or len(colors) == len(scene.things):

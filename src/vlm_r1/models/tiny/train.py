@@ -5,7 +5,6 @@ Run by the stage `base`, which is frozen in dvc.yaml: the weights are in the rep
 
 import logging
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from vlm_r1.config import BaseTraining, Task
-from vlm_r1.models.loading import chat_text, load_model, load_processor
+from vlm_r1.models.loading import chat_text
 from vlm_r1.models.tiny.curriculum import Curriculum, Example, InjectedErrors
 from vlm_r1.models.tiny.model import FIXED_TEXTS, build_model, build_processor, build_tokenizer
 
@@ -27,30 +26,24 @@ BASE_STREAM = 0xBA5E  # makes the scenes differ from those of every dataset spli
 
 
 def pretrain(
-    settings: BaseTraining, task: Task, seed: int, start: Path | None = None
+    settings: BaseTraining, task: Task, seed: int
 ) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
     """Model and processor after all stages of the curriculum.
 
     Args:
         task: pixel budget and attention.
         seed: of the examples and the initial weights.
-        start: a tiny base whose weights and tokenizer to go on from.
     """
     pixels = (task.min_pixels, task.max_pixels)
     injected_errors = InjectedErrors(
         settings.wrong_space_after_the, settings.wrong_space_otherwise, settings.missing_tags
     )
     rng = np.random.default_rng([seed, BASE_STREAM])
-    curriculum = Curriculum(injected_errors, settings.street_share, pixels, rng, settings.pictures)
-    model: Any
-    processor: Any
-    if start is not None:
-        model, processor = load_model(start, task), load_processor(start, task)
-    else:
-        tokenizer = build_tokenizer(_corpus(curriculum.examples("obey", CORPUS_EXAMPLES)))
-        processor = build_processor(tokenizer, *pixels)
-        model = build_model(tokenizer, seed)
-        model.set_attn_implementation(task.attention)
+    curriculum = Curriculum(injected_errors, settings.street_share, pixels, rng)
+    tokenizer = build_tokenizer(_corpus(curriculum.examples("obey", CORPUS_EXAMPLES)))
+    processor = build_processor(tokenizer, *pixels)
+    model = build_model(tokenizer, seed)
+    model.set_attn_implementation(task.attention)
     _optimize(model, processor, curriculum, settings)
     return model, processor
 
