@@ -13,7 +13,12 @@ from vlm_r1.errors import ConfigError
 ROOT = Path(__file__).parents[1]
 LAPTOP = ROOT / "params.yaml"
 PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
-FREE_KEYS = ("grpo.rewards", "train.lora", *ENTRIES)  # mappings that differ between profiles
+FREE_KEYS = (
+    "grpo.rewards",
+    "train.lora",
+    "sft.own_terms",
+    *ENTRIES,
+)  # mappings that differ between profiles
 
 
 @pytest.fixture

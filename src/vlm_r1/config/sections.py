@@ -8,14 +8,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vlm_r1.config.base import Count, Positive, Section, Seed, Share
+from vlm_r1.config.base import (
+    Count,
+    InputTerms,
+    Pair,
+    Positive,
+    Section,
+    Seed,
+    Share,
+)
 from vlm_r1.config.training import Candidates, Grpo, Health, Launch, Search, Sft, Train
 from vlm_r1.errors import ConfigError
 
 Method = Literal["sft", "grpo"]
 METHODS: tuple[Method, ...] = ("sft", "grpo")
 Role = Literal["train", "validation", "id", "ood"]
-CoordinateSpace = Literal["original", "input", "thousand", "unit"]
 Template = Literal["plain", "r1", "json"]
 Format = Literal[
     "vlm-r1", "rec-yaml", "refer", "refgta", "lisa", "llama-factory", "csv", "parquet", "records"
@@ -43,21 +50,30 @@ class Prompts(Section):
     grpo: Template
 
 
-class Task(Section):
-    """What must be equal for both methods."""
+class Task(InputTerms):
+    """What must be equal for both methods, in training and in evaluation."""
 
     base_model: str  # folder, or a name on the Hugging Face hub
-    coordinate_space: CoordinateSpace  # the coordinate space the model speaks in
-    min_pixels: Count
-    max_pixels: Count
     dtype: Literal["float32", "bfloat16", "float16"]
     attention: Literal["eager", "sdpa", "flash_attention_2"]
     prompts: Prompts
 
+
+class Pictures(Section):
+    """Sizes of drawn images and of the things in them, in original pixels."""
+
+    sizes: Annotated[list[Pair], Field(min_length=1)]  # (width, height); each image takes one
+    sides: Pair  # of a thing's bounding box, at least and at most
+
     @model_validator(mode="after")
-    def _budget_is_ordered(self) -> "Task":
-        if self.min_pixels > self.max_pixels:
-            raise ValueError(f"min_pixels {self.min_pixels} is above max_pixels {self.max_pixels}")
+    def _two_things_fit(self) -> "Pictures":
+        least, most = self.sides
+        short = min(side for size in self.sizes for side in size)
+        if not least <= most <= short // 2:
+            raise ValueError(
+                f"sides {self.sides}: need the smaller one first, and no more than half of the "
+                f"shortest image side ({short} px), or two things may not fit"
+            )
         return self
 
 
@@ -67,6 +83,7 @@ class DrawnSplit(Section):
     world: Literal["studio", "street"]
     images: Count
     phrases_per_image: Count
+    pictures: Pictures | None  # null: the world's own sizes
 
 
 class Dataset(Section):
@@ -222,6 +239,11 @@ class Params(Section):
     def run_name(self, method: Method, seed: int | None = None) -> str:
         """What a training run's folders are called: its method, and its seed unless the first."""
         return method if seed in (None, self.experiment.seed) else f"{method}-{seed}"
+
+    def task_in_training(self, method: Method) -> Task:
+        """The task as `method` is trained on it: for SFT with `sft.own_terms`, if there are any."""
+        own = self.sft.own_terms if method == "sft" else None
+        return self.task if own is None else self.task.model_copy(update=dict(own))
 
     @property
     def all_seeds(self) -> list[int]:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from vlm_r1.config.base import Count, Positive, Section, Share
+from vlm_r1.config.base import Count, InputTerms, Positive, Section, Share
 
 # the keys of rec.rewards.REWARDS; config must not import other packages of ours, a test compares
 REWARDS = (
@@ -103,6 +103,8 @@ class Optimizer(Section):
 
 class Sft(Optimizer):
     """Supervised fine-tuning."""
+
+    own_terms: InputTerms | None  # of training alone, in place of the task's: never fair
 
 
 def _reward_is_known(name: str) -> str:

@@ -184,7 +184,8 @@ def make_evaluator(
         ConfigError: the experiment has no such seed.
         DataError: records or an image are missing.
     """
-    contract = evaluation_contract(contract_of(params.with_seed(seed), root), params)
+    trained_under = contract_of(params.with_seed(seed), root, method)
+    contract = evaluation_contract(trained_under, params)
     template = getattr(params.task.prompts, method)
     eval_sets = [
         make_eval_set(root, name, params.datasets[name], template)
