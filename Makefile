@@ -14,7 +14,7 @@ export PREFECT_PORT ?= 4200
 export MLFLOW_PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo repro test lint server retrain stop mlflow base deps lock clean
+.PHONY: help install demo figure repro test peers lint server retrain stop mlflow base deps lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' Makefile
@@ -30,11 +30,21 @@ $(INSTALLED): requirements.lock pyproject.toml
 demo: install ## the whole experiment and its report; runs only what is stale
 	@PREFECT_PROFILE=ephemeral $(BIN)/python -m flows.generalization
 
+figure: install ## VLM-R1's withdrawn figure and the fair one, in .figure/ (docs/withdrawn-figure.md)
+	@$(BIN)/python -m tasks.figure
+
 repro: install ## the same without Prefect
 	@$(BIN)/dvc repro
 
 test: install ## every test
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+peers: install .venv-peers/.installed ## tests against lmms-eval in an environment of its own (.venv-peers)
+	@OMP_NUM_THREADS=1 VLM_R1_LMMS_EVAL_PYTHON=$(CURDIR)/.venv-peers/bin/python $(BIN)/python -m pytest -m peers -s
+.venv-peers/.installed: tests/peers/lmms_eval.lock
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --requirement tests/peers/lmms_eval.lock
+	@touch $@
 
 lint: install ## ruff (rules, format) and mypy (types; the first run takes two minutes)
 	@$(BIN)/ruff check .
@@ -68,4 +78,4 @@ lock: install ## rewrite requirements.lock from pyproject.toml; keeps the pins t
 clean: ## remove what the pipeline made: data, models, results, reports, runs, caches; keeps .venv
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m tasks.servers stop; fi
 	rm -rf data/drawn data/unpacked data/versions data/inputs data/prepared models/sft models/grpo models/*.part results reports
-	rm -rf .cache .dvc/cache .dvc/tmp .prefect .mlflow .run .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .figure .cache .dvc/cache .dvc/tmp .prefect .mlflow .run .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -16,7 +16,7 @@ METHODS_EXPERIMENTS = 1000
 
 
 def main() -> None:
-    """Print the three tables, percent."""
+    """Print the tables, percent."""
     rng = np.random.default_rng(0)
     print("accuracy, images, correlation: coverage of the 95 % interval")
     for accuracy in (0.5, 0.9, 0.95, 0.98):
@@ -30,6 +30,11 @@ def main() -> None:
         differ, at_05, at_005, covered = difference_rates(rng, images, only_a, only_b)
         shown = f"{images}, {only_a:.1%}, {only_b:.1%}: {differ:.0f}"
         print(f"{shown}; {at_05:.1f}, {at_005:.2f}; {covered:.1f}", flush=True)
+    print("images, place between two checkpoints: coverage at equal FLOPs")
+    for images in (60, 500):
+        for place in (0.1, 0.5, 0.9):
+            covered = interpolated_coverage(rng, images, place)
+            print(f"{images}, {place}: {covered:.1f}", flush=True)
     print("training runs a method, spread of accuracies in points: coverage, half width")
     for runs in (1, 2, 3, 4, 8):
         covered, half_width = methods_coverage(rng, runs, spread=0.03)
@@ -98,6 +103,24 @@ def difference_experiments(
         found = difference_over_images(a, differs & ~a, which)
         low, high = found.interval(0.95)
         yield np.count_nonzero(found.signed), found.p_value(), low <= only_a - only_b <= high
+
+
+def interpolated_coverage(rng: np.random.Generator, images: int, place: float) -> float:
+    """Percent of experiments whose interval covers a difference at equal FLOPs.
+
+    One method is read at `place` (0-1) between two checkpoints that are right on 60 and 75 % of the
+    rows, the other at a checkpoint with 65 %. An image is as hard for one as for the other: its
+    chances are u^(1 / share - 1) with u uniform, whose mean is the share.
+    """
+    covered = 0
+    for _ in range(EXPERIMENTS):
+        rows, which = rows_of_images(rng, images)
+        u = np.repeat(rng.random(images), rows)
+        before, after, other = (rng.random(len(u)) < u ** (1 / x - 1) for x in (0.6, 0.75, 0.65))
+        mixed = (1 - place) * before + place * after
+        low, high = difference_over_images(mixed, other, which).interval(0.95)
+        covered += low <= (1 - place) * 0.6 + place * 0.75 - 0.65 <= high
+    return 100 * covered / EXPERIMENTS
 
 
 def methods_coverage(rng: np.random.Generator, runs: int, spread: float) -> tuple[float, float]:

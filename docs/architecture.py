@@ -21,6 +21,7 @@ PACKAGES = {  # package -> what it does, in at most 26 characters or so
     "report": "verdict, curves, the page",
     "tracking": "MLflow runs, registry",
     "preflight": "known faults, memory plan",
+    "export": "tasks for lmms-eval",
     "evaluation": "scores, log comparison",
     "models": "loading; the tiny model",
     "stats": "bootstrap, intervals",

@@ -16,12 +16,14 @@ from tasks.validation import publish_validation
 from vlm_r1.config import METHODS, Params, load_params
 from vlm_r1.paths import REPORT
 
-STAGES = (  # without those of experiment.seeds
+STAGES = (  # without those of experiment.seeds and of search
     "draw",  # images and records of both synthetic worlds
     "unpack",  # archives of real data; the laptop profile has none
     "version",  # digests of every dataset's files
     "prepare",  # read and validate the datasets, look for leakage
     "base",  # pretrain the tiny model that both methods start from (frozen)
+    "search@sft",  # which learning rates to try (params section search); none by default
+    "search@grpo",
     "sft",  # supervised fine-tuning
     "grpo",  # reinforcement learning from the same base, on the same prompts
     "evaluate@sft",  # every checkpoint on every dataset
@@ -49,7 +51,10 @@ def generalization() -> None:
 
 
 def stages_of(params: Params) -> list[str]:
-    """All stages in order, with those that train and evaluate each of experiment.seeds."""
+    """All stages in order, with those of experiment.seeds and the candidates of a search."""
+    candidates = [
+        f"candidate_{method}@{rate}" for method in METHODS for rate in params.candidates(method)
+    ]
     further = [
         stage
         for seed in params.experiment.seeds
@@ -58,8 +63,8 @@ def stages_of(params: Params) -> list[str]:
             *(f"evaluate_seed@{method}-{seed}" for method in METHODS),
         )
     ]
-    report = STAGES.index("report")
-    return [*STAGES[:report], *further, *STAGES[report:]]
+    sft, report = STAGES.index("sft"), STAGES.index("report")
+    return [*STAGES[:sft], *candidates, *STAGES[sft:report], *further, *STAGES[report:]]
 
 
 def seconds_table(seconds: dict[str, float]) -> str:

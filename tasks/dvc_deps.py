@@ -8,7 +8,10 @@ from pathlib import Path
 
 from vlm_r1.source_code import PACKAGE, source_files
 
-STAGE_MODULES = {"sft_seed": "sft", "grpo_seed": "grpo", "evaluate_seed": "evaluate"}
+STAGE_MODULES = {
+    **{"sft_seed": "sft", "grpo_seed": "grpo", "evaluate_seed": "evaluate"},
+    **{"candidate_sft": "candidate", "candidate_grpo": "candidate"},
+}
 CODE = f"src/{PACKAGE.name}"
 
 

@@ -30,11 +30,16 @@ def small_values() -> dict:
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for split in values["draw"].values():
         split["images"] = 6
-    values["train"] |= {"steps": 2, "save_every": 1, "prompts_per_step": 2, "log_every": 1}
+    values["train"] |= {"steps": 2, "checkpoints": 1, "prompts_per_step": 2, "log_every": 1}
     values["sft"]["micro_batch"] = 2
     values["grpo"] |= {"micro_batch": 8, "num_generations": 4, "max_completion_tokens": 8}
     values["grpo"]["sample_every"] = 1
-    values["evaluate"] = {"batch_tokens": 400, "max_new_tokens": 8}
+    values["evaluate"] = {
+        "batch_tokens": 400,
+        "max_new_tokens": 8,
+        "repeats": 0,
+        "temperature": 1.0,
+    }
     return values
 
 

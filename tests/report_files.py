@@ -36,7 +36,7 @@ HITS = {
 def tiny_params(**report: int) -> Params:
     """The committed parameters with three steps and few resamples."""
     values = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text("utf-8"))
-    values["train"].update(steps=2, save_every=1)
+    values["train"].update(steps=2, checkpoints=1)
     values["report"].update(gallery=6, **report)
     return parse_params(values, "params.yaml")
 
@@ -71,12 +71,25 @@ def write_experiment(
         cost = {"method": method, "seconds": 12.5, "prompts": 32, "completions": completions}
         file = root / paths.run_dir(method) / "cost.json"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(cost | {"tokens": 1000, "flops": 1e12}), encoding="utf-8")
+        cost |= {"tokens": 1000, "flops": 1e12, "checkpoints": checkpoint_costs(method)}
+        file.write_text(json.dumps(cost), encoding="utf-8")
+        configuration = params.model_dump(include={"train", method}, mode="json")
+        text = json.dumps({**configuration, "processes": 1})
+        (file.parent / "configuration.json").write_text(text, encoding="utf-8")
         log = [{"step": step, "loss": 1 / step, "num_tokens": 9.0} for step in (1, 2)]
         lines = [json.dumps(line) + "\n" for line in log]
         (file.parent / "training_log.jsonl").write_text("".join(lines), encoding="utf-8")
     (root / paths.PROMPTS).mkdir(parents=True)
     PromptMatrix(cells=[]).write(root / paths.PROMPTS)
+
+
+def checkpoint_costs(method: str) -> list[dict]:
+    """A step of GRPO takes four times the FLOPs of one of SFT."""
+    per_step = {"sft": 1e11, "grpo": 4e11}[method]
+    return [
+        {"step": step, "seconds": 6.25 * step, "tokens": 500 * step, "flops": per_step * step}
+        for step in STEPS[1:]
+    ]
 
 
 def result_file(method: str, dataset: str, step: int, lines: list[ResultRow]) -> ResultFile:

@@ -35,7 +35,8 @@ OTHER = {
     "transformers": "6",
 }
 COMPLETIONS = [
-    Completion(text, (56, 84)) for text in ("[1, 2, 3, 4]", 'é "\n\u2028', "", "<answer>")
+    Completion(text, (56, 84), 7 + i, i == 3)
+    for i, text in enumerate(("[1, 2, 3, 4]", 'é "\n\u2028', "", "<answer>"))
 ]
 BATCHES = ([2, 0], [1, 3])
 

@@ -73,7 +73,7 @@ def vlm_r1(*arguments, cwd=ROOT):
         (["doctor"], ["--profile", "--json", "Example"]),
         (["plan"], ["--profile", "--gpus", "--gpu-memory-gib", "--json", "Example"]),
         (["stage"], ["draw", "prepare", "base", "sft", "grpo", "evaluate", "prompts", "report"]),
-        (["stage"], ["register", "unpack", "version"]),
+        (["stage"], ["register", "unpack", "version", "search", "candidate"]),
     ],
 )
 def test_help_teaches(command, taught):

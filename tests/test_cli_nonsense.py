@@ -38,10 +38,13 @@ GIVEN = {
     "compare": {"a": "log.json", "b": "log.json"},
     "predict": {"image": "image.png", "expression": "red one", "--model": "folder"},
     "prefetch": {"method": "sft"},
+    "export lmms-eval": {"--out": "out"},
     "report-logs": {"logs": "folder", "--out": "out"},
     "stage unpack": {"source": "refgta"},
     "stage version": {"dataset": "street_test"},
     "stage evaluate": {"method": "sft"},
+    "stage search": {"method": "sft"},
+    "stage candidate": {"method": "sft", "learning_rate": "1e-4"},
 }
 
 

@@ -13,7 +13,12 @@ from vlm_r1.errors import ConfigError
 ROOT = Path(__file__).parents[1]
 LAPTOP = ROOT / "params.yaml"
 PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
-FREE_KEYS = ("grpo.rewards", "train.lora", *ENTRIES)  # mappings that differ between profiles
+FREE_KEYS = (
+    "grpo.rewards",
+    "train.lora",
+    "sft.own_terms",
+    *ENTRIES,
+)  # mappings that differ between profiles
 
 
 @pytest.fixture
@@ -43,7 +48,7 @@ def sections(parent: type[Section] = Section) -> list[type[Section]]:
 
 
 def test_no_parameter_has_a_default_in_the_code():
-    assert len(sections()) == 18
+    assert len(sections()) == 20
     optional = {
         f"{section.__name__}.{name}"
         for section in sections()
@@ -74,6 +79,7 @@ def test_commands_without_a_params_file_use_the_values_of_the_laptop_profile():
 def test_the_laptop_profile_has_at_least_six_checkpoints_and_a_thousand_test_records():
     params = load_params(LAPTOP)
     assert len(params.train.step_grid) >= 7
+    assert 0 < params.train.step_grid[1] <= 5, "most changes in its first steps"
     for name in params.test_datasets:
         split = params.draw[name]
         assert split.images * split.phrases_per_image >= 1000
@@ -106,7 +112,7 @@ def test_an_unknown_key_of_a_dataset_is_named_with_the_closest_known_one(values)
         ("grpo.beta", "0.04"),
         ("datasets.my_test.exif", "applied"),
         ("datasets.my_test.split", "null"),
-        ("evaluate", "{batch_tokens: 16384, max_new_tokens: 72}"),
+        ("evaluate", "{batch_tokens: 16384, max_new_tokens: 72, repeats: 0, temperature: 1.0}"),
     ],
 )
 def test_a_missing_key_is_named_with_the_value_of_the_laptop_profile(values, path, value):
@@ -141,9 +147,79 @@ def test_a_wrong_type_is_named_with_its_value(values):
         parse_params(values, "params.yaml")
 
 
-def test_a_grid_that_does_not_end_on_the_last_step_is_refused(values):
-    values["train"]["save_every"] = 50
-    with pytest.raises(ConfigError, match="not a multiple of save_every 50"):
+@pytest.mark.parametrize(
+    ("checkpoints", "grid"),
+    [
+        (40, [0, 40, 80, 120]),
+        (50, [0, 50, 100, 120]),
+        (120, [0, 120]),
+        ([2, 20], [0, 2, 20, 120]),
+        ([2, 20, 120], [0, 2, 20, 120]),
+    ],
+)
+def test_the_step_grid_starts_at_the_base_and_ends_at_the_last_step(values, checkpoints, grid):
+    values["train"] |= {"steps": 120, "checkpoints": checkpoints}
+    assert parse_params(values, "params.yaml").train.step_grid == grid
+
+
+@pytest.mark.parametrize(
+    ("checkpoints", "told"),
+    [
+        (0, r"need a number of steps, or a list of steps from 1 on \(found 0\)"),
+        ([], r"need a number of steps, or a list of steps from 1 on \(found \[\]\)"),
+        ([0, 20], r"from 1 on \(found \[0, 20\]\)"),
+        ([2.5], r"from 1 on \(found \[2\.5\]\)"),
+        ("20", r"from 1 on \(found '20'\)"),
+        (True, r"from 1 on \(found True\)"),
+        ([20, 5], r"must ascend, each once \(found \[20, 5\]\)"),
+        ([5, 5], r"must ascend, each once \(found \[5, 5\]\)"),
+        (121, r"step 121 is after the last one, 120 \(.*"),
+        ([2, 140], r"step 140 is after the last one, 120 \(.*"),
+    ],
+)
+def test_a_step_grid_that_cannot_be_trained_is_refused_with_its_value(values, checkpoints, told):
+    values["train"] |= {"steps": 120, "checkpoints": checkpoints}
+    with pytest.raises(ConfigError, match=rf"train\.checkpoints: .*{told}\n"):
+        parse_params(values, "params.yaml")
+
+
+def test_a_method_may_train_on_after_the_steps_that_both_have(values):
+    values["train"] |= {"steps": 60, "checkpoints": [2, 20, 80]}
+    values["sft"]["steps"] = 100
+    params = parse_params(values, "params.yaml")
+    assert params.train.step_grid == params.step_grid("grpo") == [0, 2, 20, 60]
+    assert params.step_grid("sft") == [0, 2, 20, 60, 80, 100]
+
+
+@pytest.mark.parametrize(
+    ("sft", "grpo", "told"),
+    [
+        ([1e-4], [1e-4], r"search\.sft\.learning_rate: .*two or more different values"),
+        ([1e-4, 1e-4], [1e-5, 1e-4], r"search\.sft\.learning_rate: .*two or more different"),
+        ([1e-4, 1e-5], [], "2 candidates for sft and 0 for grpo: more tries are an advantage"),
+    ],
+)
+def test_a_search_that_is_not_equal_care_is_refused(values, sft, grpo, told):
+    values["search"] |= {"sft": {"learning_rate": sft}, "grpo": {"learning_rate": grpo}}
+    with pytest.raises(ConfigError, match=told):
+        parse_params(values, "params.yaml")
+
+
+def test_unequal_numbers_of_candidates_must_be_stated(values):
+    values["search"]["sft"]["learning_rate"] = [1e-4, 1e-5]
+    values["search"]["unequal"] = True
+    params = parse_params(values, "params.yaml")
+    assert (params.candidates("sft"), params.candidates("grpo")) == ([1e-4, 1e-5], [])
+
+
+@pytest.mark.parametrize("path", [LAPTOP, *PROFILES], ids=lambda path: path.name)
+def test_no_committed_profile_searches(path):
+    assert [load_params(path).candidates(method) for method in ("sft", "grpo")] == [[], []]
+
+
+def test_a_method_with_fewer_steps_than_both_share_is_refused(values):
+    values["grpo"]["steps"] = 100
+    with pytest.raises(ConfigError, match=r"grpo\.steps 100 is below train\.steps 120"):
         parse_params(values, "params.yaml")
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.coordinate_space_check import (
+    CoordinateSpaceCheck,
     WrittenBoxes,
     check_coordinate_space,
     require_coordinate_space,
@@ -56,7 +57,7 @@ def test_another_coordinate_space_stops_the_run_with_the_scores_of_all():
     written[:10] = np.nan
     finding = check(written, truth, "input")
     with pytest.raises(ResultError) as error:
-        require_coordinate_space(finding, "step-20.json")
+        require_coordinate_space({"step-20.json": finding})
     assert error.value.got.startswith(
         "step-20.json: boxes score 0.0 % as input pixels, 75.0 % as 0-1000, "
         "0.0 % as original pixels, 0.0 % as 0-1 (+75.0 points, interval +5"
@@ -66,7 +67,7 @@ def test_another_coordinate_space_stops_the_run_with_the_scores_of_all():
 
 def test_the_right_coordinate_space_passes():
     truth = true_boxes(40)
-    require_coordinate_space(check(written_in("input", truth), truth, "input"), "a file")
+    require_coordinate_space({"a file": check(written_in("input", truth), truth, "input")})
 
 
 def test_a_few_answers_in_another_coordinate_space_pass():
@@ -159,32 +160,122 @@ def test_rows_are_read_from_their_completions():
     assert finding.accuracy["input"] == pytest.approx(100 * 11 / 12)
 
 
-def test_stage_evaluate_refuses_a_checkpoint_that_writes_another_coordinate_space(
-    monkeypatch, tmp_path, small_params
-):
+def in_both(both: int, only_better: int) -> CoordinateSpaceCheck:
+    """`both` boxes are found as original and as input pixels, `only_better` as input alone.
+
+    Input pixels are 10 % more than original ones: small boxes far from the corner are then missed.
+    """
+    near, far = (0, 0, 100, 100), (800, 400, 830, 430)
+    truth = np.array([near] * both + [far] * only_better, dtype=float)
+    size, bigger = (600, 900), (660, 990)
+    written = from_original(truth, "input", size, bigger)
+    sizes = [np.tile(one, (len(truth), 1)) for one in (size, bigger)]
+    images = np.arange(len(truth))
+    return check_coordinate_space(WrittenBoxes(written, truth, images, "original", *sizes))
+
+
+def test_a_fifth_of_the_boxes_is_a_large_loss():
+    """100 boxes found in input pixels: 80 found in original pixels too, or 81."""
+    large, small = in_both(80, 20), in_both(81, 19)
+    assert (large.accuracy["original"], large.accuracy["input"]) == (80, 100)
+    assert (large.best, large.is_large) == ("input", True)
+    assert (small.best, small.is_large) == ("input", False)
+    with pytest.raises(ResultError, match="loses less than 20%"):
+        require_coordinate_space({"step-0.json": large})
+    require_coordinate_space({"step-0.json": small})
+
+
+def test_the_loss_is_a_share_so_that_a_weak_model_is_refused_too():
+    """12 of 200 found in 0-1000 and none in input pixels: 6 points, but all that it finds."""
+    truth = true_boxes(200)
+    written = np.full_like(truth, np.nan)
+    written[:12] = written_in("thousand", truth[:12])
+    finding = check(written, truth, "input")
+    assert finding.gain.mean == pytest.approx(6)
+    assert finding.is_large
+
+
+def test_only_a_large_gain_at_every_step_is_a_configuration_error():
+    large, small = in_both(60, 40), in_both(90, 10)
+    right = check(true_boxes(40), true_boxes(40), "original")
+    require_coordinate_space({"step-1.json": right, "step-2.json": large, "step-3.json": large})
+    require_coordinate_space({"step-1.json": small, "step-2.json": large})
+    require_coordinate_space({})
+    with pytest.raises(
+        ResultError, match=r"step-1\.json: boxes score 60\.0 % .*, and as much in step-2\.json"
+    ):
+        require_coordinate_space({"step-1.json": large, "step-2.json": large})
+
+
+def test_the_result_file_says_what_the_check_found():
+    assert check(true_boxes(40), true_boxes(40), "original").to_meta() is None
+    meta = in_both(80, 20).to_meta()
+    assert (meta["assumed"], meta["better"], meta["large"]) == ("original", "input", True)
+    assert (meta["accuracy"]["input"], meta["gain"]) == (100, pytest.approx(20))
+    assert 0 < meta["ci_low"] < 20 < meta["ci_high"]
+
+
+TRUTH = true_boxes(20)
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path, small_params):
+    """spaces -> an evaluator whose checkpoint of step n answers in the n-th of them."""
+
+    def evaluator_of(*spaces: str) -> Evaluator:
+        records = pd.DataFrame(TRUTH, columns=["x1", "y1", "x2", "y2"]).assign(
+            expression="it",
+            image=[f"{i}.png" for i in range(20)],
+            record_id=[f"r{i}" for i in range(20)],
+            split="ood",
+            height=IMAGE[0],
+            width=IMAGE[1],
+        )
+        answers = iter(spaces)
+
+        def store(*_):
+            texts = np.round(written_in(next(answers), TRUTH)).tolist()
+            completions = [Completion(str(text), INPUT) for text in texts]
+            return Mock(read_all=lambda _: completions)
+
+        monkeypatch.setattr(evaluator, "Checkpoint", lambda *_: Mock(digest="digest"))
+        monkeypatch.setattr(evaluator, "CompletionStore", store)
+        eval_set = EvalSet("street_test", records, questions=[], questions_digest="", meta={})
+        contract = Mock(seed=42, model_dump=dict)
+        return Evaluator(small_params, tmp_path, "sft", contract, [eval_set], Mock(), Mock())
+
+    return evaluator_of
+
+
+def test_the_base_in_another_coordinate_space_is_refused(asked, tmp_path, small_params):
     """Asked in input pixels, it answers in 0-1000."""
-    truth = true_boxes(20)
-    records = pd.DataFrame(truth, columns=["x1", "y1", "x2", "y2"]).assign(
-        expression="it",
-        image=[f"{i}.png" for i in range(20)],
-        record_id=[f"r{i}" for i in range(20)],
-        split="ood",
-        height=IMAGE[0],
-        width=IMAGE[1],
-    )
-    texts = np.round(written_in("thousand", truth)).tolist()
-    completions = [Completion(str(text), INPUT) for text in texts]
-    asked = Mock(digest="digest")
-    monkeypatch.setattr(evaluator, "Checkpoint", lambda *_: asked)
-    monkeypatch.setattr(
-        evaluator, "CompletionStore", lambda *_: Mock(read_all=lambda _: completions)
-    )
-    eval_set = EvalSet("street_test", records, questions=[], questions_digest="", meta={})
-    checkpoint_evaluator = Evaluator(
-        small_params, tmp_path, "sft", Mock(seed=42), [eval_set], Mock(), Mock()
-    )
     assert small_params.task.coordinate_space == "input"
     with pytest.raises(
-        ResultError, match=r"sft/street_test/step-1\.json: boxes score .* 100\.0 % as 0-1000"
+        ResultError, match=r"sft/street_test/step-0\.json: boxes score .* 100\.0 % as 0-1000"
     ):
-        checkpoint_evaluator.evaluate_checkpoint(1, tmp_path)
+        asked("thousand").evaluate_checkpoint(0, tmp_path)
+
+
+def test_a_later_checkpoint_in_another_coordinate_space_is_marked(asked, tmp_path, caplog):
+    [found] = asked("thousand").evaluate_checkpoint(1, tmp_path)
+    assert found.result.meta["coordinate_space_check"]["better"] == "thousand"
+    assert found.result.accuracy == 0
+    assert "step-1.json: boxes score 0.0 % as input pixels, 100.0 % as 0-1000" in caplog.text
+    [right] = asked("input").evaluate_checkpoint(1, tmp_path)
+    assert right.result.meta["coordinate_space_check"] is None
+
+
+def test_a_run_in_another_coordinate_space_at_every_trained_step_is_refused(asked, tmp_path):
+    def run(*spaces):
+        checkpoints = asked(*spaces)
+        checkpoints.require_coordinate_space(
+            [
+                (step, one.eval_set.name, one.check)
+                for step in range(3)
+                for one in checkpoints.evaluate_checkpoint(step, tmp_path)
+            ]
+        )
+
+    run("input", "input", "thousand")
+    with pytest.raises(ResultError, match=r"step-1\.json: .*, and as much in .*step-2\.json"):
+        run("input", "thousand", "thousand")

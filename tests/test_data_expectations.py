@@ -320,8 +320,67 @@ def test_excluded_leaks_leave_the_training_set(images):
     assert training.records["image"].tolist() == ["a.png"]
     assert [line["reasons"] for line in training.quarantined] == [["image_not_tested_on"]]
     assert training.to_json_dict()["leakage"] == [
-        {"image": "trained.png", "against": "tested", "against_image": "copy.png", "by": "bytes"}
+        {
+            "image": "trained.png",
+            "against": "tested",
+            "against_image": "copy.png",
+            "by": "bytes",
+            "kind": "training",
+        }
     ]
+
+
+def chosen_and_tested(images, bounds, chosen):
+    """Outcomes for the validation set `chosen` and two test sets, of trained.png and own.png."""
+    Image.effect_noise((10, 8), 70).convert("RGB").save(images / "other.png")
+    Image.effect_noise((10, 8), 60).convert("RGB").save(images / "own.png")
+    datasets = [
+        dataset("training", images, [RECORD | {"image": "other.png"}], "train"),
+        dataset("chosen", images, [RECORD | one for one in chosen], "validation"),
+        dataset("near", images, [RECORD | {"image": "trained.png"}], "id"),
+        dataset("far", images, [RECORD | {"image": "own.png"}], "ood"),
+    ]
+    return validate_datasets(datasets, "training", bounds, images / "cache/images.sqlite")
+
+
+CHOSEN = ({"image": "copy.png"}, {"image": "a.png", "record_id": "d:9", "source_id": "9"})
+
+
+def test_an_image_of_a_test_set_fails_the_validation_set(images):
+    outcomes = chosen_and_tested(images, BOUNDS, CHOSEN)
+
+    failed = failures(outcomes["chosen"].to_json_dict())
+    assert failed.keys() == {"image_not_chosen_on"}
+    assert failed["image_not_chosen_on"]["examples"][0]["value"] == {
+        "image": "copy.png",
+        "tested_image": "trained.png",
+        "tested_by": "bytes",
+    }
+    assert [name for name, outcome in outcomes.items() if not outcome.passed] == ["chosen"]
+
+
+def test_excluded_images_of_test_sets_leave_the_validation_set(images):
+    exclude = BOUNDS.model_copy(update={"on_leak": "exclude"})
+
+    outcomes = chosen_and_tested(images, exclude, CHOSEN)
+
+    assert all(outcome.passed for outcome in outcomes.values())
+    chosen = outcomes["chosen"]
+    assert chosen.records["image"].tolist() == ["a.png"]
+    assert [line["reasons"] for line in chosen.quarantined] == [["image_not_chosen_on"]]
+    assert len(outcomes["near"].records) == 1
+    pair = {"against": "near", "against_image": "trained.png", "by": "bytes", "kind": "choice"}
+    assert chosen.to_json_dict()["leakage"] == [{"image": "copy.png"} | pair]
+    assert [leak.against for leak in outcomes["near"].leakage] == ["chosen"]
+    assert outcomes["far"].leakage == outcomes["training"].leakage == []
+
+
+def test_a_validation_set_of_test_images_alone_fails(images):
+    exclude = BOUNDS.model_copy(update={"on_leak": "exclude"})
+
+    outcome = chosen_and_tested(images, exclude, CHOSEN[:1])["chosen"]
+
+    assert outcome.failures()[-1] == "no record is left"
 
 
 def test_checks_of_a_suite_have_distinct_names():
@@ -368,6 +427,7 @@ def test_leakage_names_each_image_once_with_its_twin(images):
             "against": "training",
             "against_image": "trained.png",
             "by": "bytes",
+            "kind": "training",
         }
     ]
 

@@ -17,10 +17,12 @@ from tasks.dvc_deps import code_deps, module_of, with_code_deps
 from tests.layout import ROOT
 from vlm_r1.config import METHODS, load_params
 from vlm_r1.config.training import Health
+from vlm_r1.paths import candidate_file
 
 DVC = str(Path(sys.executable).with_name("dvc"))
 STAND_IN = """
 import json, os, pathlib, yaml
+MADE = "configuration.json", "cost.json", "training_log.jsonl"
 name, _, key = os.environ["DVC_STAGE"].partition("@")
 stages = yaml.safe_load(pathlib.Path("dvc.yaml").read_text())["stages"]
 params = yaml.safe_load(pathlib.Path("params.yaml").read_text())
@@ -29,12 +31,13 @@ texts = {
     "data/drawn": {f"{split}/records.json": name for split in params["draw"]},
     "data/inputs": {
         "training.json": json.dumps([d for d in sets if d[1]["role"] == "train"]),
+        "search.json": json.dumps([d for d in sets if d[1]["role"] == "validation"]),
         "evaluation.json": json.dumps([d for d in sets if d[1]["role"] != "train"]),
     },
 }
 for out in stages[name].get("do", stages[name])["outs"]:
     out = pathlib.Path(out.replace("${key}", key).replace("${item}", key))
-    inside = texts.get(str(out), {"cost.json": name, "training_log.jsonl": name})
+    inside = texts.get(str(out), dict.fromkeys(MADE, name))
     for file, text in {"": name}.items() if out.suffix else inside.items():
         (out / file).parent.mkdir(parents=True, exist_ok=True)
         (out / file).write_text(text)
@@ -64,12 +67,13 @@ def test_a_stage_depends_on_its_own_module_and_on_what_it_renders(stage):
     assert f"src/vlm_r1/stages/{module_of(stage)}.py" in code
     assert all((ROOT / dep).exists() for dep in code)
     assert ("src/vlm_r1/report/render" in code) == (stage == "report")
-    trains = module_of(stage) in METHODS
+    trains = module_of(stage) in (*METHODS, "candidate")
     assert ("src/vlm_r1/config/deepspeed_json" in code) == trains
 
 
 def test_every_parameter_is_listed_by_a_stage_or_changes_no_result():
     keys = [key for stage in stages().values() for key in stage.get("params", [])]
+    keys = [key.replace("${item.method}", method) for key in keys for method in METHODS]
     keys += re.findall(r"foreach: \$\{(\w+)\}", (ROOT / "dvc.yaml").read_text(encoding="utf-8"))
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     known = {key for key in dotted_keys(params) if "datasets." not in key and "draw." not in key}
@@ -130,7 +134,7 @@ def reproduced(tmp_path_factory) -> Path:
     assert [*dict.fromkeys(map(stage_of, started))] == [
         stage for stage in STAGES if stage not in ("unpack", "base")
     ]
-    assert len(started) == 9 + 4, "one version a dataset"
+    assert len(started) == 11 + 4, "one version a dataset"
     return root
 
 
@@ -259,6 +263,27 @@ def test_further_seeds_add_stages_and_leave_the_first_runs_alone(clone):
          "  micro_batch: 16", "learning_rate: 2.0e-4\n  schedule: linear\n  warmup_share: 0.0\n"
          "  micro_batch: 16")  # fmt: skip
     assert stale(clone) == {"sft", "sft_seed@7"}  # the stages after them follow in a repro
+
+
+def test_a_search_adds_a_stage_a_candidate_before_the_trainings(clone):
+    text = (clone / "params.yaml").read_text(encoding="utf-8")
+    for method, rates in (("sft", "[1.0e-4, 3.0e-5]"), ("grpo", "[1.0e-5, 0.5]")):
+        text = text.replace(
+            f"  {method}: {{ learning_rate: [] }}", f"  {method}: {{ learning_rate: {rates} }}"
+        )
+    (clone / "params.yaml").write_text(text, encoding="utf-8")
+    listed = stages_of(load_params(clone / "params.yaml"))
+    candidates = [stage for stage in listed if stage not in STAGES]
+    assert candidates == [
+        *("candidate_sft@0.0001", "candidate_sft@3e-05"),
+        *("candidate_grpo@1e-05", "candidate_grpo@0.5"),
+    ]
+    assert listed.index("search@grpo") < listed.index(candidates[0]) < listed.index("sft")
+    ran = ran_by(dvc(clone, "repro"))
+    assert {*candidates, "search@sft", "search@grpo", "sft", "grpo", "report"} <= ran
+    assert candidate_file("sft", 3e-5) == Path("results/search/sft/3e-05.json")
+    assert (clone / candidate_file("sft", 3e-5)).exists()
+    assert stale(clone) == set()
 
 
 def test_no_stage_asks_for_telemetry_or_updates():

@@ -132,6 +132,35 @@ def test_checkpoints_answer_differently(uninterrupted):
     assert said[0] != said[1] != said[2] != said[0]
 
 
+def test_sampled_repeats_are_in_every_row_and_in_the_cache_apart(
+    project, small_params, uninterrupted, request
+):
+    """Two repeats: two more folders in the cache for each checkpoint and dataset."""
+    evaluate.run(small_params, project, "sft")
+    folders = len(list((project / paths.COMPLETIONS).iterdir()))
+    sampled = changed("evaluate", repeats=2, temperature=1.3)
+    evaluate.run(sampled, project, "sft")
+    assert len(list((project / paths.COMPLETIONS).iterdir())) == 3 * folders
+    found = json.loads(results(project)["results/sft/street_test/step-1.json"])
+    assert {len(row["sampled_correct"]) for row in found["results"]} == {2}
+    assert found["meta"]["contract"]["repeats"] == "2 at temperature 1.3"
+    before = json.loads(uninterrupted["results/sft/street_test/step-1.json"])
+    for row, old in zip(found["results"], before["results"], strict=True):
+        assert {**old, "sampled_correct": row["sampled_correct"]} == row
+    request.getfixturevalue("no_models")
+    again = results(project)
+    evaluate.run(sampled, project, "sft")
+    assert results(project) == again
+
+
+def test_rows_say_how_long_answers_are_and_whether_they_were_cut_off(uninterrupted, small_params):
+    rows = json.loads(uninterrupted["results/sft/street_test/step-1.json"])["results"]
+    limit = small_params.evaluate.max_new_tokens
+    assert all(0 < row["new_tokens"] <= limit for row in rows)
+    assert any(row["cut_off"] for row in rows)
+    assert all(row["new_tokens"] == limit for row in rows if row["cut_off"])
+
+
 def test_another_coordinate_space_reuses_the_completions(project, small_params, request):
     evaluate.run(small_params, project, "sft")
     request.getfixturevalue("no_models")

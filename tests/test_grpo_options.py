@@ -14,7 +14,7 @@ from vlm_r1.errors import ConfigError
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.paths import records_file
 from vlm_r1.training.arguments import prompts_read
-from vlm_r1.training.flops import Size, estimate_flops
+from vlm_r1.training.callbacks import SaveAtSteps
 from vlm_r1.training.grpo import grpo_arguments, grpo_rows
 from vlm_r1.training.resume import read_log
 from vlm_r1.training.reward_functions import RewardFunctions
@@ -59,6 +59,7 @@ def trainer_of(root, folder, params, **more):
         args=grpo_arguments(params, folder),
         train_dataset=grpo_rows(records, images, root, params.task),
         processing_class=load_processor(root / "models/base", params.task),
+        callbacks=[SaveAtSteps(params.train.step_grid)],
         **more,
     )
 
@@ -172,17 +173,3 @@ def test_what_trl_would_refuse_or_spoil_is_refused_at_the_door(tmp_path, options
 def test_values_that_mean_nothing_are_refused_with_params(options):
     with pytest.raises(ConfigError, match=rf"grpo\.{next(iter(options))}"):
         params_with(**options)
-
-
-def test_operations_are_counted_by_hand(tmp_path):
-    """A million parameters, a thousand tokens: 2e9 a pass forward, 6e9 with training on them."""
-    full, frozen = Size(10**6, 10**6), Size(10**6, 0)
-    assert estimate_flops(full, 1000, sft_arguments(params_with(), tmp_path)) == 6e9
-    assert estimate_flops(frozen, 1000, sft_arguments(params_with(), tmp_path)) == 4e9
-
-    def grpo(**options):
-        return estimate_flops(full, 1000, grpo_arguments(params_with(**options), tmp_path))
-
-    assert grpo(beta=0.0) == 8e9  # written, trained on
-    assert grpo(beta=0.04) == 10e9  # and read by the reference
-    assert grpo(beta=0.04, num_iterations=2) == 18e9  # the old policy, trained on twice

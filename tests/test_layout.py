@@ -25,7 +25,7 @@ LAYERS = (
     ("vlm_r1.data",),
     ("vlm_r1.models", "vlm_r1.evaluation"),
     ("vlm_r1.experiment",),
-    ("vlm_r1.inference", "vlm_r1.preflight", "vlm_r1.report"),
+    ("vlm_r1.inference", "vlm_r1.preflight", "vlm_r1.report", "vlm_r1.export"),
     ("vlm_r1.training", "vlm_r1.tracking"),
     ("vlm_r1.stages",),
     ("vlm_r1.cli",),

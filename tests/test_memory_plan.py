@@ -155,7 +155,7 @@ def case_params(root, method, min_pixels, rows, accumulated, options):
     values["launch"]["device"] = "cpu"
     values["task"]["min_pixels"] = min_pixels
     prompts = rows * accumulated // (4 if method == "grpo" else 1)
-    values["train"] |= {"save_every": 2, "prompts_per_step": prompts, **options}
+    values["train"] |= {"checkpoints": 2, "prompts_per_step": prompts, **options}
     values[method]["micro_batch"] = rows
     values["grpo"]["max_completion_tokens"] = GRPO_TEXT[1]
     file = root / f"{method}-{min_pixels}-{rows}-{accumulated}-{len(options)}.yaml"

@@ -21,7 +21,7 @@ def project(tmp_path):
     """A project of four tiny drawn datasets; gives its params and root."""
     params = load_params(Path(__file__).parents[1] / "params.yaml")
     drawn = {
-        name: DrawnSplit(world=split.world, images=3, phrases_per_image=2)
+        name: DrawnSplit(world=split.world, images=3, phrases_per_image=2, pictures=None)
         for name, split in params.draw.items()
     }
     params = params.model_copy(update={"draw": drawn})
@@ -95,6 +95,7 @@ def test_every_failing_dataset_is_named(project):
             "against": "studio_train",
             "against_image": "images/studio_train_000001.png",
             "by": "bytes",
+            "kind": "training",
         }
     ]
 
@@ -150,16 +151,21 @@ def test_the_report_counts_quarantined_rows_and_shared_images(project):
     params = params.model_copy(update={"validation": exclude})
     twin = root / "data/drawn/studio_train/images/studio_train_000001.png"
     shutil.copy(twin, root / "data/drawn/studio_test/images/studio_test_000003.png")
+    chosen = root / "data/drawn/studio_val/images/studio_val_000001.png"
+    shutil.copy(chosen, root / "data/drawn/studio_test/images/studio_test_000002.png")
     prepare.run(params, root)
 
     lines = dataset_lines_from_validation(root, params.datasets)
 
-    counts = {name: (line.records, line.quarantined, line.leakage) for name, line in lines.items()}
+    counts = {
+        name: (line.records, line.quarantined, line.leakage, line.choice_leakage)
+        for name, line in lines.items()
+    }
     assert counts == {
-        "studio_train": (4, 2, 1),
-        "studio_val": (6, 0, 0),
-        "studio_test": (6, 0, 1),
-        "street_test": (6, 0, 0),
+        "studio_train": (4, 2, 1, 0),
+        "studio_val": (4, 2, 0, 1),
+        "studio_test": (6, 0, 1, 1),
+        "street_test": (6, 0, 0, 0),
     }
     assert lines["studio_train"].role == "train"
 

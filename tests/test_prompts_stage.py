@@ -73,13 +73,17 @@ def test_every_model_is_evaluated_with_every_prompt_in_and_out_of_domain(after_s
     root, _ = after_stage
     cells = read_matrix(root / paths.PROMPTS).cells
     chosen = select(params, root)
-    steps = {c.method: c.step for c in (chosen.champion, chosen.challenger)} | {"base": 0}
-    assert {(c.model, c.step, c.template, c.dataset) for c in cells} == {
-        (model, step, template, dataset)
-        for model, step in steps.items()
+    best = {(c.method, c.step) for c in (chosen.champion, chosen.challenger)}
+    models = {("base", 0), *best, ("sft", 2), ("grpo", 2)}  # 2: the last step
+    expected = {
+        (model, step, None if model == "base" else 42, template, dataset)
+        for model, step in models
         for template in TEMPLATES
         for dataset in ("studio_test", "street_test")
     }
+    found = [(c.model, c.step, c.seed, c.template, c.dataset) for c in cells]
+    assert set(found) == expected
+    assert len(found) == len(expected)
     for cell in cells:
         result = read_results(root / paths.PROMPTS / cell.file)
         assert result.meta["template"] == cell.template
@@ -87,9 +91,11 @@ def test_every_model_is_evaluated_with_every_prompt_in_and_out_of_domain(after_s
 
 
 def test_prompts_that_were_evaluated_already_come_from_the_cache(after_stage):
-    """The base with both methods' prompts and each method with its own: 4 of 9 are cached."""
-    _, generated = after_stage
-    assert generated == (9 - 4) * 2 * ROWS
+    """The base with both methods' prompts is cached, and every checkpoint with its own."""
+    root, generated = after_stage
+    models = {(c.model, c.step) for c in read_matrix(root / paths.PROMPTS).cells}
+    cached = 2 + len(models - {("base", 0)})
+    assert generated == (3 * len(models) - cached) * 2 * ROWS
 
 
 def test_a_models_own_prompt_gives_the_completions_of_the_stage_evaluate(after_stage, params):

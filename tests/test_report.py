@@ -24,7 +24,6 @@ from vlm_r1 import paths
 from vlm_r1.data.versions import DatasetVersion
 from vlm_r1.errors import ContractError, DataError, ResultError
 from vlm_r1.evaluation.coordinate_correction import Affine, correct_boxes
-from vlm_r1.evaluation.coordinate_space_check import check_coordinate_space
 from vlm_r1.evaluation.score_text import scores_json
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.rec.prompts import question_for
@@ -36,6 +35,7 @@ from vlm_r1.report.analysis import (
     decomposition_lines,
 )
 from vlm_r1.report.build import _file_notes
+from vlm_r1.report.coordinate_flags import coordinate_flags
 from vlm_r1.report.lineage import package_versions, read_lineage
 from vlm_r1.report.render.figures import draw_figures
 from vlm_r1.report.render.gallery import choose_cases, draw_case
@@ -97,9 +97,10 @@ def test_schema_is_frozen():
     assert (list(schema["properties"]), fields) == (
         [
             "schema_version", "verdict", "contract", "datasets", "curves", "gains", "comparisons",
-            "pooled", "statistics", "selection", "chosen", "decomposition", "fairness", "slices",
-            "prompts", "published", "training", "cost", "cost_per_point", "reproduce", "lineage",
-            "unfair",
+            "pooled", "statistics", "selection", "chosen", "decomposition", "coordinate_flags",
+            "fairness", "choices", "slices", "thresholds", "answers", "repeats", "prompts",
+            "common_prompts", "published", "training", "cost", "cost_per_point", "compute",
+            "reproduce", "lineage", "unfair",
         ],
         {
             "Verdict": [
@@ -120,6 +121,7 @@ def test_schema_is_frozen():
             "GapDifference": ["id_datasets", "ood_datasets", "step", "difference"],
             "DatasetLine": [
                 "name", "role", "records", "images", "digest", "quarantined", "leakage",
+                "choice_leakage",
             ],
             "CurvePoint": [
                 "method", "dataset", "step", "n", "accuracy", "ci_low", "ci_high", "mean_iou",
@@ -129,6 +131,10 @@ def test_schema_is_frozen():
             "Comparison": [
                 "dataset", "step", "difference", "ci_low", "ci_high", "p_value", "n", "n_images",
                 "corrected_difference", "corrected_ci_low", "corrected_ci_high",
+            ],
+            "CoordinateFlag": [
+                "method", "dataset", "step", "seed", "assumed", "better", "accuracy",
+                "better_accuracy", "gain", "ci_low", "ci_high", "large", "file", "text",
             ],
             "DecompositionLine": [
                 "method", "dataset", "from_step", "step",
@@ -158,7 +164,28 @@ def test_schema_is_frozen():
                 "method", "seed", "dataset", "chosen_step", "accuracy", "best_step",
                 "best_accuracy", "overclaim",
             ],
-            "Cost": ["method", "seconds", "prompts", "completions", "tokens", "flops"],
+            "Cost": [
+                "method", "seconds", "prompts", "completions", "tokens", "flops", "checkpoints",
+            ],
+            "ChoiceLine": ["term", "sft", "grpo", "only"],
+            "CandidateLine": [
+                "method", "learning_rate", "step", "accuracy", "mean_iou", "seconds", "flops",
+                "chosen",
+            ],
+            "Choices": ["lines", "candidates"],
+            "CheckpointCost": ["step", "seconds", "tokens", "flops"],
+            "Compute": ["points", "matched", "nearest", "reason"],
+            "ComputePoint": [
+                "method", "dataset", "step", "seconds", "tokens", "flops", "accuracy",
+            ],
+            "ComputeMatch": [
+                "dataset", "flops", "sft_steps", "grpo_steps", "sft", "grpo", "difference",
+                "difference_p_holm", "gain", "gain_p_holm",
+            ],
+            "NearestCheckpoints": [
+                "dataset", "sft_step", "grpo_step", "flops_ratio", "seconds_ratio", "sft", "grpo",
+                "difference",
+            ],
             "CostPerPoint": [
                 "method", "dataset", "step", "gain", "gain_ci_low", "gain_ci_high",
                 "seconds", "seconds_ci_low", "seconds_ci_high",
@@ -172,8 +199,28 @@ def test_schema_is_frozen():
             ],
             "LeftOut": ["dataset", "dimension", "reason"],
             "Slices": ["small_n", "lines", "left_out"],
+            "ThresholdLine": [
+                "dataset", "step", "threshold", "sft", "grpo", "difference", "gain",
+            ],
+            "CommonPromptLine": [
+                "dataset", "step", "template", "n", "sft", "grpo", "difference", "p_holm",
+            ],
+            "CommonPrompts": ["lines", "sentence"],
+            "Lengths": ["mean", "median", "p95", "longest"],
+            "AnswerLine": [
+                "method", "dataset", "step", "n", "tokens", "characters", "cut_off", "thought",
+                "no_box", "thought_without_box",
+            ],
+            "CutOffLine": ["dataset", "step", "grpo", "sft", "difference", "p_holm"],
+            "Answers": ["lines", "cut_offs", "warnings"],
+            "RepeatLine": [
+                "method", "dataset", "step", "repeats", "n", "accuracy", "ci_low", "ci_high",
+                "greedy", "within", "between",
+            ],
+            "RepeatDifference": ["dataset", "step", "difference"],
+            "Repeats": ["sampling", "lines", "differences"],
             "PromptLine": [
-                "model", "step", "template", "own", "dataset", "n", "accuracy", "ci_low",
+                "model", "step", "seed", "template", "own", "dataset", "n", "accuracy", "ci_low",
                 "ci_high", "parse_rate", "best_space", "file",
             ],
             "TrainingLog": ["method", "quantities", "reason"],
@@ -236,8 +283,8 @@ def test_same_inputs_give_the_same_bytes(project, tmp_path):
     stage.run(PARAMS, again, mlflow_run_id="run-1")
     first, second = (root / paths.REPORT for root in (project, again))
     files = sorted(f.relative_to(first) for f in first.rglob("*") if f.is_file())
-    # json, md, html; three figures as png and svg; metrics, plots of two datasets; the gallery
-    assert len(files) == 3 + 3 * 2 + 3 + 6
+    # json, md, html; five figures as png and svg; metrics, plots of two datasets; the gallery
+    assert len(files) == 3 + 5 * 2 + 3 + 6
     for file in files:
         if file.suffix in (".png", ".svg"):
             assert (first / file).read_bytes() == (second / file).read_bytes(), file
@@ -252,7 +299,7 @@ def test_rows_pair_by_key_whatever_their_order():
         [eval_result("sft", "d", 0, lines), eval_result("grpo", "d", 0, lines[::-1])]
     )
     assert (turned["grpo", "d", 0].hit == forward["grpo", "d", 0].hit).all()
-    assert turned["grpo", "d", 0].first.rows == lines
+    assert list(turned["grpo", "d", 0].first.rows) == lines
 
 
 def test_rows_with_equal_keys_pair_by_occurrence():
@@ -353,9 +400,14 @@ def test_boxes_in_another_coordinate_space_are_noted():
         )
         for i, line in enumerate(rows(0))
     ]  # in pixels: 10, 10, 30, 30, which is TRUTH
-    finding = check_coordinate_space(eval_result("sft", "d", 0, lines).scores.written_boxes)
-    assert (finding.assumed, finding.best) == ("original", "thousand")
-    assert _file_notes(ResultsTable([eval_result("sft", "d", 0, lines)]))[-1].startswith(
+    table = ResultsTable([eval_result("sft", "d", 0, lines), eval_result("grpo", "e", 0, rows(9))])
+    [flag] = coordinate_flags(table)
+    assert (flag.method, flag.assumed, flag.better, flag.large) == (
+        *("sft", "original", "thousand"),
+        True,
+    )
+    assert (flag.accuracy, flag.better_accuracy, flag.gain) == (0, 100, 100)
+    assert _file_notes(table, [flag])[-1].startswith(
         "sft-0.json: boxes score 0.0 % as original pixels, 100.0 % as 0-1000"
     )
 

@@ -26,14 +26,14 @@ from vlm_r1.training.configuration import configuration_of
 from vlm_r1.training.grpo import grpo_arguments
 from vlm_r1.training.sft import sft_arguments
 
-STEPS, SAVE_EVERY = 6, 2
+STEPS, CHECKPOINTS = 6, [2, 4]  # and the last step
 TIMES = ("step_time",)  # the only logged quantity that is a duration
 
 
 def values(**grpo) -> dict:
-    """Six steps, a checkpoint every second, a log line every fourth."""
+    """Six steps, checkpoints at steps 2, 4 and 6, a log line every fourth."""
     changed = small_values()
-    changed["train"] |= {"steps": STEPS, "save_every": SAVE_EVERY, "log_every": 4}
+    changed["train"] |= {"steps": STEPS, "checkpoints": CHECKPOINTS, "log_every": 4}
     changed["grpo"] |= {"micro_batch": 4, "learning_rate": 1e-3, "sample_every": 1}
     changed["grpo"]["rewards"] = {"length": 1.0}  # differs within a group, also untrained
     changed["grpo"] |= grpo
@@ -67,9 +67,7 @@ def curve(folder: Path) -> list[dict]:
     return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
 
 
-def assert_same(
-    folder: Path, expected: Path, steps: Iterable[int] = range(SAVE_EVERY, STEPS + 1, SAVE_EVERY)
-) -> None:
+def assert_same(folder: Path, expected: Path, steps: Iterable[int] = (*CHECKPOINTS, STEPS)) -> None:
     """Equal files, equal weights to the last bit, equal curve and samples."""
     names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*"))
     assert names == sorted(str(file.relative_to(expected)) for file in expected.rglob("*"))
@@ -81,8 +79,19 @@ def assert_same(
     assert curve(folder) == curve(expected)
     for file in expected.glob("samples/*.json"):
         assert (folder / "samples" / file.name).read_text() == file.read_text()
-    ours, theirs = (json.loads((f / "cost.json").read_text()) for f in (folder, expected))
-    assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
+    assert costs(folder) == costs(expected)
+
+
+def costs(folder: Path) -> list[dict]:
+    """The cost of the whole training and up to each checkpoint, without their seconds."""
+    whole = json.loads((folder / "cost.json").read_text())
+    parts = whole.pop("checkpoints")
+    for part in parts:
+        file = folder / f"checkpoint-{part['step']}/cost.json"
+        assert json.loads(file.read_text()) == part
+    seconds = [part.pop("seconds") for part in parts]
+    assert seconds == sorted(seconds)
+    return [{**whole, "seconds": 0}, *parts]
 
 
 def test_the_curve_has_a_line_at_every_checkpoint_and_weights_move(uninterrupted, small_root):
@@ -104,7 +113,7 @@ def test_killed_at_a_random_moment_it_ends_the_same(
     caplog.set_level("INFO", logger="vlm_r1")
     untracked_training(params, root, method)
     told = [record.getMessage() for record in caplog.records]
-    if step >= SAVE_EVERY * 2:
+    if step >= CHECKPOINTS[1]:
         assert any(line.startswith(f"{method}.part: goes on from checkpoint-") for line in told)
     assert_same(root / "models" / method, uninterrupted[method])
     assert json.loads((root / f"models/{method}/cost.json").read_text())["seconds"] > spent_s
@@ -278,7 +287,7 @@ def test_within_a_rollout_nothing_is_resumed(uninterrupted, tmp_path):
 
 def test_a_rollout_that_lasts_two_steps_is_resumed_at_its_beginning(small_root, tmp_path, caplog):
     settings = values(num_iterations=2)
-    settings["train"] |= {"steps": 4, "save_every": 1}
+    settings["train"] |= {"steps": 4, "checkpoints": 1}
     whole = project(small_root, tmp_path / "whole", settings)
     killed = project(small_root, tmp_path / "killed", settings)
     changed = parse_params(settings, "two iterations")

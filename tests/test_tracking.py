@@ -49,6 +49,12 @@ REPORT = {
         {"method": "sft", "dataset": "street_test", "step": 2, "accuracy": 0.0},
         {"method": "grpo", "dataset": "street_test", "step": 2, "accuracy": 50.0},
     ],
+    "compute": {
+        "matched": [
+            {"dataset": "street_test", "difference": {"points": d}, "gain": {"points": 5.0}}
+            for d in (10.0, 20.0)  # the larger budget last
+        ]
+    },
 }
 
 
@@ -189,6 +195,8 @@ def test_the_parent_has_the_reports_numbers_and_verdict(client, params):
     assert run.data.metrics["verdict/gap_points"] == -5.0
     assert run.data.metrics["last_gain_difference/street_test"] == 40.0
     assert run.data.metrics["last_accuracy/sft.street_test"] == 0.0
+    assert run.data.metrics["equal_flops/difference.street_test"] == 20.0
+    assert run.data.metrics["equal_flops/gain.street_test"] == 5.0
     assert run.data.tags["mlflow.note.content"].startswith(REPORT["verdict"]["text"])
     assert run.data.params["base_digest"]
 

@@ -120,6 +120,7 @@ def test_against_finds_what_is_shared_by_id_bytes_and_phash(mine):
     assert code == 1
     assert found["leakage"] == [
         {"image": image, "against": "train.json", "against_image": other, "by": by}
+        | {"kind": "training"}
         for image, other, by in [
             ("1.png", "1.png", "id"),
             ("2.png", "again.png", "phash (0 of 256 bits differ)"),

@@ -39,7 +39,7 @@ def tiny_params(name: str = "tiny") -> Params:
     """The committed parameters with a grid of steps 0, 1 and 2."""
     values = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text("utf-8"))
     values["experiment"]["name"] = name
-    values["train"].update(steps=2, save_every=1)
+    values["train"].update(steps=2, checkpoints=1)
     return parse_params(values, "params.yaml")
 
 
@@ -67,7 +67,12 @@ def write_training(root: Path, run: str, contract: TrainingContract, weights: st
     (folder / "training_log.jsonl").write_text("\n".join(json.dumps(line) for line in log) + "\n")
     method = run.partition("-")[0]
     cost = {"method": method, "seconds": 12.5, "prompts": 32, "completions": 256, "tokens": 999}
+    steps = contract.step_grid[1:]
     cost["flops"] = 1e12
+    cost["checkpoints"] = [
+        {"step": step, "seconds": 6.25 * step, "tokens": 500 * step, "flops": 5e11 * step}
+        for step in steps
+    ]
     (folder / "cost.json").write_text(json.dumps(cost))
     if method == "grpo":
         write_samples(root, folder / "samples" / "step-1.json")

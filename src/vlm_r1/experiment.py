@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vlm_r1 import paths
-from vlm_r1.config import Params
+from vlm_r1.config import Method, Params
 from vlm_r1.data.records import read_records, records_digest
 from vlm_r1.models.digest import checkpoint_digest
 from vlm_r1.rec.contract import (
@@ -15,13 +15,18 @@ from vlm_r1.rec.contract import (
 )
 
 
-def contract_of(params: Params, root: Path) -> TrainingContract:
-    """The training contract of `params` with the base and the training records on disk."""
+def contract_of(params: Params, root: Path, method: Method | None = None) -> TrainingContract:
+    """The training contract of `params` with the base and the training records on disk.
+
+    Args:
+        method: whose training it is; None: of a method without terms of its own.
+    """
     records = read_records(root / paths.records_file(params.train_dataset))
     return training_contract(
         params,
         base_digest=checkpoint_digest(base_path(params, root)),
         records_digest=records_digest(records),
+        method=method,
     )
 
 

@@ -48,6 +48,14 @@ def training_plan(
     return launch_plan(params.launch, program, node_rank, params.train.deepspeed is not None)
 
 
+def candidate_plan(
+    params: Params, method: str, learning_rate: float, params_file: Path
+) -> LaunchPlan:
+    """How a candidate of the search is trained and scored, on the processes of a training."""
+    program = _stage(["candidate", method, str(learning_rate)], params_file, None)
+    return launch_plan(params.launch, program, deepspeed=params.train.deepspeed is not None)
+
+
 def evaluation_plan(
     params: Params, method: str, params_file: Path, seed: int | None = None
 ) -> LaunchPlan:

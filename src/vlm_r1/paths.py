@@ -11,6 +11,8 @@ INPUTS = Path("data/inputs")
 PREPARED = Path("data/prepared")
 MODELS = Path("models")
 RESULTS = Path("results")
+SEARCH = RESULTS / "search"  # what each candidate of a search scored
+SEARCHED = MODELS / "search"  # a candidate's training, until it is scored
 REPORT = Path("reports/generalization")
 PROMPTS = Path("reports/prompts")
 SELECTION = Path("reports/selection.json")
@@ -29,7 +31,7 @@ def version_file(dataset: str) -> Path:
 
 
 def inputs_file(readers: str) -> Path:
-    """Digests of the data that `training` or `evaluation` reads (data/inputs.py)."""
+    """Digests of the data that `training`, `search` or `evaluation` reads (data/inputs.py)."""
     return INPUTS / f"{readers}.json"
 
 
@@ -51,6 +53,11 @@ def checkpoint_dir(run: str, step: int) -> Path:
 def result_file(run: str, dataset: str, step: int) -> Path:
     """The evaluation result of (training run, dataset, step)."""
     return RESULTS / run / dataset / f"step-{step}.json"
+
+
+def candidate_file(method: str, learning_rate: float) -> Path:
+    """The score of one candidate of a search; DVC writes numbers as Python does."""
+    return SEARCH / method / f"{learning_rate}.json"
 
 
 def step_of(path: Path) -> int:

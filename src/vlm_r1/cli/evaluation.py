@@ -38,6 +38,18 @@ Fields = Annotated[
     list[str] | None,
     typer.Option("--field", metavar="ROLE=NAME", help="Name of a field in the log; repeatable."),
 ]
+BoxFormat = Literal["xyxy", "xywh"]
+BoxFormatName = Annotated[
+    BoxFormat,
+    typer.Option(
+        "--box-format",
+        help="How true boxes and answers are written: two corners, or COCO's corner and size.",
+    ),
+]
+AnswerFormatName = Annotated[
+    BoxFormat | None,
+    typer.Option("--answer-box-format", help="Of the answers alone; default: as --box-format."),
+]
 
 
 @evaluation_app.command(rich_help_panel=EVALUATION)
@@ -47,6 +59,8 @@ def score(
     preset: PresetName = None,
     coordinate_space: CoordinateSpaceName = None,
     field: Fields = None,
+    box_format: BoxFormatName = "xyxy",
+    answer_box_format: AnswerFormatName = None,
     repair: Annotated[
         bool,
         typer.Option("--repair", help="Reorder the corners of reversed boxes, and count them."),
@@ -54,24 +68,27 @@ def score(
 ) -> None:
     """Score prediction logs: accuracy at IoU > 0.5 with its interval, mean IoU, parse rate.
 
-    Reads this project's result files, VLM-R1's logs, and JSON or JSONL of other tools.
-    If the score differs from the accuracy that a log states, a note says why.
+    Reads this project's result files, VLM-R1's logs, lmms-eval's sample logs, and JSON or JSONL
+    of other tools. An answer without a box is wrong. If the score differs from the accuracy
+    that a log states, a note says why.
 
     Roles of --field: truth, completion (text or a box), box, question, image,
     id, image_size (height, width), width, height, input_size, correct;
-    for the whole file: rows, accuracy. Boxes are xyxy. See docs/scoring.md.
+    for the whole file: rows, accuracy. A name reaches inside: doc.bbox, or doc/bbox.
+    See docs/scoring.md.
 
     Example: vlm-r1 score results/sft/street_test/step-0.json --json
 
-    Example: vlm-r1 score other.jsonl --field truth=gt --field completion=pred
+    Example: vlm-r1 score other.jsonl --field truth=gt --field completion=pred --box-format xywh
     """
+    from vlm_r1.evaluation.box_formats import BoxFormats
     from vlm_r1.evaluation.prediction_logs import score_file
     from vlm_r1.evaluation.score_text import score_text, scores_json
 
+    formats = BoxFormats(box_format, answer_box_format or box_format)
     for path in logs:
-        found = scores_json(
-            score_file(path, field, preset, coordinate_space, repair).scores, str(path)
-        )
+        log = score_file(path, field, preset, coordinate_space, repair, formats)
+        found = scores_json(log.scores, str(path))
         typer.echo(json.dumps(found) if as_json else score_text(found))
 
 
@@ -95,18 +112,25 @@ def compare(
     preset: PresetName = None,
     coordinate_space: CoordinateSpaceName = None,
     field: Fields = None,
+    box_format: BoxFormatName = "xyxy",
+    answer_box_format: AnswerFormatName = None,
 ) -> None:
     """Compare two logs row by row: B - A in percentage points, McNemar's p, the flips.
 
     Rows are paired by record id, or by question and true box.
-    --preset, --coordinate-space and --field apply to both logs, as in `vlm-r1 score`.
+    --preset, --coordinate-space, --field and the box formats apply to both logs, as in
+    `vlm-r1 score`.
 
     Example: vlm-r1 compare sft_500.json r1_500.json --flips 5
     """
+    from vlm_r1.evaluation.box_formats import BoxFormats
     from vlm_r1.evaluation.comparison import FLIPS_SHOWN, compare_logs, comparison_text
     from vlm_r1.evaluation.prediction_logs import score_file
 
-    log_a, log_b = (score_file(path, field, preset, coordinate_space) for path in (a, b))
+    formats = BoxFormats(box_format, answer_box_format or box_format)
+    log_a, log_b = (
+        score_file(path, field, preset, coordinate_space, box_formats=formats) for path in (a, b)
+    )
     found = compare_logs(log_a, log_b, common, allow_unfair)
     if as_json:
         typer.echo(json.dumps(found.to_json_dict(flips)))

@@ -14,7 +14,8 @@ from vlm_r1 import environment
 from vlm_r1.cli import console
 from vlm_r1.cli.data import data_app
 from vlm_r1.cli.evaluation import evaluation_app
-from vlm_r1.cli.options import PIPELINE, ParamsFile, ProfileName, load_settings
+from vlm_r1.cli.export import export_app
+from vlm_r1.cli.options import EVALUATION, PIPELINE, ParamsFile, ProfileName, load_settings
 from vlm_r1.cli.report import report_app
 from vlm_r1.cli.stages import stage_app
 from vlm_r1.cli.training import training_app
@@ -82,6 +83,7 @@ app.add_typer(stage_app, name="stage", no_args_is_help=True, rich_help_panel=PIP
 app.add_typer(data_app)
 app.add_typer(training_app)
 app.add_typer(evaluation_app)
+app.add_typer(export_app, name="export", no_args_is_help=True, rich_help_panel=EVALUATION)
 app.add_typer(report_app)
 
 

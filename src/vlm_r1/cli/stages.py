@@ -122,6 +122,42 @@ def _train(method: MethodName, seed: int | None, params: Path | None, profile: s
         grpo.run(settings, Path.cwd(), seed)
 
 
+@stage_app.command("search")
+def stage_search(method: Method, params: ParamsFile = None, profile: ProfileName = None) -> None:
+    """Write which learning rates `search` wants tried for one method; an empty plan if none.
+
+    Example: vlm-r1 stage search sft
+    """
+    from vlm_r1.stages import search
+
+    search.run(load_settings(params, profile), Path.cwd(), method)
+
+
+@stage_app.command("candidate")
+def stage_candidate(
+    method: Method,
+    learning_rate: Annotated[float, typer.Argument(help="One of search.METHOD.learning_rate.")],
+    params: ParamsFile = None,
+    profile: ProfileName = None,
+) -> None:
+    """Train one candidate of the search and score it on validation; its weights are not kept.
+
+    Example: vlm-r1 stage candidate sft 1e-4
+    """
+    from vlm_r1 import launch as launching
+
+    settings = load_settings(params, profile)
+    if launching.is_needed(settings.launch.processes):
+        file = params_file(params, profile)
+        plan = launching.candidate_plan(settings, method, learning_rate, file)
+        raise typer.Exit(launching.run_plan(plan))
+    if launching.is_worker():
+        end_with_parent()
+    from vlm_r1.stages import candidate
+
+    candidate.run(settings, Path.cwd(), method, learning_rate)
+
+
 @stage_app.command("evaluate")
 def stage_evaluate(
     method: Method,

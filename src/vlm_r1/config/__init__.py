@@ -1,15 +1,16 @@
 """params.yaml as typed, frozen sections."""
 
+from vlm_r1.config.base import CoordinateSpace
 from vlm_r1.config.load import load_params, parse_params, profile_file
 from vlm_r1.config.sections import (
     METHODS,
     BaseTraining,
-    CoordinateSpace,
     Dataset,
     DrawnSplit,
     Format,
     Method,
     Params,
+    Pictures,
     ReportSettings,
     Role,
     Task,
@@ -25,6 +26,7 @@ __all__ = [
     "Format",
     "Method",
     "Params",
+    "Pictures",
     "ReportSettings",
     "Role",
     "Task",

@@ -8,14 +8,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vlm_r1.config.base import Count, Positive, Section, Seed, Share
-from vlm_r1.config.training import Grpo, Health, Launch, Sft, Train
+from vlm_r1.config.base import (
+    Count,
+    InputTerms,
+    Pair,
+    Positive,
+    Section,
+    Seed,
+    Share,
+)
+from vlm_r1.config.training import Candidates, Grpo, Health, Launch, Search, Sft, Train
 from vlm_r1.errors import ConfigError
 
 Method = Literal["sft", "grpo"]
 METHODS: tuple[Method, ...] = ("sft", "grpo")
 Role = Literal["train", "validation", "id", "ood"]
-CoordinateSpace = Literal["original", "input", "thousand", "unit"]
 Template = Literal["plain", "r1", "json"]
 Format = Literal[
     "vlm-r1", "rec-yaml", "refer", "refgta", "lisa", "llama-factory", "csv", "parquet", "records"
@@ -43,21 +50,30 @@ class Prompts(Section):
     grpo: Template
 
 
-class Task(Section):
-    """What must be equal for both methods."""
+class Task(InputTerms):
+    """What must be equal for both methods, in training and in evaluation."""
 
     base_model: str  # folder, or a name on the Hugging Face hub
-    coordinate_space: CoordinateSpace  # the coordinate space the model speaks in
-    min_pixels: Count
-    max_pixels: Count
     dtype: Literal["float32", "bfloat16", "float16"]
     attention: Literal["eager", "sdpa", "flash_attention_2"]
     prompts: Prompts
 
+
+class Pictures(Section):
+    """Sizes of drawn images and of the things in them, in original pixels."""
+
+    sizes: Annotated[list[Pair], Field(min_length=1)]  # (width, height); each image takes one
+    sides: Pair  # of a thing's bounding box, at least and at most
+
     @model_validator(mode="after")
-    def _budget_is_ordered(self) -> "Task":
-        if self.min_pixels > self.max_pixels:
-            raise ValueError(f"min_pixels {self.min_pixels} is above max_pixels {self.max_pixels}")
+    def _two_things_fit(self) -> "Pictures":
+        least, most = self.sides
+        short = min(side for size in self.sizes for side in size)
+        if not least <= most <= short // 2:
+            raise ValueError(
+                f"sides {self.sides}: need the smaller one first, and no more than half of the "
+                f"shortest image side ({short} px), or two things may not fit"
+            )
         return self
 
 
@@ -67,6 +83,7 @@ class DrawnSplit(Section):
     world: Literal["studio", "street"]
     images: Count
     phrases_per_image: Count
+    pictures: Pictures | None  # null: the world's own sizes
 
 
 class Dataset(Section):
@@ -91,7 +108,7 @@ class Validation(Section):
     max_repeated_share: Share  # of records that repeat image, phrase and box
     near_duplicate_bits: Annotated[int, Field(ge=0, le=256)]  # of a 256-bit perceptual hash
     on_failure: Literal["fail", "quarantine"]  # the dataset, or only its unfit rows
-    on_leak: Literal["fail", "exclude"]  # exclude: from the training set
+    on_leak: Literal["fail", "exclude"]  # exclude: from training, or from validation
 
 
 class BaseTraining(Section):
@@ -111,10 +128,12 @@ class BaseTraining(Section):
 
 
 class Evaluate(Section):
-    """Greedy decoding of every checkpoint."""
+    """Decoding of every checkpoint: greedy, and sampled as often as `repeats` says."""
 
     batch_tokens: Count  # rows x (longest prompt with its image + max_new_tokens)
     max_new_tokens: Count
+    repeats: Annotated[int, Field(ge=0)]  # sampled answers to each question; 0: none
+    temperature: Positive  # of the sampled answers
 
 
 class ReportSettings(Section):
@@ -145,6 +164,7 @@ class Params(Section):
     launch: Launch
     sft: Sft
     grpo: Grpo
+    search: Search
     health: Health
     evaluate: Evaluate
     report: ReportSettings
@@ -159,6 +179,42 @@ class Params(Section):
         if roles.count("train") != 1:
             raise ValueError(f"{roles.count('train')} datasets have the role 'train', need one")
         return self
+
+    @model_validator(mode="after")
+    def _grids_fit(self) -> "Params":
+        train = self.train
+        for method in METHODS:
+            if self.steps_of(method) < train.steps:
+                raise ValueError(
+                    f"{method}.steps {self.steps_of(method)} is below train.steps {train.steps}, "
+                    "which both methods are compared on: lower train.steps, and give the other "
+                    "method its own steps"
+                )
+        grid, longest = train.checkpoints, max(map(self.steps_of, METHODS))
+        last = grid if isinstance(grid, int) else grid[-1]
+        if last > longest:
+            raise ValueError(f"train.checkpoints: step {last} is after the last one, {longest}")
+        return self
+
+    def steps_of(self, method: Method) -> int:
+        """Optimizer steps of a method's training: its own number, or the shared one."""
+        own = (self.sft if method == "sft" else self.grpo).steps
+        return self.train.steps if own is None else own
+
+    def candidates(self, method: Method) -> list[float]:
+        """Learning rates that validation chooses between; none without a search."""
+        searched = self.search.sft if method == "sft" else self.search.grpo
+        return searched.learning_rate
+
+    def as_candidate(self, method: Method, learning_rate: float) -> "Params":
+        """These parameters with this learning rate for `method`, and no search for it."""
+        own = getattr(self, method).model_copy(update={"learning_rate": learning_rate})
+        none = self.search.model_copy(update={method: Candidates(learning_rate=[])})
+        return self.model_copy(update={method: own, "search": none})
+
+    def step_grid(self, method: Method) -> list[int]:
+        """Step 0 (the base) and the steps of the method's checkpoints."""
+        return self.train.steps_up_to(self.steps_of(method))
 
     def with_seed(self, seed: int | None) -> "Params":
         """These parameters for the training run of `seed`; None is the first run's.
@@ -183,6 +239,11 @@ class Params(Section):
     def run_name(self, method: Method, seed: int | None = None) -> str:
         """What a training run's folders are called: its method, and its seed unless the first."""
         return method if seed in (None, self.experiment.seed) else f"{method}-{seed}"
+
+    def task_in_training(self, method: Method) -> Task:
+        """The task as `method` is trained on it: for SFT with `sft.own_terms`, if there are any."""
+        own = self.sft.own_terms if method == "sft" else None
+        return self.task if own is None else self.task.model_copy(update=dict(own))
 
     @property
     def all_seeds(self) -> list[int]:

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from vlm_r1.config.base import Count, Positive, Section, Share
+from vlm_r1.config.base import Count, InputTerms, Positive, Section, Share
 
 # the keys of rec.rewards.REWARDS; config must not import other packages of ours, a test compares
 REWARDS = (
@@ -22,11 +22,24 @@ class Lora(Section):
     targets: list[str] | None  # layer names; null: every linear layer of the language model
 
 
+def _require_steps(value: object) -> object:
+    """A step count, or steps in ascending order; checked before the type, for one clear message."""
+    steps = value if isinstance(value, list) else [value]
+    if not steps or not all(type(step) is int and step >= 1 for step in steps):
+        raise ValueError("need a number of steps, or a list of steps from 1 on")
+    if steps != sorted(set(steps)):
+        raise ValueError("steps must ascend, each once")
+    return value
+
+
+Checkpoints = Annotated[int | list[int], BeforeValidator(_require_steps)]
+
+
 class Train(Section):
     """The schedule and the model options that both methods share."""
 
     steps: Count
-    save_every: Count
+    checkpoints: Checkpoints  # every so many steps, or these; the last step has one always
     prompts_per_step: Count
     max_grad_norm: Positive
     log_every: Count
@@ -38,18 +51,20 @@ class Train(Section):
     liger: bool  # Liger's kernels, where TRL allows them
     deepspeed: str | None  # zero2, zero3, zero3_offload, or the path of a DeepSpeed JSON
 
-    @model_validator(mode="after")
-    def _grid_is_whole(self) -> "Train":
-        if self.steps % self.save_every:
-            raise ValueError(
-                f"steps {self.steps} is not a multiple of save_every {self.save_every}"
-            )
-        return self
-
     @property
     def step_grid(self) -> list[int]:
-        """Step 0 (the base) and every checkpoint's step."""
-        return list(range(0, self.steps + 1, self.save_every))
+        """Steps that both methods have: 0 (the base) and every checkpoint's, up to `steps`."""
+        return self.steps_up_to(self.steps)
+
+    def steps_up_to(self, last: int) -> list[int]:
+        """The grid of a training of `last` steps: `step_grid`, the checkpoints after it, `last`.
+
+        Example: steps 60, checkpoints [2, 20, 80]: up to 60 -> 0, 2, 20, 60; up to 100 -> 0, 2,
+        20, 60, 80, 100
+        """
+        grid = self.checkpoints
+        found = range(grid, last + 1, grid) if isinstance(grid, int) else grid
+        return sorted({0, *(step for step in found if step <= last), self.steps, last})
 
 
 class Launch(Section):
@@ -79,6 +94,7 @@ class Launch(Section):
 class Optimizer(Section):
     """AdamW's settings, one set per method."""
 
+    steps: Count | None  # null: train.steps; more: trained on after what both methods share
     learning_rate: Positive
     schedule: Literal["linear", "cosine", "constant"]
     warmup_share: Share
@@ -87,6 +103,8 @@ class Optimizer(Section):
 
 class Sft(Optimizer):
     """Supervised fine-tuning."""
+
+    own_terms: InputTerms | None  # of training alone, in place of the task's: never fair
 
 
 def _reward_is_known(name: str) -> str:
@@ -128,6 +146,36 @@ class Grpo(Optimizer):
     max_completion_tokens: Count
     rewards: Rewards
     sample_every: Count  # steps between tables of sampled completions
+
+
+def _require_candidates(values: list[float]) -> list[float]:
+    if len(values) == 1 or len(set(values)) < len(values):
+        raise ValueError("need two or more different values to search among, or none")
+    return values
+
+
+class Candidates(Section):
+    """Values of one method that are tried in its place; [] searches nothing."""
+
+    learning_rate: Annotated[list[Positive], AfterValidator(_require_candidates)]
+
+
+class Search(Section):
+    """Values that validation chooses between, for each method."""
+
+    sft: Candidates
+    grpo: Candidates
+    unequal: bool  # allow one method more candidates than the other; the report says so
+
+    @model_validator(mode="after")
+    def _care_is_equal(self) -> "Search":
+        sft, grpo = len(self.sft.learning_rate), len(self.grpo.learning_rate)
+        if sft != grpo and not self.unequal:
+            raise ValueError(
+                f"{sft} candidates for sft and {grpo} for grpo: more tries are an advantage; give "
+                "both as many, or set unequal: true"
+            )
+        return self
 
 
 Threshold = Annotated[float, Field(ge=0)] | None

@@ -15,7 +15,11 @@ from vlm_r1.data.versions import images_version
 from vlm_r1.files import whole_folder, write_json
 from vlm_r1.paths import INPUTS, inputs_file
 
-ROLES_READ = {"training": ("train",), "evaluation": ("validation", "id", "ood")}
+ROLES_READ = {
+    "training": ("train",),
+    "search": ("validation",),
+    "evaluation": ("validation", "id", "ood"),
+}
 
 
 class InputVersion(BaseModel):
@@ -37,7 +41,7 @@ class InputVersion(BaseModel):
 def write_inputs(
     datasets: dict[str, Dataset], root: Path, records: dict[str, pd.DataFrame]
 ) -> None:
-    """Write data/inputs/training.json and evaluation.json: dataset -> `InputVersion`.
+    """Write data/inputs/{training,search,evaluation}.json: dataset -> `InputVersion`.
 
     Args:
         records: dataset -> the records that passed validation.

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vlm_r1.evaluation.pairing import Pairing, pair_rows
+from vlm_r1.evaluation.pairing import Pairing, keys_of, pair_rows
 from vlm_r1.evaluation.prediction_logs import PredictionLog
 from vlm_r1.evaluation.scores import Scores
 from vlm_r1.rec.contract import differences, require_equal
@@ -104,10 +104,12 @@ def compare_logs(
         ContractError: both files are ours and their contracts differ (without `allow_unfair`).
     """
     unfair = _unfair_terms(a, b, allow_unfair)
-    pairing = pair_rows(a.result.results, b.result.results, (a.name, b.name), common)
+    keys = keys_of(a.result.results), keys_of(b.result.results)
+    pairing = pair_rows(*keys, (a.name, b.name), common)
     of_a, of_b = a.scores.take(pairing.a), b.scores.take(pairing.b)
     names_images = any(row.image is not None for row in a.result.results)
     images = (of_a if names_images else of_b).images
+    questions = [keys[0].questions[i] for i in pairing.a]
     low = high = p_value = None
     if len(set(images)) > 1:
         _, low, high, p_value = paired_difference(of_b.hit, of_a.hit, images, confidence)
@@ -121,7 +123,7 @@ def compare_logs(
         accuracy_a=of_a.accuracy,
         accuracy_b=of_b.accuracy,
         mcnemar=mcnemar_test(of_a.hit, of_b.hit),
-        flips=[*_flips(of_a, of_b, "b"), *_flips(of_a, of_b, "a")],
+        flips=[*_flips(of_a, of_b, questions, "b"), *_flips(of_a, of_b, questions, "a")],
         unfair=unfair,
         notes=_notes(a, b),
     )
@@ -182,11 +184,11 @@ def _notes(a: PredictionLog, b: PredictionLog) -> list[str]:
     return notes
 
 
-def _flips(a: Scores, b: Scores, right: str) -> list[Flip]:
+def _flips(a: Scores, b: Scores, questions: list[str], right: str) -> list[Flip]:
     only = b.hit & ~a.hit if right == "b" else a.hit & ~b.hit
     return [
         Flip(
-            question=a.keys[i][0],
+            question=questions[i],
             true_box=_rounded(a.true_boxes[i]),
             box_a=_box(a.boxes[i]),
             box_b=_box(b.boxes[i]),

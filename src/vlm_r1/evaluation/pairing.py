@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vlm_r1.errors import ResultError
-from vlm_r1.rec.results import ResultRow
+from vlm_r1.rec.results import Box, ResultRow
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,15 @@ class Pairing:
     only_b: int
 
 
+class RowKeys(NamedTuple):
+    """What identifies the rows of a log, one entry per row."""
+
+    record_ids: list[str | int | None]
+    questions: list[str]
+    true_boxes: list[Box]
+    images: list[str | None]
+
+
 @dataclass(frozen=True)
 class _Keys:
     """What rows are paired by, and its value for every row of A and B."""
@@ -34,9 +44,17 @@ class _Keys:
     b: Sequence[Hashable]
 
 
-def pair_rows(
-    a: list[ResultRow], b: list[ResultRow], names: tuple[str, str], common: bool = False
-) -> Pairing:
+def keys_of(rows: Sequence[ResultRow]) -> RowKeys:
+    """What the rows of a log are paired by."""
+    return RowKeys(
+        record_ids=[row.record_id for row in rows],
+        questions=[row.question for row in rows],
+        true_boxes=[row.ground_truth for row in rows],
+        images=[row.image for row in rows],
+    )
+
+
+def pair_rows(a: RowKeys, b: RowKeys, names: tuple[str, str], common: bool = False) -> Pairing:
     """Pair rows by record id if every row of both logs has one, else by question and true box.
 
     The image's name counts too if the logs share any. Rows that are equal in all of this are paired
@@ -53,14 +71,14 @@ def pair_rows(
     keys = _keys(a, b, names)
     position = {key: i for i, key in enumerate(numbered(keys.b))}
     pairs = [(i, position[key]) for i, key in enumerate(numbered(keys.a)) if key in position]
-    only_a, only_b = len(a) - len(pairs), len(b) - len(pairs)
+    only_a, only_b = len(keys.a) - len(pairs), len(keys.b) - len(pairs)
     if not pairs or (not common and only_a + only_b):
         raise _unpaired(keys, names)
     for i, k in pairs:
-        if a[i].ground_truth != b[k].ground_truth:
+        if a.true_boxes[i] != b.true_boxes[k]:
             raise ResultError(
-                got=f"{keys.by} {keys.a[i]!r}: true box {list(a[i].ground_truth)} in {names[0]}, "
-                f"{list(b[k].ground_truth)} in {names[1]}",
+                got=f"{keys.by} {keys.a[i]!r}: true box {list(a.true_boxes[i])} in {names[0]}, "
+                f"{list(b.true_boxes[k])} in {names[1]}",
                 need="one true box per record",
                 because="the difference would be between records, not between answers",
                 do="score both on the same records",
@@ -78,15 +96,21 @@ def numbered(keys: Iterable[Hashable]) -> list[tuple[Hashable, int]]:
     return unique
 
 
-def _keys(a: list[ResultRow], b: list[ResultRow], names: tuple[str, str]) -> _Keys:
-    if all(row.record_id is not None for row in [*a, *b]):
-        ids = [[row.record_id for row in rows] for rows in (a, b)]
-        for name, found in zip(names, ids, strict=True):
-            _require_unique(name, found)
-        return _Keys("record id", *ids)
-    share_images = {row.image for row in a} & {row.image for row in b} - {None}
+def _keys(a: RowKeys, b: RowKeys, names: tuple[str, str]) -> _Keys:
+    if None not in a.record_ids and None not in b.record_ids:
+        for name, rows in zip(names, (a, b), strict=True):
+            _require_unique(name, rows.record_ids)
+        return _Keys("record id", a.record_ids, b.record_ids)
+    share_images = set(a.images) & set(b.images) - {None}
     keys = [
-        [(row.question, row.ground_truth, row.image if share_images else None) for row in rows]
+        list(
+            zip(
+                rows.questions,
+                rows.true_boxes,
+                rows.images if share_images else [None] * len(rows.images),
+                strict=True,
+            )
+        )
         for rows in (a, b)
     ]
     return _Keys("question and true box", *keys)

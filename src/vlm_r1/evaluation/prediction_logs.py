@@ -2,10 +2,10 @@
 
 A log is a JSON list of rows, an object that contains one, or one row per line. Fields, role=name,
 map what a log calls the true box, the completion and so on; a dotted name reaches into nested
-values (`doc.bbox`, `resps.0`). Roles that are not mapped have VLM-R1's names.
+values (`doc.bbox`, `resps.0`; with slashes if a part has a dot, `doc/bbox.xyxy`). Roles that are
+not mapped have VLM-R1's names, or lmms-eval's in its sample logs (evaluation/log_rows.py).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,27 +14,15 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from vlm_r1.errors import ConfigError, ResultError, describe_fault
+from vlm_r1.evaluation.box_formats import XYWH, XYXY, BoxFormats, require_readable
+from vlm_r1.evaluation.log_rows import ABSENT, ROW_FIELDS, look_up, result_rows, stated_space
 from vlm_r1.evaluation.scores import Scores
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.rec.results import ResultFile, read_text, unusable_file
 from vlm_r1.rec.vlm_r1_parsers import STANDARD, preset_named
 
 FILE_FIELDS = {"rows": "results", "accuracy": "accuracy"}  # accuracy in percent
-ROW_FIELDS = {
-    "truth": "ground_truth",  # xyxy, original pixels
-    "completion": "model_output",  # text, or the box itself
-    "box": "extracted_answer",  # xyxy
-    "question": "question",
-    "image": "image",
-    "id": "record_id",
-    "image_size": "image_size",  # height, width
-    "width": "width",  # of the image, if there is no image_size
-    "height": "height",
-    "input_size": "input_size",  # height, width after the processor's resize
-    "correct": "correct",  # 0 or 1
-}
 FIELDS = FILE_FIELDS | ROW_FIELDS
-_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -52,6 +40,7 @@ def score_file(
     preset: str | None = None,
     coordinate_space: str | None = None,
     repair: bool = False,
+    box_formats: BoxFormats = XYXY,
 ) -> PredictionLog:
     """Read and score a prediction log of any tool.
 
@@ -60,17 +49,21 @@ def score_file(
         preset: name of the preset that reads the completions; see `score_results`.
         coordinate_space: that of the answers; see `score_results`.
         repair: put reversed corners in order; completions are then read, by `standard`.
+        box_formats: how true boxes and answers are written; our own files are always xyxy.
 
     Raises:
-        ConfigError: there is no such role or preset, or the preset cannot repair corners.
+        ConfigError: there is no such role or preset, or the preset cannot repair corners, or cannot
+            read the answers' format.
         ResultError: the file cannot be read or scored; the message names it.
     """
-    result = read_log(path, parse_fields(fields or []))
+    require_readable(box_formats, preset, repair)
+    result = read_log(path, parse_fields(fields or []), box_formats)
     if preset is None and repair:
         preset = STANDARD.name
     chosen = None if preset is None else preset_named(preset, repair)
+    in_xywh = box_formats.answer == XYWH and result.meta is None
     try:
-        scores = score_results(result, chosen, coordinate_space)
+        scores = score_results(result, chosen, coordinate_space, in_xywh)
     except ResultError as error:
         raise ResultError(f"{path}: {error.got}", error.need, error.because, error.do) from None
     return PredictionLog(str(path), result, scores)
@@ -94,13 +87,16 @@ def parse_fields(given: list[str]) -> dict[str, str]:
     return {role: name for role, _, name in pairs}
 
 
-def read_log(path: Path, fields: dict[str, str] | None = None) -> ResultFile:
-    """Read a prediction log of any tool.
+def read_log(
+    path: Path, fields: dict[str, str] | None = None, box_formats: BoxFormats = XYXY
+) -> ResultFile:
+    """Read a prediction log of any tool; boxes become xyxy.
 
     If the file states no accuracy, the mean of the rows' `correct` counts as stated.
 
     Args:
         fields: role of `FIELDS` -> its name in this log.
+        box_formats: how the boxes in the log's fields are written; our own files are always xyxy.
 
     Raises:
         ResultError: the file is missing, empty, cut short or not a log; a row lacks its true box or
@@ -112,13 +108,14 @@ def read_log(path: Path, fields: dict[str, str] | None = None) -> ResultFile:
         listed, stated, meta = content, None, None
     else:
         listed = _rows_of_object(path, content, fields.get("rows", FIELDS["rows"]))
-        stated = _look_up(content, fields.get("accuracy", FIELDS["accuracy"]))
+        stated = look_up(content, fields.get("accuracy", FIELDS["accuracy"]))
         meta = _own_meta(content, fields)
-    rows = [_result_row(path, number, raw, fields) for number, raw in enumerate(listed, start=1)]
-    if stated is _ABSENT or stated is None:
+    rows = result_rows(path, listed, fields, box_formats if meta is None else XYXY)
+    if stated is ABSENT or stated is None:
         stated = _mean_correct(rows)
+    found = {"accuracy": stated, "results": rows, "meta": meta}
     try:
-        return ResultFile.model_validate({"accuracy": stated, "results": rows, "meta": meta})
+        return ResultFile.model_validate(found | {"coordinate_space": stated_space(listed)})
     except ValidationError as error:
         raise unusable_file(path, describe_fault(error, rows="results")) from None
 
@@ -151,7 +148,7 @@ def _read_lines(path: Path, text: str) -> list[Any]:
 
 def _rows_of_object(path: Path, content: dict[str, Any], name: str) -> list[Any]:
     """The list of rows called `name`."""
-    found = _look_up(content, name)
+    found = look_up(content, name)
     if not isinstance(found, list):
         raise ResultError(
             got=f"{path}: no list of rows under {name!r}, but {', '.join(map(repr, content))}",
@@ -167,72 +164,6 @@ def _own_meta(content: dict[str, Any], fields: dict[str, str]) -> Any:
     meta = content.get("meta")
     ours = isinstance(meta, dict) and "contract" in meta
     return meta if ours or not fields else None
-
-
-def _result_row(path: Path, number: int, raw: Any, fields: dict[str, str]) -> dict[str, Any]:
-    """A row under VLM-R1's names; a value the log does not give is None."""
-    if not isinstance(raw, dict):
-        raise unusable_file(path, f"row {number}: not an object")
-    names = {role: fields.get(role, name) for role, name in ROW_FIELDS.items()}
-    found = {role: _look_up(raw, name) for role, name in names.items()}
-    if lacking := _first_lacking(found, fields):
-        raise _lacking_field(path, number, raw, names[lacking], lacking)
-    row = {role: None if value is _ABSENT else value for role, value in found.items()}
-    completion, box = row["completion"], row["box"]
-    if isinstance(completion, list):  # a tool that writes the box, not text
-        completion, box = None, completion
-    return {
-        "question": "" if row["question"] is None else row["question"],
-        "ground_truth": row["truth"],
-        "model_output": "" if completion is None else completion,
-        "extracted_answer": None if box == [] else box,
-        "correct": row["correct"],
-        "image": row["image"],
-        "image_size": _image_size(row),
-        "input_size": row["input_size"],
-        "record_id": row["id"],
-    }
-
-
-def _first_lacking(found: Mapping[str, Any], fields: Mapping[str, str]) -> str | None:
-    """The first role that a row must have and lacks: the true box, an answer, a mapped field."""
-    required = ["truth", *(role for role in fields if role in ROW_FIELDS)]
-    if found["completion"] is found["box"] is _ABSENT:
-        required.append("completion")
-    return next((role for role in required if found[role] is _ABSENT), None)
-
-
-def _image_size(row: Mapping[str, Any]) -> Any:
-    """The image's (height, width): its own field, else from `height` and `width`."""
-    if row["image_size"] or row["height"] is None or row["width"] is None:
-        return row["image_size"]
-    return row["height"], row["width"]
-
-
-def _look_up(content: dict[str, Any], name: str) -> Any:
-    """The value called `name`, else the one its dotted parts lead to, else `_ABSENT`."""
-    if name in content:
-        return content[name]
-    value: Any = content
-    for part in name.split("."):
-        if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-            value = value[int(part)]
-        elif isinstance(value, dict) and part in value:
-            value = value[part]
-        else:
-            return _ABSENT
-    return value
-
-
-def _lacking_field(
-    path: Path, number: int, raw: dict[str, Any], name: str, role: str
-) -> ResultError:
-    return ResultError(
-        got=f"{path}: row {number}: {name}: no such field among {', '.join(map(repr, raw))}",
-        need="in every row a true box and a completion, and each field that was named",
-        because="leaving out a row would change the score",
-        do=f"--field {role}=NAME says what the field is called",
-    )
 
 
 def _mean_correct(rows: list[dict[str, Any]]) -> float | None:

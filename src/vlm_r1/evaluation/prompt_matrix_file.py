@@ -17,6 +17,7 @@ class PromptCell(BaseModel):
 
     model: Literal["base", "sft", "grpo"]
     step: int
+    seed: int | None = None  # of the training run; null for the base
     template: str
     dataset: str
     file: str

@@ -7,7 +7,6 @@ import numpy as np
 from vlm_r1.evaluation.coordinate_space_check import WrittenBoxes
 from vlm_r1.evaluation.diagnosis import same_accuracy
 from vlm_r1.rec.boxes import from_original
-from vlm_r1.rec.results import Box
 
 OTHER_THRESHOLDS = (0.3, 0.7, 0.9)  # IoU, besides boxes.IOU_THRESHOLD
 
@@ -17,7 +16,6 @@ class Scores:
     """Scores of one result, one entry per row, in the file's order.
 
     Attributes:
-        keys: question, true box and image of each row.
         images: (n,), the cluster of each row: its image, or its true box if the log names no image.
         true_boxes: (n, 4) xyxy, original pixels.
         boxes: predicted (n, 4) xyxy, original pixels; NaN where unparsed.
@@ -34,7 +32,6 @@ class Scores:
         note: what a reader should know about the file; None if there is nothing.
     """
 
-    keys: list[tuple[str, Box, str | None]]
     images: np.ndarray
     true_boxes: np.ndarray
     boxes: np.ndarray
@@ -53,7 +50,7 @@ class Scores:
     @property
     def n(self) -> int:
         """Number of rows."""
-        return len(self.keys)
+        return len(self.hit)
 
     @property
     def accuracy(self) -> float:
@@ -98,7 +95,6 @@ class Scores:
         """The rows at positions `order`, in that order; counts and note stay the whole file's."""
         return replace(
             self,
-            keys=[self.keys[i] for i in order],
             images=self.images[order],
             true_boxes=self.true_boxes[order],
             boxes=self.boxes[order],

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from vlm_r1.errors import ResultError
+from vlm_r1.evaluation.box_formats import STANDARD_XYWH
 from vlm_r1.evaluation.diagnosis import OtherReading, extraction_in_words, why_not_stated
 from vlm_r1.evaluation.scores import Scores
 from vlm_r1.rec.boxes import COORDINATE_SPACES, iou, is_hit, to_original
@@ -27,7 +28,10 @@ NO_BOX_LOGGED = (0.0, 0.0, 0.0, 0.0)  # how VLM-R1 logs a completion without a b
 
 
 def score_results(
-    result: ResultFile, preset: Preset | None = None, coordinate_space: str | None = None
+    result: ResultFile,
+    preset: Preset | None = None,
+    coordinate_space: str | None = None,
+    in_xywh: bool = False,
 ) -> Scores:
     """Score every row.
 
@@ -37,8 +41,10 @@ def score_results(
     Args:
         preset: reads the completions and measures the boxes. None means the file's own boxes if it
             has any and is not ours, else `standard`.
-        coordinate_space: that of the answers. None means the one in the contract, else `original`.
+        coordinate_space: that of the answers. None means the one that the file states, else
+            `original`.
             If it is given, completions are read rather than logged boxes, if there are any.
+        in_xywh: completions are x, y, width, height; read as `standard` in any case.
 
     Raises:
         ResultError: the file has no rows or fewer than it states, a true box has no area, or a row
@@ -46,19 +52,22 @@ def score_results(
     """
     _require_rows(result)
     assumed = _assumed_space(result, coordinate_space)
-    if preset is None and result.meta is None and any(map(_has_logged_box, result.results)):
+    standard = STANDARD_XYWH if in_xywh else STANDARD
+    is_foreign = result.meta is None and result.coordinate_space is None
+    if preset is None and is_foreign and any(map(_has_logged_box, result.results)):
         without_text = not any(row.model_output.strip() for row in result.results)
         if without_text:
             return _with_note(_score_logged(result, assumed), result)
         if coordinate_space is None:
-            return _score_log(result, assumed)
-    return _with_note(_score_parsed(result, preset or STANDARD, assumed), result)
+            return _score_log(result, assumed, standard)
+    chosen = standard if preset in (None, STANDARD) else preset
+    return _with_note(_score_parsed(result, chosen, assumed), result)
 
 
-def _score_log(result: ResultFile, coordinate_space: str) -> Scores:
+def _score_log(result: ResultFile, coordinate_space: str, standard: Preset) -> Scores:
     """The boxes a log extracted, unless its completions show that the extraction is broken."""
     logged = _score_logged(result, coordinate_space)
-    parsed = _score_parsed(result, STANDARD, coordinate_space)
+    parsed = _score_parsed(result, standard, coordinate_space)
     if logged.accuracy >= parsed.accuracy - BROKEN_EXTRACTION:
         return _with_note(logged, result)
     boxes = extraction_in_words(parsed.boxes, logged.boxes, parsed.true_boxes)
@@ -76,6 +85,8 @@ def _score_parsed(result: ResultFile, preset: Preset, coordinate_space: str) -> 
     """Scores of the boxes that `preset` reads in the completions."""
 
     def read(row: ResultRow) -> Parsed | Unparsed:
+        if result.meta is None and not row.model_output.strip() and _has_logged_box(row):
+            return _logged_box(row, coordinate_space)  # of a tool that writes it in place of text
         answer = preset.read(row.model_output, coordinate_space)
         # A preset may detect a coordinate space other than the assumed one.
         if isinstance(answer, Parsed) and not _has_sizes(row, answer.coordinate_space):
@@ -89,13 +100,14 @@ def _score_parsed(result: ResultFile, preset: Preset, coordinate_space: str) -> 
 def _score_logged(result: ResultFile, coordinate_space: str) -> Scores:
     """Scores of the boxes that the log extracted."""
 
-    def read(row: ResultRow) -> Parsed | Unparsed:
-        if row.extracted_answer is None or not _has_logged_box(row):
-            return Unparsed("logged_without_box")
-        return Parsed(row.extracted_answer, coordinate_space, where="text", boxes=1)
-
-    answers = [read(row) for row in result.results]
+    answers = [_logged_box(row, coordinate_space) for row in result.results]
     return _score_answers(result, answers, coordinate_space, LOGGED, iou)
+
+
+def _logged_box(row: ResultRow, coordinate_space: str) -> Parsed | Unparsed:
+    if row.extracted_answer is None or not _has_logged_box(row):
+        return Unparsed("logged_without_box")
+    return Parsed(row.extracted_answer, coordinate_space, where="text", boxes=1)
 
 
 def _score_answers(
@@ -115,7 +127,6 @@ def _score_answers(
     boxes = _in_original(answers, image_size, input_size)
     overlap = overlap_of(boxes, true_boxes)
     return Scores(
-        keys=[(row.question, row.ground_truth, row.image) for row in rows],
         images=np.array([_image(row) for row in rows]),
         true_boxes=true_boxes,
         boxes=boxes,
@@ -172,7 +183,7 @@ def _other_readings(
     """Every other reading that finds boxes, those in the assumed coordinate space first."""
     for space in sorted(coordinate_spaces, key=lambda name: name != scores.coordinate_space):
         cause = "parser" if space == scores.coordinate_space else "coordinate space"
-        for preset in (*PRESETS.values(), REPAIRING):
+        for preset in (*PRESETS.values(), REPAIRING, STANDARD_XYWH):
             other = _score_parsed(result, preset, space)
             if other.parse_rate > 0:
                 yield OtherReading(f"preset {preset.name}", space, other.accuracy, cause)
@@ -184,13 +195,13 @@ def _other_readings(
 
 
 def _assumed_space(result: ResultFile, asked: str | None) -> str:
-    """The coordinate space asked for, else the contract's; `original` for logs without `meta`."""
+    """The coordinate space asked for, else the one that the file states, else `original`."""
     space = asked
     if space is None and result.meta is not None:
         space = result.meta.get("contract", {}).get("coordinate_space")
         if space is None:
             raise _unknown_space("meta without contract.coordinate_space", "evaluate again")
-    space = space or "original"
+    space = space or result.coordinate_space or "original"
     if space not in COORDINATE_SPACES:
         do = f"name one of {', '.join(COORDINATE_SPACES)}"
         raise _unknown_space(f"coordinate space {space!r}", do)
@@ -223,7 +234,7 @@ def _require_rows(result: ResultFile) -> None:
                 got=f"row {number}: true box {list(row.ground_truth)}",
                 need="x1 < x2 and y1 < y2, original pixels",
                 because="no answer can hit a box without area",
-                do="write true boxes as two corners, not as corner and size",
+                do="--box-format xywh reads corner and size, as COCO writes boxes",
             )
 
 

@@ -80,12 +80,12 @@ def select(params: Params, root: Path) -> Selection:
         ResultError: a validation result is missing or broken.
         ContractError: two of the results have different contracts.
     """
-    datasets, steps = params.names("validation"), params.train.step_grid[1:]
+    datasets, steps = params.names("validation"), {m: params.step_grid(m)[1:] for m in METHODS}
     contracts: dict[str, dict[str, Any]] = {}  # of every result file
     best = []
     for method in METHODS:
         choices = {}
-        for step in steps:
+        for step in steps[method]:
             choices[step], found = _score_checkpoint(root, datasets, method, step)
             contracts |= found
         best.append(choices[best_step({s: choice.score for s, choice in choices.items()})])

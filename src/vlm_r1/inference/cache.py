@@ -1,7 +1,8 @@
 """Cache of raw completions: one folder for each checkpoint and list of questions.
 
 `.cache/completions/<digest of the key>/key.json` is the key in full; `rank-<n>.jsonl`, one file for
-each process, has one line for each row: {"row": 0, "text": "...", "input_size": [56, 84]}.
+each process, has one line for each row: {"row": 0, "text": "...", "input_size": [56, 84],
+"new_tokens": 9, "cut_off": false}.
 
 Parser, coordinate space and true boxes are not in the key, since completions are parsed again for
 every result. Neither are batch size and device: they may flip a tie between two tokens, but do not
@@ -18,6 +19,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -49,7 +51,7 @@ class CompletionKey(BaseModel):
     attention: str
     max_new_tokens: int
     decoding: str
-    version: Literal[1] = 1
+    version: Literal[2] = 2  # 2: lines have new_tokens and cut_off
     torch: str = Field(default_factory=partial(metadata.version, "torch"))
     transformers: str = Field(default_factory=partial(metadata.version, "transformers"))
 
@@ -111,7 +113,7 @@ class CompletionStore:
 
 def _append(file: BinaryIO, rows: list[int], completions: list[Completion]) -> None:
     lines = [
-        json.dumps({"row": row, "text": answer.text, "input_size": answer.input_size}) + "\n"
+        json.dumps({"row": row, **asdict(answer)}) + "\n"
         for row, answer in zip(rows, completions, strict=True)
     ]
     file.write("".join(lines).encode())
@@ -132,7 +134,8 @@ def _parse_line(line: bytes, where: str) -> tuple[int, Completion]:
     try:
         values = json.loads(line)
         height, width = values["input_size"]
-        return values["row"], Completion(values["text"], (height, width))
+        counts = values["new_tokens"], values["cut_off"]
+        return values["row"], Completion(values["text"], (height, width), *counts)
     except (ValueError, KeyError, TypeError):
         raise _unusable(f"{where}: not a completion") from None
 

@@ -15,6 +15,7 @@ from vlm_r1.config.sections import Evaluate
 from vlm_r1.inference.cache import CompletionKey, CompletionStore
 from vlm_r1.inference.generate import batch_prompts, generate_batch, make_prompts
 from vlm_r1.inference.questions import Question
+from vlm_r1.inference.sampling import Sampling
 from vlm_r1.models.digest import checkpoint_digest
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.rec.contract import Contract
@@ -48,8 +49,10 @@ class Checkpoint:
         """Its processor, with the task's pixel budget."""
         return load_processor(self._path, self._task)
 
-    def completion_key(self, questions_digest: str, contract: Contract) -> CompletionKey:
-        """The cache key of its completions to these questions."""
+    def completion_key(
+        self, questions_digest: str, contract: Contract, sampling: Sampling | None = None
+    ) -> CompletionKey:
+        """The cache key of its completions to these questions, greedy or sampled."""
         return CompletionKey(
             checkpoint_digest=self.digest,
             questions_digest=questions_digest,
@@ -59,7 +62,7 @@ class Checkpoint:
             max_pixels=contract.max_pixels,
             dtype=contract.dtype,
             max_new_tokens=contract.max_new_tokens,
-            decoding=contract.decoding,
+            decoding=contract.decoding if sampling is None else sampling.decoding,
         )
 
     def generate_missing(
@@ -68,6 +71,7 @@ class Checkpoint:
         questions: list[Question],
         label: str,
         distributed: PartialState,
+        sampling: Sampling | None = None,
     ) -> None:
         """Generate the completions `store` lacks, in this process's share of the batches.
 
@@ -87,7 +91,8 @@ class Checkpoint:
                     continue
                 model, started = self.model, time.monotonic()
                 batch = [prompts[row] for row in rows]
-                append(rows, generate_batch(model, self.processor, batch, max_new_tokens))
+                noise = None if sampling is None else sampling.noise(rows, model.device)
+                append(rows, generate_batch(model, self.processor, batch, max_new_tokens, noise))
                 rows_per_s = len(rows) / (time.monotonic() - started)
                 logger.info(
                     "%s  batch %d of %d  %.1f rows/s", label, number, len(batches), rows_per_s

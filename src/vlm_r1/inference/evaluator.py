@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -18,6 +18,7 @@ from vlm_r1 import paths
 from vlm_r1.config import Dataset, Method, Params
 from vlm_r1.data.records import read_records, records_digest
 from vlm_r1.evaluation.coordinate_space_check import (
+    CoordinateSpaceCheck,
     WrittenBoxes,
     check_coordinate_space,
     require_coordinate_space,
@@ -27,6 +28,7 @@ from vlm_r1.inference.cache import CompletionStore
 from vlm_r1.inference.checkpoint import Checkpoint
 from vlm_r1.inference.questions import Question, question_about, questions_digest
 from vlm_r1.inference.result import build_result
+from vlm_r1.inference.sampling import Sampling
 from vlm_r1.rec.contract import Contract, evaluation_contract
 from vlm_r1.rec.results import ResultFile
 
@@ -48,6 +50,14 @@ class EvalSet:
     meta: dict[str, Any]
 
 
+class Evaluation(NamedTuple):
+    """A checkpoint's result on one eval set, and whether its boxes are in the task's space."""
+
+    eval_set: EvalSet
+    result: ResultFile
+    check: CoordinateSpaceCheck
+
+
 @dataclass(frozen=True)
 class Evaluator:
     """The eval sets, the contract and the processes that all checkpoints of a run share."""
@@ -65,37 +75,64 @@ class Evaluator:
         """The training run's name, as in its folders."""
         return self.params.run_name(self.method, self.contract.seed)
 
-    def evaluate_checkpoint(self, step: int, path: str | Path) -> list[tuple[EvalSet, ResultFile]]:
+    def evaluate_checkpoint(self, step: int, path: str | Path) -> list[Evaluation]:
         """The checkpoint's result on every eval set; generates what the cache lacks.
 
         Raises:
             ModelError: the checkpoint cannot be used.
-            ResultError: boxes score significantly better in another coordinate space than in the
+            ResultError: at step 0, boxes score far better in another coordinate space than in the
                 task's.
         """
         started = time.monotonic()
         checkpoint = Checkpoint(path, self.params.task, self.params.evaluate, self.device)
         label = f"{self.run} step {step}"
-        stores = [self._fill_cache(checkpoint, eval_set, label) for eval_set in self.eval_sets]
+        stores = [self._fill_caches(checkpoint, eval_set, label) for eval_set in self.eval_sets]
         self.distributed.wait_for_everyone()
         results = [
-            (eval_set, self._score(step, checkpoint.digest, eval_set, store))
+            self._score(step, checkpoint.digest, eval_set, *store)
             for eval_set, store in zip(self.eval_sets, stores, strict=True)
         ]
         if self.distributed.is_main_process:
             _log_accuracy(label, results, time.monotonic() - started)
         return results
 
-    def _fill_cache(self, checkpoint: Checkpoint, eval_set: EvalSet, label: str) -> CompletionStore:
-        key = checkpoint.completion_key(eval_set.questions_digest, self.contract)
-        store = CompletionStore(self.root, key)
-        label = f"{label}  {eval_set.name}"
-        checkpoint.generate_missing(store, eval_set.questions, label, self.distributed)
-        return store
+    def require_coordinate_space(self, checks: list[tuple[int, str, CoordinateSpaceCheck]]) -> None:
+        """Refuse a run whose boxes at every trained step are in another coordinate space.
+
+        Args:
+            checks: (step, dataset, check) of every evaluation; those of step 0 are left out.
+
+        Raises:
+            ResultError: all trained steps score far better in another one, on one dataset.
+        """
+        for eval_set in self.eval_sets:
+            trained = [(s, check) for s, name, check in checks if s > 0 and name == eval_set.name]
+            require_coordinate_space({self._file(eval_set, s): check for s, check in trained})
+
+    def _fill_caches(
+        self, checkpoint: Checkpoint, eval_set: EvalSet, label: str
+    ) -> list[CompletionStore]:
+        """The store of greedy answers, then one for each sampled repeat."""
+        contract, settings, stores = self.contract, self.params.evaluate, []
+        repeats = range(1, settings.repeats + 1)
+        sampled = [Sampling(settings.temperature, contract.seed, repeat) for repeat in repeats]
+        for sampling in (None, *sampled):
+            key = checkpoint.completion_key(eval_set.questions_digest, contract, sampling)
+            stores.append(CompletionStore(self.root, key))
+            name = f"{label}  {eval_set.name}" + (f", repeat {sampling.repeat}" if sampling else "")
+            checkpoint.generate_missing(
+                stores[-1], eval_set.questions, name, self.distributed, sampling
+            )
+        return stores
 
     def _score(
-        self, step: int, checkpoint_digest: str, eval_set: EvalSet, store: CompletionStore
-    ) -> ResultFile:
+        self,
+        step: int,
+        checkpoint_digest: str,
+        eval_set: EvalSet,
+        store: CompletionStore,
+        *repeats: CompletionStore,
+    ) -> Evaluation:
         coordinate_space = self.params.task.coordinate_space
         meta = {
             "method": self.method,
@@ -104,14 +141,28 @@ class Evaluator:
             "checkpoint_digest": checkpoint_digest,
             **eval_set.meta,
         }
-        completions = store.read_all(len(eval_set.questions))
-        result = build_result(eval_set.records, completions, coordinate_space, meta)
-        tests = len(self.eval_sets) * len(self.params.train.step_grid)
-        boxes = WrittenBoxes.from_rows(result.results, coordinate_space)
+        count = len(eval_set.questions)
+        sampled = [one.read_all(count) for one in repeats]
+        completions = store.read_all(count)
+        result = build_result(eval_set.records, completions, coordinate_space, meta, sampled)
+        check = self._check(step, eval_set, result)
+        marked = {**meta, "coordinate_space_check": check.to_meta()}
+        return Evaluation(eval_set, result.model_copy(update={"meta": marked}), check)
+
+    def _check(self, step: int, eval_set: EvalSet, result: ResultFile) -> CoordinateSpaceCheck:
+        """Whether boxes are in the task's coordinate space; a large gain at step 0 is refused."""
+        boxes = WrittenBoxes.from_rows(result.results, self.params.task.coordinate_space)
+        tests = len(self.eval_sets) * len(self.params.step_grid(self.method))
         check = check_coordinate_space(boxes, tests=tests)
-        file = paths.result_file(self.run, eval_set.name, step)
-        require_coordinate_space(check, file.as_posix())
-        return result
+        file = self._file(eval_set, step)
+        if step == 0:
+            require_coordinate_space({file: check})
+        if check.gain is not None and self.distributed.is_main_process:
+            logger.warning("%s: %s", file, check.sentence)
+        return check
+
+    def _file(self, eval_set: EvalSet, step: int) -> str:
+        return paths.result_file(self.run, eval_set.name, step).as_posix()
 
 
 def make_evaluator(
@@ -120,22 +171,25 @@ def make_evaluator(
     method: Method,
     device: str | None = None,
     seed: int | None = None,
+    datasets: list[str] | None = None,
 ) -> Evaluator:
     """Read the eval sets and join the other processes, if there are any.
 
     Args:
         device: as torch names it ("cpu", "cuda:1"); by default this process's own.
         seed: one of experiment.seeds for a further training run.
+        datasets: by default all that are evaluated.
 
     Raises:
         ConfigError: the experiment has no such seed.
         DataError: records or an image are missing.
     """
-    contract = evaluation_contract(contract_of(params.with_seed(seed), root), params)
+    trained_under = contract_of(params.with_seed(seed), root, method)
+    contract = evaluation_contract(trained_under, params)
     template = getattr(params.task.prompts, method)
     eval_sets = [
         make_eval_set(root, name, params.datasets[name], template)
-        for name in params.evaluated_datasets
+        for name in (params.evaluated_datasets if datasets is None else datasets)
     ]
     # accelerate distributes over CPU processes only if it is told to use the CPU
     distributed = PartialState(cpu=not torch.accelerator.is_available(), timeout=BARRIER_TIMEOUT)
@@ -164,6 +218,6 @@ def make_eval_set(root: Path, name: str, dataset: Dataset, template: str) -> Eva
     return EvalSet(name, records, questions, questions_digest(questions), meta)
 
 
-def _log_accuracy(label: str, results: list[tuple[EvalSet, ResultFile]], seconds: float) -> None:
-    accuracies = "  ".join(f"{one.name} {result.accuracy:.1f} %" for one, result in results)
+def _log_accuracy(label: str, results: list[Evaluation], seconds: float) -> None:
+    accuracies = "  ".join(f"{r.eval_set.name} {r.result.accuracy:.1f} %" for r in results)
     logger.info("%s  accuracy: %s  (%.1f s)", label, accuracies, seconds)

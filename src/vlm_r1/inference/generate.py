@@ -1,4 +1,4 @@
-"""Greedy generation for one checkpoint: batches by tokens, shared image prefixes, early stopping.
+"""Generation for one checkpoint: batches by tokens, shared image prefixes, early stopping.
 
 A row is done at its end of turn or at `</answer>`, a batch when all its rows are. The parser reads
 nothing after the tag, so stopping there saves time and changes no score.
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
-from transformers.generation import StopStringCriteria
+from transformers.generation import LogitsProcessor, StopStringCriteria
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vlm_r1.data.images import open_image, read_image_size
@@ -109,9 +109,17 @@ def batch_prompts(prompts: list[Prompt], batch_tokens: int, max_new_tokens: int)
 
 @torch.inference_mode()
 def generate_batch(
-    model: PreTrainedModel, processor: ProcessorMixin, batch: list[Prompt], max_new_tokens: int
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    batch: list[Prompt],
+    max_new_tokens: int,
+    noise: LogitsProcessor | None = None,
 ) -> list[Completion]:
-    """Greedy completions of one batch, each with the (height, width) that the model saw."""
+    """Completions of one batch, each with the (height, width) that the model saw.
+
+    Args:
+        noise: of `Sampling`, for sampled answers; None: greedy ones.
+    """
     if encodes_images_separately(processor):
         inputs, sizes = _shared_image_inputs(model, processor, batch)
     else:
@@ -122,12 +130,43 @@ def generate_batch(
         **inputs,
         max_new_tokens=max_new_tokens,
         do_sample=False,
+        logits_processor=[] if noise is None else [noise],
         pad_token_id=processor.tokenizer.pad_token_id,
         stopping_criteria=[StopStringCriteria(processor.tokenizer, [STOP])],
     )
     new_tokens = output[:, inputs["input_ids"].shape[1] :]
     texts = processor.batch_decode(new_tokens, skip_special_tokens=True)
-    return [Completion(text, size) for text, size in zip(texts, sizes, strict=True)]
+    ends, pad = _end_tokens(model), processor.tokenizer.pad_token_id
+    return [
+        Completion(text, size, *count_tokens(tokens, text, ends, pad, max_new_tokens))
+        for tokens, text, size in zip(new_tokens.tolist(), texts, sizes, strict=True)
+    ]
+
+
+def count_tokens(
+    tokens: list[int], text: str, ends: set[int], pad: int, max_new_tokens: int
+) -> tuple[int, bool]:
+    """(number of tokens that a row generated, whether the limit cut it off).
+
+    Args:
+        tokens: the row, padded on the right; `pad` may be one of `ends`, the end-of-turn tokens.
+        text: its text; a row with `</answer>` was done there, so that what follows is padding.
+
+    Example: 5 6 E P, E an end of turn and P padding -> (3, False); 5 6 7 of at most 3 -> (3, True)
+    """
+    marks = ends | {pad}
+    length = next((i for i, token in enumerate(tokens) if token in marks), len(tokens))
+    if STOP in text:
+        return length, False
+    if length < len(tokens) and tokens[length] in ends:
+        return length + 1, False
+    return length, length >= max_new_tokens
+
+
+def _end_tokens(model: Any) -> set[int]:
+    """Token ids that end a turn."""
+    ends = model.generation_config.eos_token_id
+    return set(ends) if isinstance(ends, list) else {ends} - {None}
 
 
 def _shared_image_inputs(

@@ -1,8 +1,10 @@
-"""Evaluates the prompt matrix: base and best checkpoint of each method x every prompt template.
+"""Evaluates the prompt matrix: models x every prompt template.
 
-Each cell is evaluated on the first in-domain and the first out-of-domain dataset. The checkpoints
-are chosen on validation, not on these datasets. Completions go through the cache, so a model's own
-prompt, which the stage `evaluate` has run already, costs nothing.
+The models are the base, the best checkpoint of each method, chosen on validation, and every
+training run's checkpoint of the last step that both methods have: the two methods under one prompt.
+Each cell is evaluated on the first in-domain and on every out-of-domain dataset. Completions go
+through the cache, so a model's own prompt, which the stage `evaluate` has run already, costs
+nothing.
 """
 
 import logging
@@ -13,7 +15,7 @@ from typing import Literal
 import torch
 from accelerate import PartialState
 
-from vlm_r1.config import Params
+from vlm_r1.config import METHODS, Params
 from vlm_r1.evaluation.prompt_matrix_file import PromptCell
 from vlm_r1.evaluation.selection import select
 from vlm_r1.experiment import checkpoint_path, contract_of
@@ -39,41 +41,70 @@ def evaluate_prompt_matrix(params: Params, root: Path, folder: Path) -> list[Pro
         ModelError: a checkpoint is missing or broken.
         ContractError: a checkpoint was trained under another contract.
     """
-    contract = evaluation_contract(contract_of(params, root), params)
-    steps = _steps(params, root)
-    checkpoints = {m: checkpoint_path(params, root, m, s, contract) for m, s in steps.items()}
+    models = _models(params, root)
+    contracts = {
+        seed: evaluation_contract(contract_of(params.with_seed(seed), root), params)
+        for seed in params.all_seeds
+    }
+    checkpoints = {
+        model: checkpoint_path(params, root, model.run, model.step, contracts[model.contract_seed])
+        for model in models
+    }
     for path in checkpoints.values():
         require_whole_checkpoint(path)
     eval_sets = _eval_sets(params, root)
     distributed = PartialState(cpu=not torch.accelerator.is_available())
-    scorer = _CellScorer(root, contract, params.task.coordinate_space, distributed)
     cells = []
     for model, path in checkpoints.items():
+        contract = contracts[model.contract_seed]
+        scorer = _CellScorer(root, contract, params.task.coordinate_space, distributed)
         checkpoint = Checkpoint(path, params.task, params.evaluate, distributed.device)
         for (template, dataset), eval_set in eval_sets.items():
-            cell = PromptCell(
-                model=model,
-                step=steps[model],
-                template=template,
-                dataset=dataset,
-                file=f"{dataset}/{model}-{template}.json",
-            )
+            cell = model.cell(template, dataset)
             write_results(folder / cell.file, scorer.result(cell, eval_set, checkpoint))
             cells.append(cell)
     distributed.destroy_process_group()
     return cells
 
 
-def _steps(params: Params, root: Path) -> dict[ModelName, int]:
-    """Model -> step of its best checkpoint; the base is step 0."""
-    chosen = select(params, root)
+@dataclass(frozen=True)
+class _Model:
+    """A checkpoint to ask: `run` names its folder, `seed` is None for the base."""
+
+    name: ModelName
+    run: str
+    step: int
+    seed: int | None
+    contract_seed: int  # the base's terms are those of the first run
+
+    def cell(self, template: str, dataset: str) -> PromptCell:
+        return PromptCell(
+            model=self.name,
+            step=self.step,
+            seed=self.seed,
+            template=template,
+            dataset=dataset,
+            file=f"{dataset}/{self.run}-{self.step}-{template}.json",
+        )
+
+
+def _models(params: Params, root: Path) -> list[_Model]:
+    """The base; then by method the best checkpoint and those of the last step, each once."""
+    first, chosen = params.experiment.seed, select(params, root)
     best = {choice.method: choice.step for choice in (chosen.champion, chosen.challenger)}
-    return {"base": 0, "sft": best["sft"], "grpo": best["grpo"]}
+    models = [_Model("base", "base", 0, None, first)]
+    for method in METHODS:
+        asked = [(first, best[method]), *((seed, params.train.steps) for seed in params.all_seeds)]
+        models += [
+            _Model(method, params.run_name(method, seed), step, seed, seed)
+            for seed, step in dict.fromkeys(asked)
+        ]
+    return models
 
 
 def _eval_sets(params: Params, root: Path) -> dict[tuple[str, str], EvalSet]:
     """(template, dataset) -> eval set."""
-    names = [params.names("id")[0], params.names("ood")[0]]
+    names = [params.names("id")[0], *params.names("ood")]
     return {
         (template, name): make_eval_set(root, name, params.datasets[name], template)
         for template in TEMPLATES

@@ -19,10 +19,17 @@ class Question:
 
 @dataclass(frozen=True)
 class Completion:
-    """The generated text; `input_size` is the (height, width) the model saw after the resize."""
+    """The generated text; `input_size` is the (height, width) the model saw after the resize.
+
+    Attributes:
+        new_tokens: tokens generated, an end of turn included; None if they were not counted.
+        cut_off: True if max_new_tokens ended it, rather than its end of turn or `</answer>`.
+    """
 
     text: str
     input_size: tuple[int, int]
+    new_tokens: int | None = None
+    cut_off: bool | None = None
 
 
 def question_about(template: str, expression: str, image: Path) -> Question:

@@ -1,5 +1,6 @@
 """Records and their completions -> the result file of one checkpoint on one dataset."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,19 +19,33 @@ def build_result(
     completions: list[Completion],
     coordinate_space: str,
     meta: dict[str, Any],
+    sampled: Sequence[list[Completion]] = (),
 ) -> ResultFile:
     """Parse and score `completions`, one for each record in the same order.
 
     Args:
         coordinate_space: the one the model writes boxes in; result rows hold original pixels.
         meta: stored in the file unchanged.
+        sampled: further completions of all records, a list for each repeat.
     """
-    rows = [
+    rows = _result_rows(records, completions, coordinate_space)
+    if sampled:
+        repeats = [_result_rows(records, one, coordinate_space) for one in sampled]
+        rows = [
+            row.model_copy(update={"sampled_correct": [answer.correct for answer in answers]})
+            for row, *answers in zip(rows, *repeats, strict=True)
+        ]
+    hits = sum(row.correct == 1 for row in rows)
+    return ResultFile(accuracy=100 * hits / len(rows), results=rows, meta=meta)
+
+
+def _result_rows(
+    records: pd.DataFrame, completions: list[Completion], coordinate_space: str
+) -> list[ResultRow]:
+    return [
         _result_row(record, completion, coordinate_space)
         for record, completion in zip(records.to_dict("records"), completions, strict=True)
     ]
-    hits = sum(row.correct == 1 for row in rows)
-    return ResultFile(accuracy=100 * hits / len(rows), results=rows, meta=meta)
 
 
 def _result_row(record: dict, completion: Completion, coordinate_space: str) -> ResultRow:
@@ -46,6 +61,8 @@ def _result_row(record: dict, completion: Completion, coordinate_space: str) -> 
         input_size=completion.input_size,
         image_size=image_size,
         record_id=record["record_id"],
+        new_tokens=completion.new_tokens,
+        cut_off=completion.cut_off,
         split=record["split"],
     )
     answer = parse_answer(completion.text, coordinate_space)

@@ -42,7 +42,7 @@ def run(
     """
     evaluator = make_evaluator(params, root, method, device, seed)
     evaluator.evaluate_checkpoint(0, base_path(params, root))
-    for step in params.train.step_grid[1:]:
+    for step in params.step_grid(method)[1:]:
         while not _evaluate_unless_moved(
             evaluator, step, _wait_for_checkpoint(root, evaluator.run, step, patience_s)
         ):

@@ -78,16 +78,6 @@ class Footprint:
         return self.model.model.get_submodule(self.family.vision)
 
     @property
-    def layer_parameters(self) -> int:
-        """Number of parameters of all text layers."""
-        return _count(self.language.get_submodule("layers"))
-
-    @property
-    def block_parameters(self) -> int:
-        """Number of parameters of all blocks of the vision tower."""
-        return _count(self.vision.get_submodule("blocks"))
-
-    @property
     def trains_vision(self) -> bool:
         """Whether the backward pass reaches the vision tower, so that activations are kept."""
         return any(p.requires_grad for p in self.vision.parameters())

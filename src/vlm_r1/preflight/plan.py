@@ -1,10 +1,20 @@
 """`vlm-r1 plan`: memory of one device and FLOPs of a training, before it is paid for."""
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from vlm_r1.config import Method, Params, standalone
+from vlm_r1.models.flops import (
+    Load,
+    Loads,
+    forward_flops,
+    image_load,
+    parts_of,
+    training_flops,
+    written_load,
+)
 from vlm_r1.preflight.footprint import Footprint, Workload
 from vlm_r1.preflight.memory import GIB, MemoryPlan, plan_memory
 
@@ -46,7 +56,7 @@ def plan_work(
     accumulation = max(1, rows // (work.rows * params.launch.processes))
     memory = plan_memory(params, method, footprint, work, accumulation)
     per_step = rows * _row_flops(params, method, footprint, work)
-    return TrainingPlan(method, memory, per_step, per_step * params.train.steps, accumulation)
+    return TrainingPlan(method, memory, per_step, per_step * params.steps_of(method), accumulation)
 
 
 def plan_dict(
@@ -166,26 +176,29 @@ def _workload(
 
 
 def _row_flops(params: Params, method: Method, footprint: Footprint, work: Workload) -> float:
-    """FLOPs of one row of a step.
+    """FLOPs of one row of a step, by the formula of models/flops.py.
 
-    2 per parameter and token forwards, and as many again for the gradient of the activations and
-    for that of the weights (Kaplan et al. 2020, arXiv 2001.08361, section 2.1), with attention's
-    own products added.
+    A row of GRPO is written, read by the reference and, where a rollout outlasts a step, by the old
+    policy: once in `num_iterations` steps. TRL's loss computes logits of answers alone, and once
+    more in the backward pass.
     """
-    text, vision = footprint.config.text_config, footprint.config.vision_config
-    attention = 2 * text.num_hidden_layers * work.tokens * text.hidden_size  # causal: half of 4
-    head = text.vocab_size * text.hidden_size
-    language = 2 * (footprint.layer_parameters + attention) * work.tokens
-    language += 2 * head * work.predicted
-    tower = 2 * footprint.block_parameters * work.patches
-    tower += 4 * vision.depth * work.patches**2 * vision.hidden_size
-    forward = language + tower
-    backward_language = 2 if params.train.lora is None else 1  # no gradient of frozen weights
-    backward_tower = 2 if footprint.trains_vision else 0
-    step = forward + backward_language * language + backward_tower * tower
-    if params.train.gradient_checkpointing:  # one more forward pass
-        step += language + (tower if footprint.trains_vision else 0)
-    if method == "grpo":
-        step += forward  # sampling: every token once, with a KV cache
-        step += forward if params.grpo.beta > 0 else 0  # the reference
-    return float(step)
+    config = footprint.config
+    parts = parts_of(footprint.model, footprint.family)
+    side = math.isqrt(work.patches)
+    images = image_load(config, [(side, work.patches // side)])._replace(rows=work.patches)
+    seen = Loads(
+        patches=Load(work.patches),
+        vision=images,
+        projector=Load(work.patches // config.vision_config.spatial_merge_size**2),
+        language=Load(work.tokens, float(work.tokens**2)),
+        head=Load(work.predicted),
+    )
+    step = training_flops(parts, seen, params.train.gradient_checkpointing)
+    step += parts.head.forward(seen.head)
+    if method == "sft":
+        return step
+    grpo = params.grpo
+    reads = (grpo.beta > 0) + (grpo.num_iterations > 1 or grpo.rollouts != "transformers")
+    language = written_load(work.tokens - work.predicted, work.predicted)
+    written = forward_flops(parts, seen._replace(language=language))
+    return step + (written + reads * forward_flops(parts, seen)) / grpo.num_iterations

@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from vlm_r1.config import Params
+from vlm_r1.config import Method, Params
 from vlm_r1.errors import ContractError, ModelError
 
 # Raise them when `rec.parsing.parse_answer` or a score can give another result for the same text.
 # They stand here because SFT, which parses nothing, would otherwise depend on the parser.
 PARSER_VERSION = "2"
 SCORING_VERSION = "1"
+STOPS = "to </answer>"
 
 
 class TrainingContract(BaseModel):
@@ -31,6 +32,10 @@ class TrainingContract(BaseModel):
     seed: int
     dtype: str
     prompts: dict[str, str]  # method -> template name
+    # what training really had: the task's, unless the params give the method terms of its own
+    trained_min_pixels: int
+    trained_max_pixels: int
+    trained_coordinate_space: str
 
     @property
     def digest(self) -> str:
@@ -44,12 +49,20 @@ class Contract(TrainingContract):
 
     max_new_tokens: int
     decoding: Literal["greedy, to </answer>"] = "greedy, to </answer>"
+    repeats: str  # sampled answers besides the greedy one: "none", or "3 at temperature 1"
     parser_version: str = PARSER_VERSION
     scoring_version: str = SCORING_VERSION
 
 
-def training_contract(params: Params, base_digest: str, records_digest: str) -> TrainingContract:
-    """The contract that `params` sets for training from this base on these records."""
+def training_contract(
+    params: Params, base_digest: str, records_digest: str, method: Method | None = None
+) -> TrainingContract:
+    """The contract that `params` sets for training from this base on these records.
+
+    Args:
+        method: whose training it is; None: of a method without terms of its own.
+    """
+    trained = params.task if method is None else params.task_in_training(method)
     return TrainingContract(
         base_digest=base_digest,
         training_records_digest=records_digest,
@@ -61,12 +74,17 @@ def training_contract(params: Params, base_digest: str, records_digest: str) -> 
         seed=params.experiment.seed,
         dtype=params.task.dtype,
         prompts=params.task.prompts.model_dump(),
+        trained_min_pixels=trained.min_pixels,
+        trained_max_pixels=trained.max_pixels,
+        trained_coordinate_space=trained.coordinate_space,
     )
 
 
 def evaluation_contract(training: TrainingContract, params: Params) -> Contract:
     """The terms of `training` and those of evaluation."""
-    return Contract(**training.model_dump(), max_new_tokens=params.evaluate.max_new_tokens)
+    asked = params.evaluate
+    repeats = f"{asked.repeats} at temperature {asked.temperature:g}" if asked.repeats else "none"
+    return Contract(**training.model_dump(), max_new_tokens=asked.max_new_tokens, repeats=repeats)
 
 
 def read_terms(root: Path, checkpoint: Path) -> dict[str, Any]:

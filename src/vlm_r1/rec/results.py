@@ -4,7 +4,10 @@ One file holds one evaluation result, (training run, step, dataset):
 `{"accuracy": percent, "results": [row, ...], "meta": {...}}`. A row has question, ground_truth
 (the true box: xyxy, original pixels), model_output, extracted_answer (the predicted box, likewise;
 null if unparsed), correct (0 or 1), image, input_size and image_size (height, width), and may have
-a record_id and a split. Logs of VLM-R1's authors have neither `meta` nor what follows `correct`.
+a record_id and a split. Rows that this project wrote also have new_tokens (generated, an end of
+turn included), cut_off (whether evaluate.max_new_tokens ended the answer) and, with
+evaluate.repeats, sampled_correct (0 or 1 of each sampled answer). Logs of VLM-R1's authors have
+neither `meta` nor what follows `correct`.
 Logs of other tools are converted to this form by evaluation/prediction_logs.py.
 """
 
@@ -34,16 +37,24 @@ class ResultRow(BaseModel):
     input_size: Size | None = None
     image_size: Size | None = None
     record_id: str | int | None = None
+    new_tokens: int | None = None
+    cut_off: bool | None = None
+    sampled_correct: list[int] | None = None
 
 
 class ResultFile(BaseModel):
-    """A whole log; `accuracy` is the stated one, in percent, None if the file states none."""
+    """A whole log.
+
+    `accuracy` is the stated one, in percent, None if the file states none. Our files state the
+    answers' coordinate space in `meta`; of other tools' logs `coordinate_space` holds it, if known.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     accuracy: FiniteFloat | None
     results: list[ResultRow]
     meta: dict[str, Any] | None = None
+    coordinate_space: str | None = None
 
 
 def read_results(path: Path) -> ResultFile:

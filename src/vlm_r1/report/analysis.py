@@ -87,6 +87,7 @@ def dataset_lines(
                 digest=result.records_digest,
                 quarantined=None if found is None else found.quarantined,
                 leakage=None if found is None else found.leakage,
+                choice_leakage=None if found is None else found.choice_leakage,
             )
         )
     return [*lines, *remaining.values()]

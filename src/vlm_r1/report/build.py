@@ -9,7 +9,6 @@ from pathlib import Path
 
 from vlm_r1.config import METHODS
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.coordinate_space_check import check_coordinate_space
 from vlm_r1.files import whole_folder
 from vlm_r1.report.analysis import (
     LastStep,
@@ -19,7 +18,10 @@ from vlm_r1.report.analysis import (
     dataset_lines,
     decomposition_lines,
 )
+from vlm_r1.report.answers import answers_block
 from vlm_r1.report.chosen import chosen_lines, selection_lines
+from vlm_r1.report.compute import compute_block
+from vlm_r1.report.coordinate_flags import coordinate_flags
 from vlm_r1.report.costs import cost_per_point
 from vlm_r1.report.curve_statistics import curve_statistics
 from vlm_r1.report.fairness import checklist
@@ -29,9 +31,14 @@ from vlm_r1.report.render.dvc_views import write_views
 from vlm_r1.report.render.figures import draw_figures
 from vlm_r1.report.render.gallery import choose_cases
 from vlm_r1.report.render.page import ReportPage, render_html, render_markdown
+from vlm_r1.report.repeats import repeats_block
 from vlm_r1.report.results_table import TESTED, EvalResult, ResultsTable, check_fairness
 from vlm_r1.report.schema import (
+    CheckpointCost,
+    Choices,
     Command,
+    CommonPrompts,
+    CoordinateFlag,
     Cost,
     DatasetLine,
     Lineage,
@@ -40,7 +47,10 @@ from vlm_r1.report.schema import (
     TrainingLog,
 )
 from vlm_r1.report.slice_table import slice_block
+from vlm_r1.report.thresholds import threshold_lines
 from vlm_r1.report.verdict import Findings, VerdictText, write_verdict
+
+NO_COMMON_PROMPTS = CommonPrompts(lines=[], sentence=None)
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,7 @@ class ReportContext:
     """What the report shows beside the evaluation results; logs of others have none of it.
 
     Attributes:
+        checkpoint_costs: of each method, the mean over its training runs.
         reproduce: (table, whether it is unfair) -> the commands that make its numbers again.
         images: folder of each dataset's images; None where there are none.
         validated: each dataset as validation left it (`lineage.dataset_lines_from_validation`).
@@ -57,8 +68,11 @@ class ReportContext:
 
     lineage: Lineage
     cost: list[Cost] = field(default_factory=list)
+    choices: Choices = field(default_factory=lambda: Choices(lines=[], candidates=[]))
+    checkpoint_costs: dict[str, list[CheckpointCost]] = field(default_factory=dict)
     training: list[TrainingLog] = field(default_factory=list)
     prompts: list[PromptLine] = field(default_factory=list)
+    common_prompts: CommonPrompts = NO_COMMON_PROMPTS
     reproduce: Callable[[ResultsTable, bool], list[Command]] = lambda table, unfair: []
     images: dict[str, Path] | None = None
     validated: dict[str, DatasetLine] = field(default_factory=dict)
@@ -100,7 +114,7 @@ def build_report(
         verdict_text=verdict_text,
         last_steps=last_steps,
         gallery=choose_cases(table, gallery, seed, context.images),
-        notes=[*context.notes, *_file_notes(table)],
+        notes=[*context.notes, *_file_notes(table, report.coordinate_flags)],
         skipped=context.skipped,
         confidence=confidence,
         seed=seed,
@@ -143,13 +157,20 @@ def _measure(
         selection=selection,
         chosen=chosen,
         decomposition=decomposition_lines(last_steps),
+        coordinate_flags=coordinate_flags(table),
         fairness=checklist(table.results),
+        choices=context.choices,
         slices=slice_block(table),
+        thresholds=threshold_lines(table),
+        answers=answers_block(table),
+        repeats=repeats_block(table),
         prompts=context.prompts,
+        common_prompts=context.common_prompts,
         published=published_series(table.datasets(*TESTED)),
         training=context.training,
         cost=context.cost,
         cost_per_point=cost_per_point(context.cost, ood),
+        compute=compute_block(table, context.checkpoint_costs),
         reproduce=context.reproduce(table, bool(unfair)),
         lineage=context.lineage,
         unfair=unfair,
@@ -169,14 +190,10 @@ def _write(page: ReportPage, folder: Path) -> None:
             (folder / "gallery" / f"{case.name}.png").write_bytes(case.png)
 
 
-def _file_notes(table: ResultsTable) -> list[str]:
+def _file_notes(table: ResultsTable, flags: list[CoordinateFlag]) -> list[str]:
     """One line per file whose scoring or coordinate space check found something."""
     files = {result.source: result.scores.note for result in table.results if result.scores.note}
-    checks = {
-        result.source: check_coordinate_space(result.scores.written_boxes, tests=len(table.results))
-        for result in table.results
-    }
-    spaces = {source: c.sentence for source, c in checks.items() if c.best != c.assumed}
+    spaces = {flag.file: flag.text for flag in flags}
     return [f"{source}: {note}" for source, note in (*files.items(), *spaces.items())]
 
 

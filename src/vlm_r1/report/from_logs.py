@@ -19,7 +19,7 @@ from vlm_r1.rec.results import read_results
 from vlm_r1.report.build import ReportContext, build_report
 from vlm_r1.report.lineage import package_versions
 from vlm_r1.report.reproduce import commands_of_logs
-from vlm_r1.report.results_table import EvalResult, make_eval_result
+from vlm_r1.report.results_table import EvalResult, make_eval_result, share_columns
 from vlm_r1.report.schema import Lineage, Report, TrainingLog
 
 _NAME = re.compile(
@@ -67,7 +67,7 @@ def report_from_logs(
     settings = settings or standalone.REPORT
     logs, skipped = _sort_files(logs_dir)
     roles = _roles(logs_dir, list(dict.fromkeys(log.dataset for log in logs)), id_name, ood_name)
-    results = [result for log in logs for result in _results(log, roles[log.dataset])]
+    results = share_columns(result for log in logs for result in _results(log, roles[log.dataset]))
     results.sort(key=lambda result: result.dataset not in (id_name, ood_name))
     context = ReportContext(
         lineage=Lineage(versions=package_versions()),
@@ -90,7 +90,7 @@ def _notes(results: list[EvalResult], guessed_roles: dict[str, str]) -> list[str
     """What a reader should know about roles and images that the logs do not give."""
     guessed = ", ".join(f"{name} {role}" for name, role in guessed_roles.items())
     notes = [f"Roles guessed from the names: {guessed}."] if guessed else []
-    if any(row.image is None for result in results for row in result.rows):
+    if not all(result.rows.names_all_images for result in results):
         notes.append(NO_IMAGES)
     return notes
 

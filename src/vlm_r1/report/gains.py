@@ -200,8 +200,10 @@ def _overall(
     table: ResultsTable, found: Course, tests: int, p_holm: float, gain_p_holm: float | None
 ) -> Overall:
     last, images = found.steps[-1], [table.first(d).scores.images for d in found.datasets]
-    accuracy = {m: _accuracy(table, m, found.datasets, last) for m in METHODS}
-    start = {m: _accuracy(table, m, found.datasets, 0) for m in METHODS if found.gains}
+    accuracy: dict[str, float] = {m: _accuracy(table, m, found.datasets, last) for m in METHODS}
+    start: dict[str, float] = {
+        m: _accuracy(table, m, found.datasets, 0) for m in METHODS if found.gains
+    }
     return Overall(
         datasets=found.datasets,
         step=last,

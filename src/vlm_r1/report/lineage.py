@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -95,5 +96,11 @@ def _dataset_line(root: Path, name: str, role: str) -> DatasetLine:
         images=records["image"].nunique(),
         digest=records_digest(records),
         quarantined=validation["quarantined"],
-        leakage=len({leak["image"] for leak in validation["leakage"]}),
+        leakage=_shared_images(validation, "training"),
+        choice_leakage=_shared_images(validation, "choice"),
     )
+
+
+def _shared_images(validation: dict[str, Any], kind: str) -> int:
+    """Number of the dataset's images in leaks of a `leakage.Kind`, by its validation.json."""
+    return len({leak["image"] for leak in validation["leakage"] if leak["kind"] == kind})

@@ -35,6 +35,7 @@ def _line(
     return PromptLine(
         model=cell.model,
         step=cell.step,
+        seed=cell.seed,
         template=cell.template,
         own=own,
         dataset=cell.dataset,

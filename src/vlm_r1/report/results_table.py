@@ -18,10 +18,11 @@ from vlm_r1.config import METHODS, Method, Params
 from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.coordinate_correction import Correction, correct_boxes
 from vlm_r1.evaluation.pairing import pair_rows
+from vlm_r1.evaluation.row_table import RowTable, share, share_scores
 from vlm_r1.evaluation.scores import Scores
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.rec.contract import differences, require_equal
-from vlm_r1.rec.results import ResultFile, ResultRow, read_results
+from vlm_r1.rec.results import ResultFile, read_results
 from vlm_r1.stats.clustered import DEFAULT_CONFIDENCE
 from vlm_r1.stats.intervals import Difference, Interval, interval, paired_difference
 
@@ -41,7 +42,7 @@ class EvalResult:
     step: int
     seed: int | None
     source: str
-    rows: list[ResultRow]
+    rows: RowTable
     scores: Scores
     contract: dict[str, Any]
     records_digest: str | None
@@ -268,11 +269,17 @@ def make_eval_result(
         step=step,
         seed=seed,
         source=source,
-        rows=result.results,
+        rows=RowTable.of(result.results, scores),
         scores=scores,
         contract=meta.get("contract", {"verified": False}),
         records_digest=meta.get("records_digest"),
     )
+
+
+def share_columns(results: Iterable[EvalResult]) -> list[EvalResult]:
+    """The results, read one by one; what a dataset's files have in common is held once."""
+    first: dict[str, EvalResult] = {}
+    return [_shared(first.setdefault(result.dataset, result), result) for result in results]
 
 
 def check_fairness(results: list[EvalResult], allow_unfair: bool) -> list[str]:
@@ -334,9 +341,18 @@ def _reordered(reference: EvalResult, result: EvalResult) -> EvalResult:
     """`result` in the row order of `reference`."""
     if result is reference:
         return result
-    order = pair_rows(reference.rows, result.rows, (reference.source, result.source)).b
+    names = reference.source, result.source
+    order = pair_rows(reference.rows.keys(), result.rows.keys(), names).b
+    if order == list(range(len(order))):
+        return _shared(reference, result)
+    ordered = replace(result, rows=result.rows.take(order), scores=result.scores.take(order))
+    return _shared(reference, ordered)
+
+
+def _shared(reference: EvalResult, result: EvalResult) -> EvalResult:
+    """`result` without copies of what `reference` holds too."""
     return replace(
         result,
-        rows=[result.rows[i] for i in order],
-        scores=result.scores.take(order),
+        rows=share(reference.rows, result.rows),
+        scores=share_scores(reference.scores, result.scores),
     )

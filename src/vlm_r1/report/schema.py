@@ -78,6 +78,7 @@ class DatasetLine(Part):
     digest: str | None  # of the records; null for logs, which do not state it
     quarantined: int | None = None  # rows that validation set aside; null if unknown
     leakage: int | None = None  # images it shares across training and tests, excluded or not
+    choice_leakage: int | None = None  # the same across validation and tests
 
 
 class CurvePoint(Part):
@@ -165,6 +166,28 @@ class GapDifference(Part):
     ood_datasets: list[str]
     step: int
     difference: Estimate
+
+
+class CoordinateFlag(Part):
+    """A result whose boxes score significantly better in another coordinate space.
+
+    `large`: reading them in `assumed` loses at least a fifth of the boxes found in `better`.
+    """
+
+    method: str
+    dataset: str
+    step: int
+    seed: int | None
+    assumed: str
+    better: str
+    accuracy: float
+    better_accuracy: float
+    gain: float
+    ci_low: float
+    ci_high: float
+    large: bool
+    file: str
+    text: str
 
 
 class DecompositionLine(Part):
@@ -262,8 +285,20 @@ class SelectionLine(Part):
     overclaim: float  # points that choosing on this test set would add
 
 
+class CheckpointCost(Part):
+    """What a training has taken up to a checkpoint."""
+
+    step: int
+    seconds: float
+    tokens: int
+    flops: float
+
+
 class Cost(Part):
-    """What training took. sft has one completion per prompt, grpo several; flops are estimated."""
+    """What training took; sft has one completion per prompt, grpo several.
+
+    `checkpoints`: the same up to each checkpoint; empty in files that do not tell.
+    """
 
     method: str
     seconds: float
@@ -271,6 +306,7 @@ class Cost(Part):
     completions: int
     tokens: int
     flops: float
+    checkpoints: list[CheckpointCost] = []
 
 
 class CostPerPoint(Part):
@@ -293,6 +329,88 @@ class CostPerPoint(Part):
     tokens_ci_low: float | None = None
     tokens_ci_high: float | None = None
     reason: str | None = None
+
+
+class ComputePoint(Part):
+    """Accuracy in percent, and what training had taken by then: mean over the training runs."""
+
+    method: str
+    dataset: str
+    step: int
+    seconds: float
+    tokens: int
+    flops: float
+    accuracy: float
+
+
+class ComputeMatch(Part):
+    """Both methods after equal FLOPs; accuracies are interpolated between the two steps named.
+
+    `gain`: the same difference of what each method has gained since step 0. p_holm: over the
+    dataset's budgets.
+    """
+
+    dataset: str
+    flops: float
+    sft_steps: tuple[int, int]
+    grpo_steps: tuple[int, int]
+    sft: float
+    grpo: float
+    difference: Estimate
+    difference_p_holm: float
+    gain: Estimate
+    gain_p_holm: float
+
+
+class NearestCheckpoints(Part):
+    """A checkpoint of each method, nearest to each other in FLOPs; ratios are grpo's to sft's."""
+
+    dataset: str
+    sft_step: int
+    grpo_step: int
+    flops_ratio: float
+    seconds_ratio: float | None  # null if sft took no measurable time
+    sft: float
+    grpo: float
+    difference: Estimate
+
+
+class Compute(Part):
+    """Accuracy against cost, and the comparison at equal FLOPs; empty if costs are unknown."""
+
+    points: list[ComputePoint]
+    matched: list[ComputeMatch]  # by FLOPs, up to what both methods have spent
+    nearest: list[NearestCheckpoints]
+    reason: str | None = None  # why it is empty
+
+
+class ChoiceLine(Part):
+    """One setting of the two trainings; `only`: the one method that has such a setting."""
+
+    term: str
+    sft: Any
+    grpo: Any
+    only: str | None = None
+
+
+class CandidateLine(Part):
+    """A learning rate that a search tried, and its last checkpoint on the validation records."""
+
+    method: str
+    learning_rate: float
+    step: int
+    accuracy: float
+    mean_iou: float
+    seconds: float
+    flops: float
+    chosen: bool
+
+
+class Choices(Part):
+    """What each method was trained with, and what was tried for it."""
+
+    lines: list[ChoiceLine]  # empty if the files do not tell
+    candidates: list[CandidateLine]  # empty without a search
 
 
 class FairnessTerm(Part):
@@ -345,11 +463,27 @@ class Slices(Part):
     left_out: list[LeftOut]
 
 
+class ThresholdLine(Part):
+    """Both methods at the last common step, counting answers with an IoU above `threshold`.
+
+    Without a threshold: mean IoU, as percent. `gain` is grpo's gain since step 0 minus sft's.
+    """
+
+    dataset: str
+    step: int
+    threshold: float | None
+    sft: float
+    grpo: float
+    difference: Estimate  # grpo minus sft
+    gain: Estimate | None  # null without a step 0
+
+
 class PromptLine(Part):
     """One model under one prompt; `own` marks the prompt that its method is trained with."""
 
     model: str  # base, sft or grpo
     step: int
+    seed: int | None  # of the training run; null for the base
     template: str
     own: bool
     dataset: str
@@ -360,6 +494,109 @@ class PromptLine(Part):
     parse_rate: float
     best_space: str | None  # another coordinate space in which its boxes score significantly better
     file: str
+
+
+class CommonPromptLine(Part):
+    """Both methods at the last common step, asked with one and the same prompt.
+
+    `difference` is grpo minus sft, which is the difference of gains too: the base is one model.
+    p_holm is adjusted for the prompts of the dataset.
+    """
+
+    dataset: str
+    step: int
+    template: str
+    n: int
+    sft: float
+    grpo: float
+    difference: Estimate
+    p_holm: float
+
+
+class CommonPrompts(Part):
+    """What is left of the difference under each common prompt; empty if the matrix is off."""
+
+    lines: list[CommonPromptLine]
+    sentence: str | None  # about the out-of-domain datasets
+
+
+class Lengths(Part):
+    """Lengths of answers."""
+
+    mean: float
+    median: float
+    p95: float
+    longest: int
+
+
+class AnswerLine(Part):
+    """What one method's answers look like; shares in percent, over all runs.
+
+    Tokens are those generated, an end of turn included. cut_off: ended by the token limit.
+    thought: with a `<think>`.
+    """
+
+    method: str
+    dataset: str
+    step: int
+    n: int
+    tokens: Lengths | None  # null if the files do not tell, as logs of others
+    characters: Lengths | None
+    cut_off: float | None  # likewise
+    thought: float
+    no_box: float
+    thought_without_box: float
+
+
+class CutOffLine(Part):
+    """Share of answers cut off by the token limit, grpo minus sft; p_holm over the steps."""
+
+    dataset: str
+    step: int
+    grpo: float
+    sft: float
+    difference: Estimate
+    p_holm: float
+
+
+class Answers(Part):
+    """What answers look like; `warnings` where cut-offs differ significantly after Holm."""
+
+    lines: list[AnswerLine]
+    cut_offs: list[CutOffLine]  # empty if the files do not tell
+    warnings: list[str]
+
+
+class RepeatLine(Part):
+    """Accuracy of sampled answers, and the variance of one answer's hit (0 or 1), split in two."""
+
+    method: str
+    dataset: str
+    step: int
+    repeats: int
+    n: int
+    accuracy: float
+    ci_low: float
+    ci_high: float
+    greedy: float
+    within: float | None  # between the answers to one question; null for a single repeat
+    between: float | None  # between the questions
+
+
+class RepeatDifference(Part):
+    """grpo minus sft, both by their sampled answers."""
+
+    dataset: str
+    step: int
+    difference: Estimate
+
+
+class Repeats(Part):
+    """Answers sampled several times; `sampling` is the contract's term `repeats`."""
+
+    sampling: str
+    lines: list[RepeatLine]
+    differences: list[RepeatDifference]
 
 
 class TrainingLog(Part):
@@ -413,13 +650,20 @@ class Report(Part):
     selection: list[SelectionLine]  # empty if there are no validation results
     chosen: list[ChosenLine]  # as `selection`
     decomposition: list[DecompositionLine]
+    coordinate_flags: list[CoordinateFlag]  # empty if every result's boxes are in its space
     fairness: list[FairnessTerm]
+    choices: Choices
     slices: Slices
+    thresholds: list[ThresholdLine]
+    answers: Answers
+    repeats: Repeats | None  # null if `evaluate.repeats` is 0
     prompts: list[PromptLine]  # empty if `report.prompt_matrix` is off
+    common_prompts: CommonPrompts
     published: list[PublishedSeries]  # empty unless a dataset is one that VLM-R1 published on
     training: list[TrainingLog]
     cost: list[Cost]
     cost_per_point: list[CostPerPoint]  # empty if costs are unknown
+    compute: Compute
     reproduce: list[Command]
     lineage: Lineage
     unfair: list[str] = []  # terms in which the contracts differ; not written if empty

@@ -3,9 +3,9 @@
 import numpy as np
 
 from vlm_r1.evaluation.slices import SMALL_N, Slice, slice_rows
-from vlm_r1.report.curve_statistics import estimate
 from vlm_r1.report.results_table import TESTED, ResultsTable, SeedGroup
 from vlm_r1.report.schema import LeftOut, Share, SliceLine, Slices
+from vlm_r1.report.wording import estimate
 from vlm_r1.stats.intervals import interval, paired_difference
 
 

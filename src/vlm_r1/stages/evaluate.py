@@ -27,21 +27,25 @@ def run(params: Params, root: Path, method: Method, seed: int | None = None) -> 
         ConfigError: the experiment has no such seed.
         ModelError: a checkpoint of the step grid is missing or broken; nothing is written then.
         ContractError: a checkpoint was trained under another contract.
-        ResultError: boxes score significantly better in another coordinate space than the task's.
+        ResultError: boxes score far better in another coordinate space than the task's, at step 0
+            or at every trained step; nothing is written then.
     """
     evaluator = make_evaluator(params, root, method, seed=seed)
     checkpoints = {
         step: checkpoint_path(params, root, evaluator.run, step, evaluator.contract)
-        for step in params.train.step_grid
+        for step in params.step_grid(method)
     }
     for checkpoint in checkpoints.values():  # find a broken one before hours are spent
         require_whole_checkpoint(checkpoint)
     writes = evaluator.distributed.is_main_process
     with whole_folder(root / paths.RESULTS / evaluator.run) if writes else nullcontext() as output:
+        checks = []
         for step, checkpoint in checkpoints.items():
-            for eval_set, result in evaluator.evaluate_checkpoint(step, checkpoint):
+            for eval_set, result, check in evaluator.evaluate_checkpoint(step, checkpoint):
+                checks.append((step, eval_set.name, check))
                 if output is not None:
                     write_results(output / eval_set.name / f"step-{step}.json", result)
+        evaluator.require_coordinate_space(checks)
     if writes:
         tracking.after_evaluation(root, params, method, seed)
     evaluator.distributed.destroy_process_group()

@@ -40,7 +40,7 @@ def track_evaluation(
     results = [
         (dataset, read_results(root / paths.result_file(context.name, dataset, step)))
         for dataset in params.evaluated_datasets
-        for step in params.train.step_grid
+        for step in params.step_grid(method)
     ]
     run_id, models = _recorded_training(context, results)
     _log_new_scores(context, run_id, results, models)

@@ -40,7 +40,8 @@ def track_report(root: Path, params: Params, contract: TrainingContract) -> None
 
 
 def _numbers(report: dict[str, Any]) -> dict[str, float]:
-    """The verdict's numbers, and accuracies (percent) and gains (points) at the last step."""
+    """The verdict's numbers; accuracies (percent) and gains (points) at the last step, and
+    differences at equal FLOPs."""
     numbers = {f"verdict/{key}": report["verdict"][key] for key in HEADLINES}
     overall = report["verdict"]["overall"]
     if overall["gain"] is not None:
@@ -54,4 +55,7 @@ def _numbers(report: dict[str, Any]) -> dict[str, float]:
     for point in report["curves"]:
         if point["step"] == last_step:
             numbers[f"last_accuracy/{point['method']}.{point['dataset']}"] = point["accuracy"]
+    for match in report["compute"]["matched"]:  # by FLOPs, so the largest budget stays
+        numbers[f"equal_flops/difference.{match['dataset']}"] = match["difference"]["points"]
+        numbers[f"equal_flops/gain.{match['dataset']}"] = match["gain"]["points"]
     return numbers

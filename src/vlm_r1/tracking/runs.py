@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vlm_r1 import paths
 from vlm_r1.config import Method, Params
+from vlm_r1.evaluation.search import with_choice
 from vlm_r1.rec.contract import TrainingContract, read_terms
 from vlm_r1.tracking.entities import as_yaml, dataset_input, log_params
 from vlm_r1.tracking.store import configure, experiment_id_of, search_runs
@@ -38,6 +39,11 @@ class RunContext:
     def name(self) -> str:
         """The name of the training run's folders."""
         return self.params.run_name(self.method, self.contract.seed)
+
+    @property
+    def step_grid(self) -> list[int]:
+        """Step 0 and the steps of its checkpoints."""
+        return self.params.step_grid(self.method)
 
     @property
     def files(self) -> Path:
@@ -79,7 +85,12 @@ class RunContext:
 def run_context(
     root: Path, params: Params, contract: TrainingContract, method: Method
 ) -> RunContext:
-    """The run context of `method` under this contract; connects to MLflow."""
+    """The run context of `method` under this contract; connects to MLflow.
+
+    Raises:
+        ResultError: the score of a search's candidate is missing.
+    """
+    params = with_choice(params, root, method)
     client = configure(root)
     experiment_id = experiment_id_of(client, root, params)
     return RunContext(client, experiment_id, root, params, contract, method)
@@ -93,7 +104,7 @@ def read_contract(
     Raises:
         ModelError: the checkpoint is missing.
     """
-    folder = paths.checkpoint_dir(params.run_name(method, seed), params.train.steps)
+    folder = paths.checkpoint_dir(params.run_name(method, seed), params.steps_of(method))
     return TrainingContract.model_validate(read_terms(root, folder))
 
 

@@ -45,7 +45,7 @@ def _checkpoint_digests(context: RunContext) -> dict[int, str]:
     """Digest of each checkpoint by step; all must have been trained under the run's contract."""
     root, contract = context.root, context.contract
     digests = {0: contract.base_digest}
-    for step in contract.step_grid[1:]:
+    for step in context.step_grid[1:]:
         folder = paths.checkpoint_dir(context.name, step)
         trained_under = read_terms(root, folder)
         require_equal({"this pipeline": contract.model_dump(), str(folder): trained_under})
@@ -87,6 +87,14 @@ def _replay(context: RunContext) -> str:
 
 
 def _log_cost(context: RunContext, run_id: str) -> None:
+    """Log what the training took, and what it had taken at each checkpoint."""
     cost = json.loads((context.files / "cost.json").read_text(encoding="utf-8"))
-    numbers = {f"cost/{key}": value for key, value in cost.items() if key != "method"}
-    context.client.log_batch(run_id, metrics=metrics_of(numbers, context.contract.step_grid[-1]))
+    metrics = [
+        metric
+        for one in (*cost.pop("checkpoints"), {**cost, "step": context.step_grid[-1]})
+        for metric in metrics_of(
+            {f"cost/{k}": value for k, value in one.items() if k not in ("method", "step")},
+            one["step"],
+        )
+    ]
+    context.client.log_batch(run_id, metrics=metrics)

@@ -22,17 +22,17 @@ def shared_arguments(params: Params, optimizer: Optimizer, output: Path) -> dict
         output: the folder for checkpoints.
     """
     train = params.train
+    steps = optimizer.steps or train.steps
     return {
         "output_dir": str(output),
         "per_device_train_batch_size": optimizer.micro_batch,
-        "max_steps": train.steps,
+        "max_steps": steps,
         "learning_rate": optimizer.learning_rate,
         "lr_scheduler_type": optimizer.schedule,
-        "warmup_steps": round(optimizer.warmup_share * train.steps),
+        "warmup_steps": round(optimizer.warmup_share * steps),
         "max_grad_norm": train.max_grad_norm,
         "weight_decay": 0.0,
-        "save_strategy": "steps",
-        "save_steps": train.save_every,
+        "save_strategy": "no",  # callbacks.SaveAtSteps saves
         "save_only_model": train.save_only_model,
         "logging_steps": train.log_every,
         "logging_first_step": True,

@@ -1,8 +1,7 @@
-"""What the Trainer calls while it trains: the log file, the clock, contracts in checkpoints."""
+"""What the Trainer calls while it trains: the log file, the step grid, contracts in checkpoints."""
 
 import json
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,20 @@ SHOWN = ("loss", "reward", "reward_std", "kl", "rewards/iou/mean", "rewards/form
 
 def ignore(line: dict[str, Any]) -> None:
     """The listener of a training that nobody follows."""
+
+
+class SaveAtSteps(TrainerCallback):
+    """Makes the Trainer save at the steps of the grid; its own `save_steps` is one number.
+
+    Must be called before `LogFile`, which logs where the Trainer is going to save.
+    """
+
+    def __init__(self, step_grid: list[int]) -> None:
+        self._steps = frozenset(step_grid)
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        """Called by the Trainer before it logs and saves."""
+        control.should_save |= state.global_step in self._steps
 
 
 class LogFile(TrainerCallback):
@@ -61,34 +74,6 @@ class LogFile(TrainerCallback):
         self._listener(line)
         shown = "  ".join(f"{name} {numbers[name]:.3f}" for name in SHOWN if name in numbers)
         logger.info("step %d/%d  %s", state.global_step, state.max_steps, shown)
-
-
-class Stopwatch(TrainerCallback):
-    """Seconds of a training over all its attempts; of a killed one up to its last log line.
-
-    Args:
-        path: keeps the seconds for the next attempt.
-        started: `time.monotonic()` when this attempt began.
-    """
-
-    def __init__(self, path: Path, started: float) -> None:
-        self._path = path
-        self._earlier = float(path.read_text(encoding="utf-8")) if path.exists() else 0.0
-        self._started = started
-
-    @property
-    def seconds(self) -> float:
-        """Seconds until now."""
-        return self._earlier + time.monotonic() - self._started
-
-    def on_log(self, args, state, control, **kwargs) -> None:
-        """Called by the Trainer on every log."""
-        if state.is_world_process_zero:
-            write_text(self._path, f"{self.seconds:.1f}")
-
-    def forget(self) -> None:
-        """Remove the file, once training has ended."""
-        self._path.unlink(missing_ok=True)
 
 
 class WriteContract(TrainerCallback):

@@ -8,6 +8,7 @@ import pandas as pd
 from vlm_r1 import paths
 from vlm_r1.config import Method, Params
 from vlm_r1.data.records import read_records
+from vlm_r1.evaluation.search import with_choice
 from vlm_r1.experiment import base_path, contract_of
 from vlm_r1.files import part_of
 from vlm_r1.rec.contract import TrainingContract
@@ -18,7 +19,8 @@ class TrainingJob:
     """What a training run reads and writes.
 
     Attributes:
-        params: with the seed of this run.
+        params: with the seed of this run, what a search chose, and the task as the method is
+            trained on it.
         base: folder or Hugging Face name of the model to start from.
         records: the training records, in the order of their file; boxes in original pixels.
         images: the folder that the records' image paths are relative to.
@@ -49,12 +51,13 @@ def load_job(params: Params, root: Path, method: Method, seed: int | None = None
 
     Raises:
         ConfigError: the experiment has no such seed.
+        ResultError: the score of a search's candidate is missing.
     """
-    seeded = params.with_seed(seed)
+    seeded = with_choice(params.with_seed(seed), root, method)
     return TrainingJob(
         method=method,
-        params=seeded,
-        contract=contract_of(seeded, root),
+        params=seeded.model_copy(update={"task": seeded.task_in_training(method)}),
+        contract=contract_of(seeded, root, method),
         base=base_path(params, root),
         records=read_records(root / paths.records_file(params.train_dataset)),
         images=root / params.datasets[params.train_dataset].images,

@@ -32,12 +32,13 @@ from vlm_r1.training.arguments import (
     prompts_read,
     rollout_steps,
 )
-from vlm_r1.training.callbacks import Listener, LogFile, Stopwatch, WriteContract
+from vlm_r1.training.callbacks import Listener, LogFile, SaveAtSteps, WriteContract
 from vlm_r1.training.configuration import configuration_of
+from vlm_r1.training.cost import COST, CheckpointCost, read_cost, watch_models
 from vlm_r1.training.dataset import training_order
-from vlm_r1.training.flops import estimate_flops, size_of
 from vlm_r1.training.health import HealthMonitor
 from vlm_r1.training.job import TrainingJob
+from vlm_r1.training.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -155,11 +156,14 @@ def _add_callbacks(
     job: TrainingJob, trainer: Trainer, listener: Listener, started: float
 ) -> tuple[Stopwatch, HealthMonitor]:
     """Callbacks run in this order: the monitor adds `health/*` to a line before it is written."""
+    saver = SaveAtSteps(job.params.step_grid(job.method))
     log = job.work_folder / resume.LOG
     stopwatch = Stopwatch(job.work_folder / "seconds", started)
     monitor = HealthMonitor(job.params.health, resume.read_log(log))
     trainer.remove_callback(PrinterCallback)  # LogFile shows the main quantities as one line
-    for callback in (monitor, LogFile(log, listener), WriteContract(job.contract), stopwatch):
+    cost = CheckpointCost(watch_models(trainer), stopwatch)
+    writers = LogFile(log, listener), stopwatch, cost, WriteContract(job.contract)
+    for callback in (saver, monitor, *writers):
         trainer.add_callback(callback)
     return stopwatch, monitor
 
@@ -188,18 +192,17 @@ def _weights_task(task: Task, train: Train) -> Task:
 
 
 def _write_cost(job: TrainingJob, trainer: Trainer, seconds: float) -> None:
-    """Write cost.json: seconds, prompts, completions, TRL's token count, FLOPs."""
-    assert trainer.model is not None
-    arguments = trainer.args
-    prompts_asked = prompts_read(arguments)
-    lines = resume.read_log(job.work_folder / resume.LOG)
-    tokens = max(int(line["num_tokens"]) for line in lines if "num_tokens" in line)
+    """Write cost.json: seconds, prompts, completions, TRL's token count, FLOPs, per checkpoint."""
+    steps = job.params.step_grid(job.method)[1:]
+    checkpoints = [read_cost(job.work_folder / f"checkpoint-{step}") for step in steps]
+    prompts_asked = prompts_read(trainer.args)
     cost = {
         "method": job.method,
         "seconds": round(seconds, 1),
         "prompts": prompts_asked,
-        "completions": prompts_asked * completions_per_prompt(arguments),
-        "tokens": tokens,
-        "flops": estimate_flops(size_of(trainer.model), tokens, arguments),
+        "completions": prompts_asked * completions_per_prompt(trainer.args),
+        "tokens": checkpoints[-1]["tokens"],
+        "flops": checkpoints[-1]["flops"],
+        "checkpoints": checkpoints,
     }
-    write_json(job.work_folder / "cost.json", cost)
+    write_json(job.work_folder / COST, cost)

@@ -1,5 +1,6 @@
 """TRL's trainers, changed where this project needs more than they do: resuming, loss, base name."""
 
+from collections.abc import Callable
 from typing import Any
 
 from peft import PeftModel
@@ -60,4 +61,17 @@ class ResumableSFTTrainer(_ResumableTrainer, SFTTrainer):
 
 
 class ResumableGRPOTrainer(_ResumableTrainer, GRPOTrainer):
-    """Group relative policy optimization (Shao et al. 2024)."""
+    """Group relative policy optimization (Shao et al. 2024).
+
+    Attributes:
+        on_rollout: is given every rollout, as TRL holds it.
+    """
+
+    on_rollout: Callable[[dict[str, Any]], None] | None = None
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """Called by TRL for every rollout."""
+        rollout: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if self.on_rollout is not None:
+            self.on_rollout(rollout)
+        return rollout

@@ -11,7 +11,7 @@ import numpy as np
 from vlm_r1.config import DrawnSplit
 from vlm_r1.data.synthetic.drawing import draw_scene
 from vlm_r1.data.synthetic.expressions import expression_for
-from vlm_r1.data.synthetic.scenes import KINDS, WORLDS, Scene, World, sample_scene
+from vlm_r1.data.synthetic.scenes import KINDS, WORLDS, Scene, World, sample_scene, sized_world
 from vlm_r1.errors import ConfigError
 from vlm_r1.files import write_json
 from vlm_r1.rec.prompts import question_for
@@ -30,8 +30,8 @@ class DescribedScene:
 def sample_split(split: str, drawn: DrawnSplit, seed: int) -> list[DescribedScene]:
     """The scenes of one split; the random stream depends only on the seed and the split's name."""
     rng = np.random.default_rng([seed, zlib.crc32(split.encode())])
-    world = WORLDS[drawn.world]
-    return [_sample_scene(world, drawn.phrases_per_image, rng) for _ in range(drawn.images)]
+    worlds = (sized_world(WORLDS[drawn.world], drawn.pictures, rng) for _ in range(drawn.images))
+    return [_sample_scene(world, drawn.phrases_per_image, rng) for world in worlds]
 
 
 def _sample_scene(world: World, wanted: int, rng: np.random.Generator) -> DescribedScene:

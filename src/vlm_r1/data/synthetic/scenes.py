@@ -5,9 +5,11 @@ things. They share the task (find the thing that an expression refers to), but n
 style (`drawing`) nor the wording (`expressions`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from vlm_r1.config import Pictures
 
 KINDS = ("circle", "square", "triangle")
 COLORS = ("red", "green", "blue", "yellow")
@@ -27,11 +29,21 @@ class World:
     max_side: int
 
 
-# No side is a multiple of 28, so the processor's resize changes the coordinates of every box.
+# The worlds' own sizes. No side is a multiple of 28, so the processor's resize changes the
+# coordinates of every box.
 WORLDS = {
     "studio": World("studio", width=80, height=80, min_side=24, max_side=38),
     "street": World("street", width=90, height=60, min_side=20, max_side=32),
 }
+
+
+def sized_world(world: World, pictures: Pictures | None, rng: np.random.Generator) -> World:
+    """`world` with the sides of its things, and one of the image sizes, that `pictures` gives."""
+    if pictures is None:
+        return world
+    width, height = pictures.sizes[int(rng.integers(len(pictures.sizes)))]
+    least, most = pictures.sides
+    return replace(world, width=width, height=height, min_side=least, max_side=most)
 
 
 @dataclass(frozen=True)

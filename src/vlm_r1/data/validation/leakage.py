@@ -1,6 +1,7 @@
 """Leakage: images that two datasets share, by id, by bytes or by perceptual hash.
 
-Images of the training set must not occur in an evaluation set. Two files count as one image if
+Images of the training set must not occur in an evaluation set, nor those of a validation set, on
+which checkpoints are chosen, in a test set. Two files count as one image if
 their names contain the same COCO id, if they are the same path, if their bytes are equal, or if
 their perceptual hashes are close (re-encoded, scaled, brightened; not if cropped by much, rotated,
 mirrored or turned gray).
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from vlm_r1.data.validation.image_inspection import ImageFacts
 from vlm_r1.data.validation.perceptual_hash import BITS, near_pairs
@@ -26,6 +27,11 @@ COCO_ID = re.compile(
 Key = TypeVar("Key", str, bytes)
 
 
+# training: an image that is trained on is evaluated on; choice: one on which checkpoints are chosen
+# is tested on
+Kind = Literal["training", "choice"]
+
+
 @dataclass(frozen=True)
 class Leak:
     """An image of one dataset that is also in another (`against`), and by which sign (`by`)."""
@@ -34,6 +40,7 @@ class Leak:
     against: str
     against_image: str
     by: str
+    kind: Kind
 
     def to_json_dict(self) -> dict[str, str]:
         """As written to validation.json."""
@@ -41,7 +48,7 @@ class Leak:
 
     def seen_from(self, name: str) -> "Leak":
         """The same leak seen from the dataset `against`; `name` is this side's dataset."""
-        return Leak(self.against_image, name, self.image, self.by)
+        return Leak(self.against_image, name, self.image, self.by, self.kind)
 
 
 @dataclass(frozen=True)
@@ -81,11 +88,13 @@ class ImageSet:
         return self.facts.get(self.folder / image, ImageFacts())
 
 
-def shared_images(tested: ImageSet, other: ImageSet, near_duplicate_bits: int) -> list[Leak]:
+def shared_images(
+    tested: ImageSet, other: ImageSet, near_duplicate_bits: int, kind: Kind = "training"
+) -> list[Leak]:
     """Every pair of equal images once, with its strongest sign; in the order of `tested`."""
     leaks: dict[tuple[str, str], Leak] = {}
     for image, twin, by in _pairs(tested, other, near_duplicate_bits):
-        leaks.setdefault((image, twin), Leak(image, other.name, twin, by))
+        leaks.setdefault((image, twin), Leak(image, other.name, twin, by, kind))
     position = {image: number for number, image in enumerate(tested.images)}
     return sorted(leaks.values(), key=lambda leak: position[leak.image])
 

@@ -16,6 +16,7 @@ SPLITS = ["train", "val", "validation", "test", "testA", "testB", "id", "ood", "
 MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"]
 MODES_16_BIT = ["I;16", "I;16B", "I;16L", "I;16N"]  # `open_image` keeps the upper eight
 LEAK_COLUMNS = ["image", "against_image", "by"]
+CHOICE_COLUMNS = ["image", "tested_image", "tested_by"]
 Table = Literal["rows", "records", "splits"]
 OnFailure = Literal["as_configured", "fail", "quarantine"]
 
@@ -46,7 +47,8 @@ def suite(
 
     Args:
         role: the dataset's. By `bounds.on_leak`, an image that training and evaluation share
-            either fails the evaluation set or is removed from the training set; evaluation sets
+            either fails the evaluation set or is removed from the training set, and one that
+            validation and a test share fails the validation set or is removed from it. Test sets
             are never reduced.
         images_inspected: whether facts of its images are known.
         counts_published: whether the published numbers of records are known.
@@ -63,6 +65,8 @@ def suite(
         checks.append(_training_leak_check())
     if role != "train" and bounds.on_leak == "fail":
         checks.append(_evaluation_leak_check())
+    if role == "validation":
+        checks.append(_choice_leak_check(bounds.on_leak == "exclude"))
     if counts_published:
         checks.append(_count_check())
     return checks
@@ -237,6 +241,17 @@ def _evaluation_leak_check() -> Check:
         "ExpectColumnValuesToBeNull",
         {"column": "against_image"},
         on_failure="fail",
+    )
+
+
+def _choice_leak_check(exclude: bool) -> Check:
+    return Check(
+        "image_not_chosen_on",
+        "No image, on which checkpoints are chosen, is in a test set.",
+        CHOICE_COLUMNS,
+        "ExpectColumnValuesToBeNull",
+        {"column": "tested_image"},
+        on_failure="quarantine" if exclude else "fail",
     )
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from vlm_r1.data.readers.base import PLACE, ReadResult
 from vlm_r1.data.records import BOX
 from vlm_r1.data.validation.image_inspection import ImageFacts
-from vlm_r1.data.validation.leakage import Leak
+from vlm_r1.data.validation.leakage import Kind, Leak
 from vlm_r1.data.validation.published_counts import PUBLISHED
 
 _COLUMN_OF = {  # field of ImageFacts -> column
@@ -39,7 +39,8 @@ def record_table(
 
     box_side_px: the shorter side of the box. overhang_px: how far the box leaves the image.
     boxes_of_id: see `_boxes_of_id`. image_*, suffix_fault, before_turn: facts of the image, unless
-    `facts` is None. against_image, by: the first leak of the image.
+    `facts` is None. against_image, by: the first leak of the image between training and evaluation;
+    tested_image, tested_by: the first between validation and a test set.
     """
     table = rows.records.copy()
     sides = np.stack([table["x2"] - table["x1"], table["y2"] - table["y1"]])
@@ -54,11 +55,19 @@ def record_table(
     table["boxes_of_id"] = _boxes_of_id(table)
     if facts is not None:
         table = _with_image_facts(table, folder, facts)
-    first_leak = {leak.image: (leak.against_image, leak.by) for leak in reversed(leaks)}
-    columns = [first_leak.get(image, (None, None)) for image in table["image"]]
-    table["against_image"] = pd.Series([image for image, _ in columns], table.index, dtype=object)
-    table["by"] = pd.Series([by for _, by in columns], table.index, dtype=object)
+    table[["against_image", "by"]] = _first_leaks(table["image"], leaks, "training")
+    table[["tested_image", "tested_by"]] = _first_leaks(table["image"], leaks, "choice")
     return table
+
+
+def _first_leaks(images: pd.Series, leaks: list[Leak], kind: Kind) -> np.ndarray:
+    """(rows, 2): the other dataset's image and the sign of each image's first leak, or None."""
+    ours = [leak for leak in reversed(leaks) if leak.kind == kind]
+    first = {leak.image: (leak.against_image, leak.by) for leak in ours}
+    found = np.full((len(images), 2), None, dtype=object)
+    for row, image in enumerate(images):
+        found[row] = first.get(image, (None, None))
+    return found
 
 
 def split_table(name: str, rows: ReadResult, published: str | None) -> pd.DataFrame:

@@ -1,12 +1,12 @@
 """Validation of one dataset, or of all datasets of an experiment and of what they share."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vlm_r1.config import Validation
 from vlm_r1.data.validation.great_expectations_runner import run_checks
 from vlm_r1.data.validation.image_inspection import ImageFacts, inspect_all
-from vlm_r1.data.validation.leakage import ImageSet, Leak, shared_images
+from vlm_r1.data.validation.leakage import ImageSet, Kind, Leak, shared_images
 from vlm_r1.data.validation.outcome import DatasetUnderValidation, ValidationOutcome
 from vlm_r1.data.validation.suite import suite
 from vlm_r1.data.validation.tables import record_table, row_table, split_table
@@ -20,7 +20,8 @@ def validate_datasets(
     """The outcome for every dataset of an experiment, by name.
 
     Args:
-        training: name of the training set; the other datasets must not share its images.
+        training: name of the training set; the other datasets must not share its images, nor
+            validation sets those of test sets.
         cache: SQLite file with the facts of images that were inspected before.
     """
     facts = inspect_datasets(datasets, cache)
@@ -35,8 +36,8 @@ def validate_dataset(
 
     Args:
         facts: of its images; None: only metadata is checked.
-        leaks: images it shares with other datasets. An evaluation set is never reduced: its check
-            fails, or `bounds.on_leak` excludes the images from the training set.
+        leaks: images it shares with other datasets. A test set is never reduced: by
+            `bounds.on_leak` a check fails, or the images leave the training or the validation set.
     """
     checks = suite(
         dataset.role,
@@ -64,19 +65,39 @@ def leaks_between(
     other: DatasetUnderValidation,
     bounds: Validation,
     facts: Facts | None,
+    kind: Kind = "training",
 ) -> list[Leak]:
     """The images of `dataset` that `other` contains too."""
     ours, theirs = (
         ImageSet(one.name, one.images, one.image_names(), facts or {}) for one in (dataset, other)
     )
-    return shared_images(ours, theirs, bounds.near_duplicate_bits)
+    return shared_images(ours, theirs, bounds.near_duplicate_bits, kind)
 
 
 def _leaks_by_dataset(
     datasets: list[DatasetUnderValidation], training: str, bounds: Validation, facts: Facts
 ) -> dict[str, list[Leak]]:
-    """Dataset -> the images that it shares with the training set; for that, with all the others."""
-    by_name = {dataset.name: dataset for dataset in datasets}
-    trained = by_name.pop(training)
-    leaks = {name: leaks_between(one, trained, bounds, facts) for name, one in by_name.items()}
-    return leaks | {training: [leak.seen_from(name) for name in leaks for leak in leaks[name]]}
+    """Dataset -> the images that it shares: all with the training set, validation with tests too.
+
+    Each pair is listed on both sides.
+    """
+    found: dict[str, list[Leak]] = {dataset.name: [] for dataset in datasets}
+    for one, other, kind in _pairs(datasets, training):
+        for leak in leaks_between(one, other, bounds, facts, kind):
+            found[one.name].append(leak)
+            found[other.name].append(leak.seen_from(one.name))
+    return found
+
+
+def _pairs(
+    datasets: list[DatasetUnderValidation], training: str
+) -> Iterator[tuple[DatasetUnderValidation, DatasetUnderValidation, Kind]]:
+    """Every two datasets that must not share an image, and why."""
+    trained = next(dataset for dataset in datasets if dataset.name == training)
+    evaluated = [dataset for dataset in datasets if dataset is not trained]
+    for dataset in evaluated:
+        yield dataset, trained, "training"
+    for chooser in evaluated:
+        for tested in evaluated:
+            if chooser.role == "validation" and tested.role in ("id", "ood"):
+                yield chooser, tested, "choice"

@@ -1,5 +1,7 @@
 """What each chart of a report shows; `drawing` draws it, for the page and for paper."""
 
+import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,6 +12,8 @@ from vlm_r1.report.training import QUANTITIES
 from vlm_r1.report.wording import NAMES, PLACES, points
 
 LEAST_SPAN_POINTS = 12.0  # an axis of percent; less would make noise look like a trend
+UNEVEN = 4.0  # steps whose largest gap is so many smallest ones are drawn on a logarithmic axis
+STEPS = "training step"
 LEAST_LABELED_POINTS = 1.0  # a dashed curve that ends nearer to its solid one gets no label
 
 
@@ -18,7 +22,7 @@ class Curve(NamedTuple):
 
     method: str
     style: str  # "solid", "dashed" or "dotted"
-    points: Sequence[tuple[int, float]]  # (step, value)
+    points: Sequence[tuple[float, float]]  # (step or cost, value)
     band: Sequence[tuple[float, float]] = ()  # (low, high) at each point
     tips: Sequence[str] = ()  # what each point says on the page; without them no point is marked
     label: str = ""  # beside the curve's end
@@ -26,13 +30,14 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart of value against training step.
+    """A chart of value against training step, or against what training has cost.
 
     Attributes:
         detail: fainter words behind the title.
         summary: what the chart shows, for those who cannot see it.
         y_label: what is on the y axis; charts without one are small.
         zero_line: whether 0 is marked.
+        log_x: whether the x axis is logarithmic, from its second point on.
     """
 
     title: str
@@ -42,11 +47,26 @@ class Chart:
     y_range: tuple[float, float]
     y_label: str = ""
     zero_line: bool = False
+    log_x: bool = False
+    x_label: str = STEPS
 
     @property
-    def steps(self) -> list[int]:
-        """Every step that has a point."""
+    def steps(self) -> list[float]:
+        """Every step (or cost) that has a point."""
         return sorted({step for curve in self.curves for step, _ in curve.points})
+
+    def stretch(self, step: float) -> float:
+        """Distance of `step` from step 0 along the axis: logarithmic from the first step on.
+
+        Example: log_x, steps 0, 2, 6, 30 -> 0, 1, 2, 4
+        """
+        first = next((one for one in self.steps if one > 0), 1)
+        return math.log2(1 + step / first) if self.log_x else step
+
+    def fraction(self, step: float) -> float:
+        """Place of `step` on the x axis, 0 to 1."""
+        low, high = self.stretch(self.steps[0]), self.stretch(self.steps[-1])
+        return (self.stretch(step) - low) / (high - low or 1)
 
 
 def curve_charts(report: Report) -> list[Chart]:
@@ -72,6 +92,15 @@ def training_charts(log: TrainingLog) -> list[Chart]:
     return [_training_chart(log.method, name, curve) for name, curve in log.quantities.items()]
 
 
+def is_uneven(steps: Sequence[int]) -> bool:
+    """Whether steps lie so unevenly that a linear axis would show some of them as one.
+
+    Example: 0, 2, 5, 10, 20 -> gaps from 2 to 10: True; 0, 20, 40, 60 -> False
+    """
+    gaps = [b - a for a, b in itertools.pairwise(steps)]
+    return len(gaps) > 1 and max(gaps) >= UNEVEN * min(gaps)
+
+
 def percent_range(values: Sequence[float]) -> tuple[float, float]:
     """Ends of an axis of percent that holds all values with some room, at least 12 points apart."""
     low, high = min(values), max(values)
@@ -95,6 +124,7 @@ def _curve_chart(report: Report, dataset: str, place: str) -> Chart:
         curves=[line for m, curve in by_method.items() for line in _accuracy_curves(m, curve)],
         y_range=percent_range(ends),
         y_label="accuracy, % (IoU > 0.5)",
+        log_x=is_uneven(sorted({point.step for point in measured})),
     )
 
 
@@ -155,6 +185,7 @@ def _gain_chart(report: Report, dataset: str, place: str) -> Chart:
         y_range=points_range([end for ends in band for end in ends] + [value for _, value in raw]),
         y_label="points, GRPO ahead above 0",
         zero_line=True,
+        log_x=is_uneven([step for step, _ in gained]),
     )
 
 

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.optimize import isotonic_regression
 
-from vlm_r1.report.render.charts import Chart, Curve
+from vlm_r1.report.render.charts import STEPS, Chart, Curve
 
 # Okabe and Ito's palette: told apart with every common color vision; markers differ as well.
 COLORS = {"sft": "#d55e00", "grpo": "#0072b2", "difference": "#7a4a8c"}
@@ -38,6 +38,7 @@ MARKERS = {"sft": ("s", 8.0), "grpo": ("o", 6.5), "difference": ("D", 6.0)}
 WIDTHS = {"solid": 2.4, "dashed": 1.6, "dotted": 1.6}
 DASHES = {"solid": "-", "dashed": (0, (4.0, 2.5)), "dotted": (0, (1.0, 2.5))}
 MOST_STEPS_SHOWN = 6
+TICK_GAP = 28.0  # between steps written below a logarithmic axis
 LABEL_GAP = 17.0  # between the labels at the ends of the curves
 TITLE_HEIGHT, MARGIN = 26.0, 30.0  # room in files; the page has its titles in HTML
 
@@ -56,9 +57,9 @@ class Size(NamedTuple):
     def place(self, chart: Chart, step: float, value: float) -> tuple[float, float]:
         """Position (x, y) of a value in the chart."""
         low, high = chart.y_range
-        x = (step - chart.steps[0]) / (chart.steps[-1] - chart.steps[0] or 1)
         y = (value - low) / (high - low)
-        return self.left + (self.right - self.left) * x, self.bottom - (self.bottom - self.top) * y
+        x = self.left + (self.right - self.left) * chart.fraction(step)
+        return x, self.bottom - (self.bottom - self.top) * y
 
 
 LARGE = Size(480, 330, left=44, right=352, top=40, bottom=290, font=14)
@@ -173,13 +174,13 @@ def _figure(
 
 def _draw_chart(axis: Axes, chart: Chart, unfair: bool) -> None:
     size = size_of(chart)
-    axis.set_xlim(chart.steps[0], max(chart.steps[-1], chart.steps[0] + 1))
+    axis.set_xlim(0, 1)  # places are `Chart.fraction`
     axis.set_ylim(chart.y_range)
-    _draw_ticks(axis, size, chart.steps)
+    _draw_ticks(axis, size, chart)
     if chart.y_range[0] < 0 < chart.y_range[1] and chart.zero_line:
         axis.axhline(0, color=FAINT, linewidth=1, zorder=1, clip_on=False)
     for curve in chart.curves:
-        _draw_curve(axis, curve)
+        _draw_curve(axis, chart, curve)
     labeled = [curve for curve in chart.curves if curve.label]
     heights = [size.place(chart, *curve.points[-1])[1] for curve in labeled]
     for curve, height in zip(labeled, spread(heights, LABEL_GAP), strict=True):
@@ -189,7 +190,8 @@ def _draw_chart(axis: Axes, chart: Chart, unfair: bool) -> None:
     if chart.y_label:
         _write(axis, chart.y_label, size, (0, 14), color=FAINT)
         middle = (size.left + size.right) / 2
-        _write(axis, "training step", size, (middle, size.bottom + 38), color=FAINT, ha="center")
+        label = f"{chart.x_label} (logarithmic)" if chart.log_x else chart.x_label
+        _write(axis, label, size, (middle, size.bottom + 38), color=FAINT, ha="center")
     if unfair:
         axis.text(
             0.5, 0.5, "UNFAIR", transform=axis.transAxes, rotation=22, rotation_mode="anchor",
@@ -205,12 +207,16 @@ def _write(axis: Axes, text: str, size: Size, at: tuple[float, float], **style: 
     axis.annotate(text, (0, 1), offset, "axes fraction", "offset points", **style)
 
 
-def _draw_ticks(axis: Axes, size: Size, steps: list[int]) -> None:
+def _draw_ticks(axis: Axes, size: Size, chart: Chart) -> None:
     """Faint lines across; evaluated steps below, of many only some; step 0 is the base."""
+    steps = chart.steps
     shown = steps[:: math.ceil(len(steps) / MOST_STEPS_SHOWN)]
     if size == SMALL:
         shown = [steps[0], steps[-1]]
-    axis.set_xticks(shown, ["0 (base)" if step == 0 else str(step) for step in shown])
+    elif chart.log_x:
+        shown = _steps_apart(chart, TICK_GAP / (size.right - size.left))
+    names = ["0 (base)" if step == 0 else f"{step:g}" for step in shown]
+    axis.set_xticks([chart.fraction(step) for step in shown], names)
     axis.yaxis.set_major_locator(MaxNLocator(7 if size == LARGE else 2, steps=[1, 2, 5, 10]))
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
     axis.tick_params(labelcolor=FAINT, labelsize=size.font, bottom=False, left=False)
@@ -220,21 +226,38 @@ def _draw_ticks(axis: Axes, size: Size, steps: list[int]) -> None:
     axis.set_axisbelow(True)
 
 
-def _draw_curve(axis: Axes, curve: Curve) -> None:
+def _steps_apart(chart: Chart, gap: float) -> list[float]:
+    """Steps that are at least `gap` (a fraction of the axis) apart, the last one among them.
+
+    On an axis of costs, which are no round numbers, powers of ten stand in for them.
+    """
+    steps = chart.steps
+    if chart.x_label != STEPS:
+        powers = [10.0**k for k in range(-3, 16)]
+        steps = [0.0, *(power for power in powers if steps[1] <= power <= steps[-1])]
+    shown = [steps[-1]]
+    for step in reversed(steps[:-1]):
+        if chart.fraction(shown[-1]) - chart.fraction(step) >= gap:
+            shown.append(step)
+    return shown[::-1]
+
+
+def _draw_curve(axis: Axes, chart: Chart, curve: Curve) -> None:
     """Line, band and points, unclipped: so points on the edge stay whole."""
     color, (marker, marker_size) = COLORS[curve.method], MARKERS[curve.method]
     solid = curve.style == "solid"
     steps, values = zip(*curve.points, strict=True)
+    places = [chart.fraction(step) for step in steps]
     if curve.band:
         low, high = zip(*curve.band, strict=True)
-        axis.fill_between(steps, low, high, color=color, alpha=0.15, linewidth=0, clip_on=False)
+        axis.fill_between(places, low, high, color=color, alpha=0.15, linewidth=0, clip_on=False)
     axis.plot(
-        steps, values, color=color, linewidth=WIDTHS[curve.style], linestyle=DASHES[curve.style],
+        places, values, color=color, linewidth=WIDTHS[curve.style], linestyle=DASHES[curve.style],
         zorder=3 if solid else 2, clip_on=False,
     )  # fmt: skip
-    for step, value, _ in zip(steps, values, curve.tips, strict=False):
+    for step, place, value, _ in zip(steps, places, values, curve.tips, strict=False):
         axis.plot(
-            step, value, marker=marker, markersize=marker_size if solid else 2.5, linestyle="",
+            place, value, marker=marker, markersize=marker_size if solid else 2.5, linestyle="",
             color=color, markerfacecolor=PAPER if step == 0 else color, markeredgewidth=1.8,
             zorder=4, clip_on=False,
         )  # fmt: skip

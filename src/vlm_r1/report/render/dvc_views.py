@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from vlm_r1.files import write_json
+from vlm_r1.report.compute import largest_budgets
 from vlm_r1.report.schema import Report
 
 
@@ -18,7 +19,10 @@ def write_views(report: Report, folder: Path) -> None:
 
 
 def last_numbers(report: Report) -> dict[str, Any]:
-    """The verdict's numbers, and each dataset's accuracies and difference of gains at the end."""
+    """The verdict's numbers, and each dataset's accuracies and difference of gains at the end.
+
+    `equal_flops`: grpo minus sft per dataset, raw and as gains, at the most FLOPs that both spent.
+    """
     verdict = report.verdict.model_dump(
         include={"step", "difference", "ci_low", "ci_high", "p_value"}
     )
@@ -32,7 +36,20 @@ def last_numbers(report: Report) -> dict[str, Any]:
     for point in report.curves:  # sorted by step, so the last step stays
         accuracy.setdefault(point.dataset, {})[point.method] = point.accuracy
     gains = {gain.dataset: gain.difference for gain in report.gains}  # the last step stays
-    return {"verdict": verdict, "accuracy": accuracy, "gain_difference": gains}
+    matched = {
+        match.dataset: {
+            "flops": match.flops,
+            **{"difference": match.difference.points, "gain": match.gain.points},
+            **{"gain_ci_low": match.gain.ci_low, "gain_ci_high": match.gain.ci_high},
+        }
+        for match in largest_budgets(report.compute)
+    }
+    return {
+        "verdict": verdict,
+        "accuracy": accuracy,
+        "gain_difference": gains,
+        "equal_flops": matched,
+    }
 
 
 def accuracy_tables(report: Report) -> dict[str, pd.DataFrame]:

@@ -1,4 +1,4 @@
-"""The report's figures as files, PNG and SVG: curves, gains, published curves, training."""
+"""The report's figures as files, PNG and SVG: curves, gains, equal compute, training, ...."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,9 @@ from vlm_r1.report.render.charts import (
     published_charts,
     training_charts,
 )
+from vlm_r1.report.render.cost_charts import flops_charts
 from vlm_r1.report.render.drawing import save_figure
+from vlm_r1.report.render.threshold_charts import threshold_charts
 from vlm_r1.report.schema import Report
 from vlm_r1.report.wording import NAMES
 
@@ -30,6 +32,9 @@ def draw_figures(report: Report, folder: Path) -> None:
     _save("curves", curves, SOLID_AND_DASHED, report, folder)
     _save("gains", _rows(gain_charts(report), 2), GAINS, report, folder)
     _save("published", published, "Solid: this report. Dotted: as published.", report, folder)
+    _save("compute", _rows(flops_charts(report), 2), "", report, folder)
+    caption = "Solid: difference of gains, with intervals. Dashed: as the checkpoints stand."
+    _save("thresholds", _rows(threshold_charts(report), 2), caption, report, folder)
     _save("training", _rows(training, 3), "", report, folder)
 
 

@@ -15,16 +15,19 @@ from markupsafe import Markup
 
 from vlm_r1.evaluation.slices import DIMENSIONS
 from vlm_r1.report.analysis import LastStep
+from vlm_r1.report.compute import largest_budgets
 from vlm_r1.report.render.charts import (
     curve_charts,
     gain_charts,
     published_charts,
     training_charts,
 )
+from vlm_r1.report.render.cost_charts import flops_charts, flops_text, other_cost_charts
 from vlm_r1.report.render.drawing import marks_of, page_svg, size_of
 from vlm_r1.report.render.embedding import embed
 from vlm_r1.report.render.gallery import TRUE_BOX_COLOR, GalleryCase
 from vlm_r1.report.render.labels import (
+    CHOICE_LABELS,
     DIMENSION_LABELS,
     MODEL_LABELS,
     RIGHT,
@@ -33,7 +36,15 @@ from vlm_r1.report.render.labels import (
     TEMPLATE_LABELS,
     TERM_LABELS,
 )
-from vlm_r1.report.schema import Comparison, GainLine, PromptLine, Report, SliceLine
+from vlm_r1.report.render.threshold_charts import threshold_charts
+from vlm_r1.report.schema import (
+    AnswerLine,
+    Comparison,
+    GainLine,
+    PromptLine,
+    Report,
+    SliceLine,
+)
 from vlm_r1.report.training import QUANTITIES
 from vlm_r1.report.verdict import VerdictText
 from vlm_r1.report.wording import NAMES, p_text, points
@@ -66,7 +77,10 @@ class ReportPage:
             "published": not self.report.published,
             # Logs of others have no model to ask again, so the section could offer nothing.
             "prompts": not (self.report.prompts or self.report.contract.get("verified", True)),
+            "choices": not self.report.choices.lines,
+            "compute": not self.report.compute.points,
             "cases": not self.gallery,
+            "repeats": self.report.repeats is None,
         }
         return [(name, title) for name, title in SECTIONS.items() if not empty.get(name)]
 
@@ -79,8 +93,12 @@ def render_html(page: ReportPage) -> str:
     environment.globals |= {
         "curve_charts": curve_charts,
         "gain_charts": gain_charts,
+        "flops_charts": flops_charts,
+        "largest_budgets": largest_budgets,
+        "other_cost_charts": other_cost_charts,
         "published_charts": published_charts,
         "training_charts": training_charts,
+        "threshold_charts": threshold_charts,
         "forest": forest,
         "farthest": _farthest,
         "farthest_slice": _farthest_slice,
@@ -127,13 +145,24 @@ def slice_groups(report: Report) -> list[tuple[str, list[SliceLine]]]:
     return [(dimension, lines) for dimension, lines in groups if len({x.name for x in lines}) > 1]
 
 
+def first_and_last(lines: list[AnswerLine]) -> list[AnswerLine]:
+    """The first and the last step of each method on each dataset; `lines` are in step order."""
+    groups = groupby(lines, key=lambda line: (line.dataset, line.method))
+    both = [list(group) for _, group in groups]
+    return [line for group in both for line in (group[:1] + group[1:][-1:])]
+
+
 def prompt_table(report: Report) -> list[tuple[str, list[list[PromptLine]]]]:
     """(dataset, one row of cells per model) of the prompt matrix."""
     datasets = dict.fromkeys(line.dataset for line in report.prompts)
     return [
-        (name, [list(row) for _, row in groupby(_of(report, name), key=lambda line: line.model)])
+        (name, [list(row) for _, row in groupby(_of(report, name), key=_model_of)])
         for name in datasets
     ]
+
+
+def _model_of(line: PromptLine) -> tuple[str, int, int | None]:
+    return line.model, line.step, line.seed
 
 
 def _of(report: Report, dataset: str) -> list[PromptLine]:
@@ -172,17 +201,20 @@ def _environment(
         "roles": ROLES,
         "right": RIGHT,
         "terms": TERM_LABELS,
+        "choice_labels": CHOICE_LABELS,
         "dimensions": DIMENSION_LABELS,
         "models": MODEL_LABELS,
         "templates": TEMPLATE_LABELS,
         "quantities": QUANTITIES,
         "slice_groups": slice_groups,
         "prompt_table": prompt_table,
+        "first_and_last": first_and_last,
     }
     environment.filters |= {
         "points": points,
         "one": lambda value: f"{value:.1f}",
         "two": _two_digits,
+        "flops": flops_text,
         "three": lambda value: f"{value:.3f}",
         "count": lambda value: f"{value:,.0f}",
         "p": p_text,

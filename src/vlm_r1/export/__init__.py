@@ -1,0 +1,1 @@
+"""Evaluation tasks for other evaluators: our prompts, records, parser and scores."""
