@@ -206,5 +206,5 @@ def test_headings_have_an_order_and_sections_a_name(browser, folders):
     assert levels[:2] == [1, 2]
     assert all(after - before <= 1 for before, after in pairwise(levels))
     names = page.evaluate("[...document.querySelectorAll('main > section')].map(s => s.id)")
-    assert names[:4] == ["verdict", "curves", "fairness", "comparisons"]
+    assert names[:5] == ["verdict", "curves", "fairness", "choices", "comparisons"]
     page.context.close()

@@ -32,10 +32,10 @@ from vlm_r1.report.render.labels import (
     MODEL_LABELS,
     RIGHT,
     ROLES,
-    SECTIONS,
     TEMPLATE_LABELS,
     TERM_LABELS,
 )
+from vlm_r1.report.render.sections import sections_of
 from vlm_r1.report.render.threshold_charts import threshold_charts
 from vlm_r1.report.schema import (
     AnswerLine,
@@ -69,21 +69,6 @@ class ReportPage:
     confidence: float
     seed: int  # that chose the cases of the gallery
 
-    @property
-    def sections(self) -> list[tuple[str, str]]:
-        """(name, title) of the sections that have something to show, in their order."""
-        empty = {
-            "notes": not (self.notes or self.skipped),
-            "published": not self.report.published,
-            # Logs of others have no model to ask again, so the section could offer nothing.
-            "prompts": not (self.report.prompts or self.report.contract.get("verified", True)),
-            "choices": not self.report.choices.lines,
-            "compute": not self.report.compute.points,
-            "cases": not self.gallery,
-            "repeats": self.report.repeats is None,
-        }
-        return [(name, title) for name, title in SECTIONS.items() if not empty.get(name)]
-
 
 def render_html(page: ReportPage) -> str:
     """One self-contained page with charts, styles and images inside; nothing needs a script."""
@@ -107,7 +92,12 @@ def render_html(page: ReportPage) -> str:
         "size_of": size_of,
         "true_box_color": TRUE_BOX_COLOR,
     }
-    return environment.get_template("report.html.j2").render(page=page, sections=page.sections)
+    return environment.get_template("report.html.j2").render(
+        page=page,
+        sections=sections_of(
+            page.report, notes=bool(page.notes or page.skipped), cases=bool(page.gallery)
+        ),
+    )
 
 
 def render_markdown(page: ReportPage) -> str:
