@@ -283,10 +283,11 @@ def test_same_inputs_give_the_same_bytes(project, tmp_path):
     stage.run(PARAMS, again, mlflow_run_id="run-1")
     first, second = (root / paths.REPORT for root in (project, again))
     files = sorted(f.relative_to(first) for f in first.rglob("*") if f.is_file())
-    # json, md, html; five figures as png and svg; metrics, plots of two datasets; the gallery
-    assert len(files) == 3 + 5 * 2 + 3 + 6
+    # json, md, html; five figures as png and svg; metrics, plots of two datasets; the gallery;
+    # rows.html and, of two datasets, rows, images, answers of two methods at three steps
+    assert len(files) == 3 + 5 * 2 + 3 + 6 + 1 + 2 * (1 + 1 + 2 * 3)
     for file in files:
-        if file.suffix in (".png", ".svg"):
+        if file.suffix in (".png", ".svg", ".js"):
             assert (first / file).read_bytes() == (second / file).read_bytes(), file
     texts = [json.loads((folder / "report.json").read_text("utf-8")) for folder in (first, second)]
     assert texts[0] == texts[1]
@@ -585,7 +586,7 @@ def test_html_is_one_file_that_fetches_nothing(project):
     assert "http" not in html
     sources = re.findall(r'src="([^"]{0,22})', html)
     assert sources == ["data:image/png;base64,"] * PARAMS.report.gallery
-    links = set(re.findall(r'href="([^"]+)"', html))
+    links = set(re.findall(r'href="([^"]+)"', html)) - {"rows.html"}  # the viewer beside it
     assert links
     assert all(f'id="{link.removeprefix("#")}"' in html for link in links)
     assert "<script" not in html

@@ -31,6 +31,7 @@ from vlm_r1.report.render.dvc_views import write_views
 from vlm_r1.report.render.figures import draw_figures
 from vlm_r1.report.render.gallery import choose_cases
 from vlm_r1.report.render.page import ReportPage, render_html, render_markdown
+from vlm_r1.report.render.viewer import write_viewer
 from vlm_r1.report.repeats import repeats_block
 from vlm_r1.report.results_table import TESTED, EvalResult, ResultsTable, check_fairness
 from vlm_r1.report.schema import (
@@ -121,6 +122,7 @@ def build_report(
     )
     with whole_folder(out) as folder:
         _write(page, folder)
+        write_viewer(table, context.images, unfair, folder)
     return report
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -104,6 +105,12 @@ def render_markdown(page: ReportPage) -> str:
     """The summary: verdict, curves (curves.png beside it), equal terms, differences, gains."""
     environment = _environment(autoescape=False, finalize=_markdown)
     return environment.get_template("report.md.j2").render(page=page)
+
+
+def render_rows(index: list[dict[str, Any]], unfair: list[str], several: bool) -> str:
+    """rows.html around the data that `viewer` writes; unlike the report it needs its script."""
+    template = _environment(autoescape=True).get_template("rows.html.j2")
+    return template.render(index=index, unfair=unfair, several=several)
 
 
 def markdown_text(text: str) -> str:
