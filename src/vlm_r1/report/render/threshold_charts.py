@@ -1,6 +1,6 @@
 """Charts of GRPO minus SFT against the IoU threshold, one per test dataset."""
 
-from vlm_r1.report.render.charts import LEAST_SPAN_POINTS, Chart, Curve
+from vlm_r1.report.render.charts import Chart, Curve, points_range
 from vlm_r1.report.schema import Estimate, Report, ThresholdLine
 from vlm_r1.report.wording import PLACES, points
 
@@ -35,7 +35,7 @@ def _chart(report: Report, dataset: str, place: str) -> Chart:
             for threshold, found in (main[0], main[-1])
         ),
         curves=curves,
-        y_range=_points_range(ends),
+        y_range=points_range(ends),
         y_label="points, GRPO ahead above 0",
         x_label="IoU threshold",
         zero_line=True,
@@ -60,11 +60,3 @@ def _curve(found: list[tuple[float, Estimate]], name: str) -> Curve:
         ],
         label=name,
     )
-
-
-def _points_range(values: list[float]) -> tuple[float, float]:
-    """Ends of an axis of points that holds 0 and all values with some room."""
-    low, high = min(0.0, *values), max(0.0, *values)
-    spare = max(0.0, LEAST_SPAN_POINTS - (high - low)) / 2
-    room = 0.06 * max(high - low, LEAST_SPAN_POINTS)
-    return low - spare - room, high + spare + room
