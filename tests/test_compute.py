@@ -15,7 +15,7 @@ from tests.report_files import (
 )
 from vlm_r1 import paths
 from vlm_r1.errors import ResultError
-from vlm_r1.report.compute import UNKNOWN, compute_block, mean_costs
+from vlm_r1.report.compute import UNKNOWN, compute_block, mean_cost
 from vlm_r1.report.render.cost_charts import flops_text
 from vlm_r1.report.results_table import ResultsTable, make_eval_result
 from vlm_r1.report.schema import CheckpointCost, Cost
@@ -140,8 +140,8 @@ def test_without_a_step_0_only_checkpoints_are_compared():
 def test_costs_of_several_runs_are_their_mean():
     run = {"method": "sft", "seconds": 1, "prompts": 1, "completions": 1, "tokens": 1, "flops": 1}
     runs = [Cost(**run, checkpoints=costs("sft", factor)) for factor in (1, 3)]
-    assert [cost.flops for cost in mean_costs(runs)] == [2e11, 4e11]
-    assert mean_costs([Cost(**run)]) == []
+    assert [cost.flops for cost in mean_cost(runs).checkpoints] == [2e11, 4e11]
+    assert mean_cost([Cost(**run)]).checkpoints == []
 
 
 def test_flops_are_shown_with_a_prefix():

@@ -87,6 +87,17 @@ def test_two_processes_train_what_one_trains(trained, small_root, deepspeed, met
     assert apart / moved < 1e-3
 
 
+@pytest.mark.parametrize("deepspeed", [None, "zero3"])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_flops_of_processes_are_added_up(trained, deepspeed, method):
+    """Within 15 percent: each process pads its own rows, to their longest."""
+    one, two = (
+        json.loads((trained(*how) / f"models/{method}/cost.json").read_text())["flops"]
+        for how in ((1, None), (2, deepspeed))
+    )
+    assert two == pytest.approx(one, rel=0.15)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_zero3_leaves_checkpoints_that_open(trained, method):
     root = trained(2, "zero3")

@@ -47,6 +47,11 @@ def write_two_seeds(root: Path) -> None:
                 result = with_seed(result_file(method, dataset, step, rows(hits)), SECOND)
                 run = PARAMS.run_name(method, SECOND)
                 write_results(root / paths.result_file(run, dataset, step), result)
+    for method in METHODS:  # the second run took twice as long
+        cost = json.loads((root / paths.run_dir(method) / "cost.json").read_text("utf-8"))
+        run = root / paths.run_dir(PARAMS.run_name(method, SECOND))
+        run.mkdir(parents=True)
+        (run / "cost.json").write_text(json.dumps(cost | {"seconds": 2 * cost["seconds"]}))
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +98,10 @@ def test_the_report_pools_the_seeds_and_says_how_many(report):
     assert accuracy == {"sft": pytest.approx(100 * 4 / 24), "grpo": pytest.approx(100 * 16 / 24)}
     assert report["statistics"]["seeds"] == 2
     assert "2 seeds of each method" in report["verdict"]["text"]
+
+
+def test_the_cost_is_the_mean_over_the_runs(report):
+    assert [cost["seconds"] for cost in report["cost"]] == [12.5 * 1.5, 12.5 * 1.5]
 
 
 def test_two_unlike_runs_widen_the_interval_of_the_first_alone(report, tmp_path):

@@ -31,8 +31,19 @@ BASE = CheckpointCost(step=0, seconds=0, tokens=0, flops=0)
 Costs = Mapping[str, list[CheckpointCost]]  # method -> its checkpoints' costs, by step
 
 
-def mean_costs(runs: list[Cost]) -> list[CheckpointCost]:
-    """Costs up to each checkpoint, the mean over the training runs of one method."""
+def mean_cost(runs: list[Cost]) -> Cost:
+    """What training took, and up to each checkpoint: the mean over one method's training runs."""
+    numbers = ("prompts", "completions", "tokens")
+    return Cost(
+        method=runs[0].method,
+        seconds=float(np.mean([run.seconds for run in runs])),
+        flops=float(np.mean([run.flops for run in runs])),
+        checkpoints=_checkpoint_costs(runs),
+        **{name: round(float(np.mean([getattr(run, name) for run in runs]))) for name in numbers},
+    )
+
+
+def _checkpoint_costs(runs: list[Cost]) -> list[CheckpointCost]:
     return [
         CheckpointCost(
             step=same[0].step,

@@ -12,7 +12,7 @@ from vlm_r1.errors import ResultError, describe_fault
 from vlm_r1.report.build import ReportContext, build_report
 from vlm_r1.report.choices import read_choices
 from vlm_r1.report.common_prompts import common_prompts
-from vlm_r1.report.compute import mean_costs
+from vlm_r1.report.compute import mean_cost
 from vlm_r1.report.lineage import dataset_lines_from_validation, read_lineage
 from vlm_r1.report.prompt_table import prompt_lines
 from vlm_r1.report.reproduce import commands_of_project
@@ -55,14 +55,15 @@ def run(
     settings = params.report
     lineage = read_lineage(root, mlflow_run_id)
     logs = {m: root / paths.run_dir(m) / "training_log.jsonl" for m in METHODS}
+    costs = {
+        m: mean_cost([_read_cost(root, params.run_name(m, s)) for s in params.all_seeds])
+        for m in METHODS
+    }
     context = ReportContext(
         lineage=lineage,
-        cost=[_read_cost(root, method) for method in METHODS],
+        cost=list(costs.values()),
         choices=read_choices(params, root),
-        checkpoint_costs={
-            m: mean_costs([_read_cost(root, params.run_name(m, s)) for s in params.all_seeds])
-            for m in METHODS
-        },
+        checkpoint_costs={method: cost.checkpoints for method, cost in costs.items()},
         training=[read_training_log(path, method) for method, path in logs.items()],
         prompts=prompt_lines(root, params, settings.confidence),
         common_prompts=common_prompts(root, params, settings.confidence),

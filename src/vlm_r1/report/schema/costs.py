@@ -17,7 +17,7 @@ class CheckpointCost(Part):
 
 
 class Cost(Part):
-    """What training took; sft has one completion per prompt, grpo several.
+    """What training took, the mean over a method's runs; sft has one completion a prompt.
 
     `checkpoints`: the same up to each checkpoint; empty in files that do not tell.
     """
