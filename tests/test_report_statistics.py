@@ -13,7 +13,7 @@ from vlm_r1.report.analysis import compare
 from vlm_r1.report.chosen import chosen_lines, selection_lines
 from vlm_r1.report.curve_statistics import curve_statistics
 from vlm_r1.report.from_logs import report_from_logs
-from vlm_r1.report.gains import each_set, gain_lines, overall, pooled_lines
+from vlm_r1.report.gains import at_the_end, course, gain_lines, pooled_lines
 from vlm_r1.report.results_table import TESTED, ResultsTable, make_eval_result
 from vlm_r1.report.schema import Statistics
 from vlm_r1.stages import report as stage
@@ -54,7 +54,9 @@ def table_of(hits: dict[tuple[str, str], list[int]], confidence: float = 0.95) -
 
 def statistics_of(hits: dict[tuple[str, str], list[int]]) -> Statistics:
     table = table_of(hits)
-    return curve_statistics(table, compare(table), gain_lines(table, table.datasets(*TESTED)))
+    return curve_statistics(
+        table, compare(table), gain_lines(course(table, [name]) for name in table.datasets(*TESTED))
+    )
 
 
 def test_area_is_the_mean_difference_over_steps(report):
@@ -122,7 +124,8 @@ def test_a_lead_that_stood_at_step_0_is_no_gain():
     assert one.area.points == pytest.approx(100 * 4 / 12)
     assert one.gain.area.points == pytest.approx(0)
     assert one.gain.first_step_above_zero is None
-    found = overall(table_of(hits))
+    table = table_of(hits)
+    (found,) = at_the_end(table, [course(table, ["ood"])])
     assert (found.difference.mean, found.gain.mean) == pytest.approx((100 * 4 / 12, 0))
     assert found.outcome == "open"
 
@@ -151,20 +154,21 @@ def test_of_several_ood_sets_each_has_a_verdict_and_the_mean_the_headline():
         ("sft", "ood-b"): [4, 4],
     }
     table = table_of(hits)
-    (line,) = pooled_lines(table)
+    pooled = course(table, ["ood-a", "ood-b"])
+    (line,) = pooled_lines(pooled)
     assert (line.datasets, line.step) == (["ood-a", "ood-b"], 1)
     assert line.gain.points == pytest.approx(100 * 4 / 12)
     assert line.difference.points == pytest.approx(100 * 5 / 12)
-    found = overall(table)
+    (found,) = at_the_end(table, [pooled])
     assert (found.gain.mean, found.n, found.tests) == (pytest.approx(100 * 4 / 12), 24, 1)
-    a, b = each_set(table)
+    a, b = at_the_end(table, [course(table, [name]) for name in ("ood-a", "ood-b")])
     assert (a.gain.mean, b.gain.mean) == (pytest.approx(50), pytest.approx(100 * 2 / 12))
     assert {a.tests, b.tests} == {2}  # one step of two sets
     low, _ = sorted((a, b), key=lambda one: one.gain.p_value)
     assert low.gain_p_holm == pytest.approx(min(1, 2 * low.gain.p_value))
     statistics = statistics_of(hits)
     assert [one.ood_dataset for one in statistics.methods] == ["ood-a", "ood-a", "ood-b", "ood-b"]
-    assert pooled_lines(table_of({k: v for k, v in hits.items() if k[1] == "ood-a"})) == []
+    assert pooled_lines(course(table, ["ood-a"])) == []
 
 
 def test_the_chosen_checkpoints_are_compared_each_at_its_own_step():

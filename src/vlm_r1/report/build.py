@@ -25,7 +25,7 @@ from vlm_r1.report.coordinate_flags import coordinate_flags
 from vlm_r1.report.costs import cost_per_point
 from vlm_r1.report.curve_statistics import curve_statistics
 from vlm_r1.report.fairness import checklist
-from vlm_r1.report.gains import each_set, gain_lines, overall, pooled_lines
+from vlm_r1.report.gains import at_the_end, course, gain_lines, pooled_lines
 from vlm_r1.report.published_curves import published_series
 from vlm_r1.report.render.dvc_views import write_views
 from vlm_r1.report.render.figures import draw_figures
@@ -35,7 +35,6 @@ from vlm_r1.report.render.viewer import write_viewer
 from vlm_r1.report.repeats import repeats_block
 from vlm_r1.report.results_table import TESTED, EvalResult, ResultsTable, check_fairness
 from vlm_r1.report.schema import (
-    CheckpointCost,
     Choices,
     Command,
     CommonPrompts,
@@ -59,7 +58,7 @@ class ReportContext:
     """What the report shows beside the evaluation results; logs of others have none of it.
 
     Attributes:
-        checkpoint_costs: of each method, the mean over its training runs.
+        cost: of each method, the mean over its training runs.
         reproduce: (table, whether it is unfair) -> the commands that make its numbers again.
         images: folder of each dataset's images; None where there are none.
         validated: each dataset as validation left it (`lineage.dataset_lines_from_validation`).
@@ -70,7 +69,6 @@ class ReportContext:
     lineage: Lineage
     cost: list[Cost] = field(default_factory=list)
     choices: Choices = field(default_factory=lambda: Choices(lines=[], candidates=[]))
-    checkpoint_costs: dict[str, list[CheckpointCost]] = field(default_factory=dict)
     training: list[TrainingLog] = field(default_factory=list)
     prompts: list[PromptLine] = field(default_factory=list)
     common_prompts: CommonPrompts = NO_COMMON_PROMPTS
@@ -131,15 +129,17 @@ def _measure(
 ) -> tuple[Report, VerdictText]:
     """Every number of the report, and its verdict in words."""
     ood = next(last for last in last_steps if last.role == "ood")
-    comparisons, gains = compare(table), gain_lines(table, table.datasets(*TESTED))
+    courses = {name: course(table, [name]) for name in table.datasets(*TESTED)}
+    each = [courses[name] for name in table.datasets("ood")]
+    pooled = each[0] if len(each) == 1 else course(table, table.datasets("ood"))
+    comparisons, gains = compare(table), gain_lines(courses.values())
     statistics = curve_statistics(table, comparisons, gains)
     selection = selection_lines(table)
     chosen = chosen_lines(table, selection)
-    sets = each_set(table)
     verdict_text = write_verdict(
         Findings(
-            overall=overall(table),
-            sets=sets if len(sets) > 1 else [],
+            overall=at_the_end(table, [pooled])[0],
+            sets=at_the_end(table, each) if len(each) > 1 else [],
             last_steps=last_steps,
             statistics=statistics,
             chosen=chosen,
@@ -154,7 +154,7 @@ def _measure(
         curves=curve_points(table),
         gains=gains,
         comparisons=comparisons,
-        pooled=pooled_lines(table),
+        pooled=pooled_lines(pooled),
         statistics=statistics,
         selection=selection,
         chosen=chosen,
@@ -172,7 +172,7 @@ def _measure(
         training=context.training,
         cost=context.cost,
         cost_per_point=cost_per_point(context.cost, ood),
-        compute=compute_block(table, context.checkpoint_costs),
+        compute=compute_block(table, {cost.method: cost.checkpoints for cost in context.cost}),
         reproduce=context.reproduce(table, bool(unfair)),
         lineage=context.lineage,
         unfair=unfair,

@@ -5,7 +5,8 @@ prompt. GRPO minus SFT as the checkpoints stand contains the effect of the promp
 the difference of gains does not.
 """
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -79,38 +80,34 @@ class Course(NamedTuple):
     gains: list[Difference]
 
 
-def gain_lines(table: ResultsTable, datasets: Sequence[str]) -> list[GainLine]:
-    """The difference of gains at every trained common step of each dataset."""
-    lines = []
-    for name in datasets:
-        found = course(table, [name])
-        adjusted = holm([gain.p_value for gain in found.gains])
-        for step, gain, p_holm in zip(found.steps, found.gains, adjusted, strict=False):
-            lines.append(
-                GainLine(
-                    dataset=name,
-                    step=step,
-                    difference=gain.mean,
-                    ci_low=gain.low,
-                    ci_high=gain.high,
-                    p_value=gain.p_value,
-                    p_holm=p_holm,
-                )
-            )
-    return lines
+def gain_lines(courses: Iterable[Course]) -> list[GainLine]:
+    """The difference of gains at every trained common step of each course of one dataset."""
+    return [
+        GainLine(
+            dataset=found.datasets[0],
+            step=step,
+            difference=gain.mean,
+            ci_low=gain.low,
+            ci_high=gain.high,
+            p_value=gain.p_value,
+            p_holm=p_holm,
+        )
+        for found in courses
+        if found.gains
+        for step, gain, p_holm in zip(
+            found.steps, found.gains, *_holm_over([found.gains]), strict=True
+        )
+    ]
 
 
-def pooled_lines(table: ResultsTable) -> list[PooledLine]:
-    """The mean over the out-of-domain datasets at every trained common step; none for one set."""
-    datasets = table.datasets("ood")
-    if len(datasets) < 2:
+def pooled_lines(found: Course) -> list[PooledLine]:
+    """The mean over several datasets at every trained common step; none for one dataset."""
+    if len(found.datasets) < 2:
         return []
-    found = course(table, datasets)
-    p_holm = holm([one.p_value for one in found.differences])
-    gain_p_holm = holm([gain.p_value for gain in found.gains])
+    (p_holm,), (gain_p_holm,) = _holm_over([found.differences]), _holm_over([found.gains])
     return [
         PooledLine(
-            datasets=datasets,
+            datasets=found.datasets,
             step=step,
             difference=estimate(found.differences[i]),
             p_holm=p_holm[i],
@@ -121,14 +118,15 @@ def pooled_lines(table: ResultsTable) -> list[PooledLine]:
     ]
 
 
-def overall(table: ResultsTable) -> Overall:
-    """The methods over all out-of-domain datasets; p is adjusted for every trained step."""
-    return _at_last_step(table, [course(table, table.datasets("ood"))])[0]
-
-
-def each_set(table: ResultsTable) -> list[Overall]:
-    """The methods on each out-of-domain dataset; p is adjusted for all steps of all datasets."""
-    return _at_last_step(table, [course(table, [name]) for name in table.datasets("ood")])
+def at_the_end(table: ResultsTable, courses: list[Course]) -> list[Overall]:
+    """The last step of each course; p is adjusted for all steps of all of them."""
+    p_holm = _holm_over([found.differences for found in courses])
+    gain_p_holm = _holm_over([found.gains for found in courses])
+    tests = sum(len(found.steps) for found in courses)
+    return [
+        _overall(table, found, tests, p[-1], gain_p[-1] if gain_p else None)
+        for found, p, gain_p in zip(courses, p_holm, gain_p_holm, strict=True)
+    ]
 
 
 def set_verdict(found: Overall) -> SetVerdict:
@@ -182,18 +180,10 @@ def _mean(
     return mean_over_datasets(pairs, table.confidence)
 
 
-def _at_last_step(table: ResultsTable, courses: list[Course]) -> list[Overall]:
-    """Each course's last step, with p adjusted for all steps of all courses."""
-    p_holm = holm([one.p_value for found in courses for one in found.differences])
-    gain_p_holm = holm([one.p_value for found in courses for one in found.gains])
-    ends = np.cumsum([len(found.steps) for found in courses]) - 1
-    gain_ends = np.cumsum([len(found.gains) for found in courses]) - 1
-    return [
-        _overall(table, found, len(p_holm), p_holm[end], gain_p_holm[gain_end])
-        if found.gains
-        else _overall(table, found, len(p_holm), p_holm[end], None)
-        for found, end, gain_end in zip(courses, ends, gain_ends, strict=True)
-    ]
+def _holm_over(groups: list[list[Difference]]) -> list[list[float]]:
+    """p of every difference, adjusted for those of all groups."""
+    adjusted = iter(holm([one.p_value for group in groups for one in group]))
+    return [list(itertools.islice(adjusted, len(group))) for group in groups]
 
 
 def _overall(

@@ -55,15 +55,13 @@ def run(
     settings = params.report
     lineage = read_lineage(root, mlflow_run_id)
     logs = {m: root / paths.run_dir(m) / "training_log.jsonl" for m in METHODS}
-    costs = {
-        m: mean_cost([_read_cost(root, params.run_name(m, s)) for s in params.all_seeds])
-        for m in METHODS
-    }
     context = ReportContext(
         lineage=lineage,
-        cost=list(costs.values()),
+        cost=[
+            mean_cost([_read_cost(root, params.run_name(m, s)) for s in params.all_seeds])
+            for m in METHODS
+        ],
         choices=read_choices(params, root),
-        checkpoint_costs={method: cost.checkpoints for method, cost in costs.items()},
         training=[read_training_log(path, method) for method, path in logs.items()],
         prompts=prompt_lines(root, params, settings.confidence),
         common_prompts=common_prompts(root, params, settings.confidence),

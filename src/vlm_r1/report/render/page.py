@@ -107,10 +107,12 @@ def render_markdown(page: ReportPage) -> str:
     return environment.get_template("report.md.j2").render(page=page)
 
 
-def render_rows(index: list[dict[str, Any]], unfair: list[str], several: bool) -> str:
+def render_rows(
+    index: list[dict[str, Any]], images_a_part: int, unfair: list[str], several: bool
+) -> str:
     """rows.html around the data that `viewer` writes; unlike the report it needs its script."""
     template = _environment(autoescape=True).get_template("rows.html.j2")
-    return template.render(index=index, unfair=unfair, several=several)
+    return template.render(index=index, images_a_part=images_a_part, unfair=unfair, several=several)
 
 
 def markdown_text(text: str) -> str:

@@ -47,7 +47,7 @@ def write_viewer(
         _write_dataset(parts, number, table, name, None if images is None else images[name])
         for number, name in enumerate(table.datasets(*TESTED))
     ]
-    page = render_rows(index, unfair, several=len(table.seeds) > 1)
+    page = render_rows(index, IMAGES_A_PART, unfair, several=len(table.seeds) > 1)
     (folder / "rows.html").write_text(page, encoding="utf-8")
 
 

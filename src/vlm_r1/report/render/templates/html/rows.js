@@ -1,6 +1,6 @@
 "use strict";
 // Parts arrive as scripts that call `receive`; each is asked for once.
-const IMAGES_A_PART = 100, ROWS_A_PAGE = 24;
+const ROWS_A_PAGE = 24;
 const waiting = {}, parts = {};
 const by = id => document.getElementById(id);
 let matches = [], page = 0, latest = 0;
