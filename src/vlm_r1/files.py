@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and their digests."""
+"""Files and folders that appear whole or not at all, their digests, and files of one model."""
 
 import hashlib
 import json
@@ -6,7 +6,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from vlm_r1.errors import ResultError, describe_fault
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Model = TypeVar("Model", bound="BaseModel")
 
 
 def part_of(path: Path) -> Path:
@@ -82,3 +89,20 @@ def sha256_of_files(files: dict[str, Path]) -> str:
     for name in sorted(files):
         total.update(f"{name}\0{sha256_of_file(files[name])}\n".encode())
     return total.hexdigest()
+
+
+def read_model(
+    model: type[Model], file: Path, root: Path = Path(), *, need: str, because: str, do: str
+) -> Model:
+    """The JSON file `root / file` as a pydantic model; errors name it `file`.
+
+    Raises:
+        ResultError: the file is missing or broken; it says `need`, `because` and `do`.
+    """
+    try:
+        return model.model_validate_json((root / file).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        fault = "no such file"
+    except ValueError as error:  # pydantic's, which most programs need not import
+        fault = describe_fault(error)
+    raise ResultError(got=f"{file}: {fault}", need=need, because=because, do=do)

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from vlm_r1.errors import ResultError, describe_fault
+from vlm_r1.files import read_model
 
 FILE = "matrix.json"
 
@@ -41,15 +41,9 @@ def read_matrix(folder: Path) -> PromptMatrix:
     Raises:
         ResultError: matrix.json is missing or broken.
     """
-    path = folder / FILE
-    try:
-        return PromptMatrix.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        fault = "no such file"
-    except ValidationError as error:
-        fault = describe_fault(error)
-    raise ResultError(
-        got=f"{path}: {fault}",
+    return read_model(
+        PromptMatrix,
+        folder / FILE,
         need='{"cells": [...]} as the stage `prompts` writes it, also when it is turned off',
         because="the report says whether prompts were compared",
         do="`dvc repro prompts`",

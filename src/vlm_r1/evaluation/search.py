@@ -6,11 +6,11 @@ mean IoU, then to the smaller learning rate. No test record is read.
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from vlm_r1 import paths
 from vlm_r1.config import Method, Params
-from vlm_r1.errors import ResultError, describe_fault
+from vlm_r1.files import read_model
 
 
 class Candidate(BaseModel):
@@ -57,14 +57,10 @@ def with_choice(params: Params, root: Path, method: Method) -> Params:
 
 
 def _read(root: Path, file: Path) -> Candidate:
-    try:
-        return Candidate.model_validate_json((root / file).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        fault = "no such file"
-    except ValidationError as error:
-        fault = describe_fault(error)
-    raise ResultError(
-        got=f"{file}: {fault}",
+    return read_model(
+        Candidate,
+        file,
+        root,
         need="the validation score of every candidate that `search` names",
         because="the choice between some of them would not be the search that params describe",
         do="`dvc repro` to train and score what is missing",

@@ -4,11 +4,9 @@ import logging
 from functools import partial
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from vlm_r1 import paths, tracking
 from vlm_r1.config import METHODS, Params
-from vlm_r1.errors import ResultError, describe_fault
+from vlm_r1.files import read_model
 from vlm_r1.report.build import ReportContext, build_report
 from vlm_r1.report.choices import read_choices
 from vlm_r1.report.common_prompts import common_prompts
@@ -94,15 +92,10 @@ def _unequal_lengths(params: Params) -> list[str]:
 
 
 def _read_cost(root: Path, run: str) -> Cost:
-    file = paths.run_dir(run) / "cost.json"
-    try:
-        return Cost.model_validate_json((root / file).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        fault = "no such file"
-    except ValidationError as error:
-        fault = describe_fault(error)
-    raise ResultError(
-        got=f"{file}: {fault}",
+    return read_model(
+        Cost,
+        paths.run_dir(run) / "cost.json",
+        root,
         need="the cost that training wrote beside its checkpoints",
         because="the report compares the cost of the methods too",
         do="`dvc repro` to train again, or `dvc checkout` to bring the file back",
