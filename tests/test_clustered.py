@@ -10,7 +10,9 @@ from vlm_r1.stats.clustered import (
     Term,
     contrast,
     difference_over_images,
+    discordant_images,
     mean_over_images,
+    min_discordant_images,
     sign_flip_p,
 )
 
@@ -141,3 +143,14 @@ def test_datasets_are_sampled_apart_and_runs_together():
         stats.sem(inside.mean(axis=0)) ** 2 + stats.sem(outside.mean(axis=0)) ** 2
     ) + gaps.var(ddof=1) / 3
     assert found.standard_error**2 == pytest.approx(expected)
+
+
+def test_discordant_images_are_those_on_which_the_means_differ():
+    """The first image's two rows differ in opposite directions, the second's in one."""
+    a, b = np.array([1, 0, 1, 1]), np.array([0, 1, 0, 1])
+    assert discordant_images(a, b, np.array(["p", "p", "q", "r"])) == 1
+
+
+def test_six_discordant_images_can_be_significant_and_five_cannot():
+    assert min_discordant_images(0.95) == 6
+    assert sign_flip_p(np.ones(6)) < 0.05 <= sign_flip_p(np.ones(5))

@@ -36,11 +36,12 @@ from vlm_r1.report.analysis import (
 )
 from vlm_r1.report.build import _file_notes
 from vlm_r1.report.coordinate_flags import coordinate_flags
+from vlm_r1.report.fairness import check_fairness
 from vlm_r1.report.lineage import package_versions, read_lineage
 from vlm_r1.report.render.figures import draw_figures
 from vlm_r1.report.render.gallery import choose_cases, draw_case
 from vlm_r1.report.render.page import markdown_text
-from vlm_r1.report.results_table import EvalResult, ResultsTable, check_fairness, make_eval_result
+from vlm_r1.report.results_table import EvalResult, ResultsTable, make_eval_result
 from vlm_r1.report.schema import Report
 from vlm_r1.stages import report as stage
 
@@ -194,11 +195,11 @@ def test_schema_is_frozen():
             "FairnessTerm": ["term", "status", "values"],
             "Share": ["percent", "ci_low", "ci_high"],
             "SliceLine": [
-                "dataset", "step", "dimension", "name", "n", "n_images", "small", "sft", "grpo",
-                "difference",
+                "dataset", "step", "dimension", "name", "n", "n_images", "n_discordant",
+                "undecided", "sft", "grpo", "difference",
             ],
             "LeftOut": ["dataset", "dimension", "reason"],
-            "Slices": ["small_n", "lines", "left_out"],
+            "Slices": ["min_discordant", "lines", "left_out"],
             "ThresholdLine": [
                 "dataset", "step", "threshold", "sft", "grpo", "difference", "gain",
             ],

@@ -294,7 +294,7 @@ def test_slices_are_compared_at_the_last_common_step(report):
         ("street_test", "3 or 4", 12, 6, 2),
     ]
     assert words[1].difference.points == pytest.approx(75)
-    assert all(s.small for s in report.slices.lines)  # 12 rows
+    assert [(s.n_discordant, s.undecided) for s in words] == [(1, True), (5, True)]
     left_out = {(one.dataset, one.dimension) for one in report.slices.left_out}
     assert ("street_test", "box_area_percent") in left_out
 
@@ -334,9 +334,9 @@ def test_a_slice_on_one_image_has_no_interval():
     assert (line.grpo.percent, line.grpo.ci_low, line.sft.percent) == (100, None, 0)
 
 
-def test_pages_show_small_slices_in_words(of_logs):
+def test_pages_mark_slices_that_decide_nothing_in_words(of_logs):
     page = (of_logs / "out/report.html").read_text("utf-8")
-    assert "(small n)" not in page  # all slices hold all eight rows: nothing to compare
+    assert "(too few differ)" not in page  # all slices hold all eight rows: nothing to compare
     assert "the log does not name its images" in page
 
 

@@ -15,7 +15,8 @@ from vlm_r1 import paths, tracking
 from vlm_r1.config import METHODS, Params, parse_params
 from vlm_r1.errors import ConfigError, ContractError, ResultError
 from vlm_r1.rec.results import write_results
-from vlm_r1.report.results_table import ResultsTable, check_fairness, make_eval_result
+from vlm_r1.report.fairness import check_fairness
+from vlm_r1.report.results_table import ResultsTable, make_eval_result
 from vlm_r1.stages import report as stage
 
 FIRST, SECOND = 42, 7

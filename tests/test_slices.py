@@ -89,10 +89,10 @@ def test_spatial_words_are_whole_words(phrase, spatial):
     assert has_spatial_word(phrase) is spatial
 
 
-def test_things_named_are_different_true_boxes_of_one_image():
+def test_objects_named_are_different_true_boxes_of_one_image():
     boxes = [(0, 0, 9, 9), (0, 0, 9, 9), (1, 1, 9, 9), (0, 0, 9, 9)]
     rows = [row(box=b, image=name) for b, name in zip(boxes, "aaab", strict=True)]
-    assert found(slice_rows(rows, "d"), "things_named") == {"1": [3], "2": [0, 1, 2]}
+    assert found(slice_rows(rows, "d"), "objects_named") == {"1": [3], "2": [0, 1, 2]}
 
 
 def test_category_is_the_rows_own_and_the_rare_ones_are_one_slice():
@@ -113,7 +113,7 @@ def test_a_split_is_the_rows_own_or_in_the_datasets_name():
 def test_what_a_log_does_not_tell_is_left_out_by_name():
     """VLM-R1's logs have questions, boxes and answers alone."""
     slicing = slice_rows([row()], "refgta_subsample")
-    assert set(slicing.left_out) == {"box_area_percent", "things_named", "category", "split"}
+    assert set(slicing.left_out) == {"box_area_percent", "objects_named", "category", "split"}
     assert {s.dimension for s in slicing.slices} == set(DIMENSIONS) - set(slicing.left_out)
 
 

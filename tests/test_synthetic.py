@@ -26,8 +26,8 @@ KEYS = {  # of a record in VLM-R1's rec_jsons_processed
 }
 
 
-def split_of(world, images=40, expressions=2, pictures=None):
-    return DrawnSplit(world=world, images=images, phrases_per_image=expressions, pictures=pictures)
+def split_of(world, images=40, expressions=2, sizes=None):
+    return DrawnSplit(world=world, images=images, phrases_per_image=expressions, sizes=sizes)
 
 
 def two_circles_and_a_square(world):

@@ -148,19 +148,19 @@ def test_images_take_the_sizes_of_their_split_and_are_larger_out_of_domain(param
     for name, drawn in params.draw.items():
         scenes = [described.scene for described in sample_split(name, drawn, seed=1)]
         assert {(s.world.width, s.world.height) for s in scenes} == {
-            tuple(size) for size in drawn.pictures.sizes
+            tuple(size) for size in drawn.sizes.images
         }
-        least, most = drawn.pictures.sides
+        least, most = drawn.sizes.objects
         sides = [t.box[2] - t.box[0] for s in scenes for t in s.things]
         assert (min(sides), max(sides)) == (least, most)
-    inside, outside = (params.draw[n].pictures.sizes for n in ("studio_test", "street_test"))
+    inside, outside = (params.draw[n].sizes.images for n in ("studio_test", "street_test"))
     assert max(w * h for w, h in inside) < min(w * h for w, h in outside)
 
 
-def test_things_that_may_not_fit_into_an_image_are_refused():
+def test_objects_that_may_not_fit_into_an_image_are_refused():
     values = small_values()
-    values["draw"]["studio_val"]["pictures"] = {"sizes": [[84, 60]], "sides": [20, 31]}
-    with pytest.raises(ConfigError, match=r"sides \[20, 31\].*half of the shortest image side"):
+    values["draw"]["studio_val"]["sizes"] = {"images": [[84, 60]], "objects": [20, 31]}
+    with pytest.raises(ConfigError, match=r"objects \[20, 31\].*half of the shortest image side"):
         parse_params(values, "small")
 
 

@@ -59,20 +59,20 @@ class Task(InputTerms):
     prompts: Prompts
 
 
-class Pictures(Section):
-    """Sizes of drawn images and of the things in them, in original pixels."""
+class Sizes(Section):
+    """Sizes of drawn images and of the objects in them, in original pixels."""
 
-    sizes: Annotated[list[Pair], Field(min_length=1)]  # (width, height); each image takes one
-    sides: Pair  # of a thing's bounding box, at least and at most
+    images: Annotated[list[Pair], Field(min_length=1)]  # (width, height); each image takes one
+    objects: Pair  # sides of an object's bounding box, at least and at most
 
     @model_validator(mode="after")
-    def _two_things_fit(self) -> "Pictures":
-        least, most = self.sides
-        short = min(side for size in self.sizes for side in size)
+    def _two_objects_fit(self) -> "Sizes":
+        least, most = self.objects
+        short = min(side for size in self.images for side in size)
         if not least <= most <= short // 2:
             raise ValueError(
-                f"sides {self.sides}: need the smaller one first, and no more than half of the "
-                f"shortest image side ({short} px), or two things may not fit"
+                f"objects {self.objects}: need the smaller one first, and no more than half of the "
+                f"shortest image side ({short} px), or two objects may not fit"
             )
         return self
 
@@ -83,7 +83,7 @@ class DrawnSplit(Section):
     world: Literal["studio", "street"]
     images: Count
     phrases_per_image: Count
-    pictures: Pictures | None  # null: the world's own sizes
+    sizes: Sizes | None  # null: the world's own
 
 
 class Dataset(Section):

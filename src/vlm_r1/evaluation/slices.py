@@ -14,7 +14,6 @@ import numpy as np
 from vlm_r1.rec.prompts import expression_in
 from vlm_r1.rec.results import Box, ResultRow
 
-SMALL_N = 30  # rows; smaller slices are grayed in the report, their intervals say little
 # fmt: off
 SPATIAL_WORDS = frozenset((
     "left", "right", "leftmost", "rightmost", "top", "bottom", "topmost", "bottommost", "upper",
@@ -49,7 +48,7 @@ def slice_rows(rows: Sequence[ResultRow], dataset: str) -> Slicing:
     """Slice result rows by every dimension they have data for; a dimension's slices partition them.
 
     Dimensions: `box_area_percent` (of the image; `box_area_px2` by COCO's bounds if image sizes are
-    unknown), `box_aspect_ratio` (width / height), `phrase_words`, `spatial_words`, `things_named`
+    unknown), `box_aspect_ratio` (width / height), `phrase_words`, `spatial_words`, `objects_named`
     (number of different true boxes among the rows of one image, a lower bound of the objects in
     it), `category` and `split` (the row's own field; the split also from the dataset's name).
     """
@@ -109,7 +108,7 @@ def _spatial_words(rows: Sequence[ResultRow], dataset: str) -> Names:
     return [("without", "with")[has] for has in found], ["without", "with"]
 
 
-def _things_named(rows: Sequence[ResultRow], dataset: str) -> Names:
+def _objects_named(rows: Sequence[ResultRow], dataset: str) -> Names:
     if any(row.image is None for row in rows):
         return "the log does not name its images"
     boxes: dict[str | None, set[Box]] = defaultdict(set)
@@ -144,7 +143,7 @@ DIMENSIONS: dict[str, Callable[[Sequence[ResultRow], str], Names]] = {
     "box_aspect_ratio": _box_aspect_ratio,
     "phrase_words": _phrase_words,
     "spatial_words": _spatial_words,
-    "things_named": _things_named,
+    "objects_named": _objects_named,
     "category": _category,
     "split": _split,
 }

@@ -24,7 +24,7 @@ from vlm_r1.report.compute import compute_block
 from vlm_r1.report.coordinate_flags import coordinate_flags
 from vlm_r1.report.costs import cost_per_point
 from vlm_r1.report.curve_statistics import curve_statistics
-from vlm_r1.report.fairness import checklist
+from vlm_r1.report.fairness import check_fairness, checklist
 from vlm_r1.report.gains import at_the_end, course, gain_lines, pooled_lines
 from vlm_r1.report.published_curves import published_series
 from vlm_r1.report.render.dvc_views import write_views
@@ -33,7 +33,7 @@ from vlm_r1.report.render.gallery import choose_cases
 from vlm_r1.report.render.page import ReportPage, render_html, render_markdown
 from vlm_r1.report.render.viewer import write_viewer
 from vlm_r1.report.repeats import repeats_block
-from vlm_r1.report.results_table import TESTED, EvalResult, ResultsTable, check_fairness
+from vlm_r1.report.results_table import TESTED, EvalResult, ResultsTable
 from vlm_r1.report.schema import (
     Choices,
     Command,

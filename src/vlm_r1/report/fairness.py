@@ -1,13 +1,31 @@
-"""Results -> the fairness contract as a checklist: every term, and whether all results agree."""
+"""The fairness contract over all results: unequal terms are refused or named, all are listed."""
 
 import json
 from typing import Any
 
-from vlm_r1.rec.contract import Contract
+from vlm_r1.rec.contract import Contract, differences, require_equal
 from vlm_r1.report.results_table import EvalResult
 from vlm_r1.report.schema import FairnessTerm
 
 RECORDS = "records of "  # + dataset: the digest of its records, listed after the contract's terms
+
+
+def check_fairness(results: list[EvalResult], allow_unfair: bool) -> list[str]:
+    """The terms in which results differ, "field: one value != another"; empty if all are equal.
+
+    Terms are the contract (its seed only among the runs of one seed) and, for the results of one
+    dataset, the digest of its records.
+
+    Raises:
+        ContractError: terms differ and `allow_unfair` is not given.
+    """
+    found = []
+    for group in _equal_terms(results):
+        if not allow_unfair:
+            require_equal(group)
+        first, *others = group.values()
+        found += [line for other in others for line in differences(first, other)]
+    return list(dict.fromkeys(found))
 
 
 def checklist(results: list[EvalResult]) -> list[FairnessTerm]:
@@ -51,3 +69,17 @@ def _seeds(results: list[EvalResult]) -> list[Any]:
 
 def _unknown(name: str) -> FairnessTerm:
     return FairnessTerm(term=name, status="unknown", values=[])
+
+
+def _equal_terms(results: list[EvalResult]) -> list[dict[str, dict[str, Any]]]:
+    """Source -> terms, in groups within which all terms must be equal."""
+    by_seed: dict[int | None, dict[str, dict[str, Any]]] = {}
+    by_dataset: dict[str, dict[str, dict[str, Any]]] = {}
+    for r in results:
+        by_seed.setdefault(r.seed, {})[r.source] = r.contract
+        by_dataset.setdefault(r.dataset, {})[r.source] = {r.dataset: r.records_digest}
+    across_seeds = {}
+    for group in by_seed.values():
+        source, contract = next(iter(group.items()))
+        across_seeds[source] = {term: value for term, value in contract.items() if term != "seed"}
+    return [*by_seed.values(), across_seeds, *by_dataset.values()]

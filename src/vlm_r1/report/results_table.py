@@ -21,7 +21,6 @@ from vlm_r1.evaluation.pairing import pair_rows
 from vlm_r1.evaluation.row_table import RowTable, share, share_scores
 from vlm_r1.evaluation.scores import Scores
 from vlm_r1.evaluation.scoring import score_results
-from vlm_r1.rec.contract import differences, require_equal
 from vlm_r1.rec.results import ResultFile, read_results
 from vlm_r1.stats.clustered import DEFAULT_CONFIDENCE
 from vlm_r1.stats.intervals import Difference, Interval, interval, paired_difference
@@ -280,38 +279,6 @@ def share_columns(results: Iterable[EvalResult]) -> list[EvalResult]:
     """The results, read one by one; what a dataset's files have in common is held once."""
     first: dict[str, EvalResult] = {}
     return [_shared(first.setdefault(result.dataset, result), result) for result in results]
-
-
-def check_fairness(results: list[EvalResult], allow_unfair: bool) -> list[str]:
-    """The terms in which results differ, "field: one value != another"; empty if all are equal.
-
-    Terms are the contract (its seed only among the runs of one seed) and, for the results of one
-    dataset, the digest of its records.
-
-    Raises:
-        ContractError: terms differ and `allow_unfair` is not given.
-    """
-    found = []
-    for group in _equal_terms(results):
-        if not allow_unfair:
-            require_equal(group)
-        first, *others = group.values()
-        found += [line for other in others for line in differences(first, other)]
-    return list(dict.fromkeys(found))
-
-
-def _equal_terms(results: list[EvalResult]) -> list[dict[str, dict[str, Any]]]:
-    """Source -> terms, in groups within which all terms must be equal."""
-    by_seed: dict[int | None, dict[str, dict[str, Any]]] = {}
-    by_dataset: dict[str, dict[str, dict[str, Any]]] = {}
-    for r in results:
-        by_seed.setdefault(r.seed, {})[r.source] = r.contract
-        by_dataset.setdefault(r.dataset, {})[r.source] = {r.dataset: r.records_digest}
-    across_seeds = {}
-    for group in by_seed.values():
-        source, contract = next(iter(group.items()))
-        across_seeds[source] = {term: value for term, value in contract.items() if term != "seed"}
-    return [*by_seed.values(), across_seeds, *by_dataset.values()]
 
 
 def _stack(arrays: list[np.ndarray]) -> np.ndarray:

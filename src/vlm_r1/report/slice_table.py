@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from vlm_r1.evaluation.slices import SMALL_N, Slice, slice_rows
+from vlm_r1.evaluation.slices import Slice, slice_rows
 from vlm_r1.report.results_table import TESTED, ResultsTable, SeedGroup
 from vlm_r1.report.schema import LeftOut, Share, SliceLine, Slices
 from vlm_r1.report.wording import estimate
+from vlm_r1.stats.clustered import discordant_images, min_discordant_images
 from vlm_r1.stats.intervals import interval, paired_difference
 
 
@@ -21,13 +22,15 @@ def slice_block(table: ResultsTable) -> Slices:
             LeftOut(dataset=dataset, dimension=dimension, reason=reason)
             for dimension, reason in found.left_out.items()
         ]
-    return Slices(small_n=SMALL_N, lines=lines, left_out=left_out)
+    return Slices(
+        min_discordant=min_discordant_images(table.confidence), lines=lines, left_out=left_out
+    )
 
 
 def _line(part: Slice, sft: SeedGroup, grpo: SeedGroup) -> SliceLine:
     images = grpo.images[part.rows]
     ours, theirs = (group.hit[..., part.rows] for group in (grpo, sft))
-    count = len(set(images))
+    count, discordant = len(set(images)), discordant_images(ours, theirs, images)
     return SliceLine(
         dataset=grpo.dataset,
         step=grpo.step,
@@ -35,7 +38,8 @@ def _line(part: Slice, sft: SeedGroup, grpo: SeedGroup) -> SliceLine:
         name=part.name,
         n=len(part.rows),
         n_images=count,
-        small=len(part.rows) < SMALL_N,
+        n_discordant=discordant,
+        undecided=discordant < min_discordant_images(grpo.confidence),
         sft=_share(theirs, images, grpo.confidence),
         grpo=_share(ours, images, grpo.confidence),
         difference=estimate(paired_difference(ours, theirs, images, grpo.confidence))

@@ -8,6 +8,7 @@ evaluations of language models. Several training runs are a second level of samp
 is added (as in Owen 2007, Ann. Appl. Stat. 1(2)). Inside this module means are 0-1.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -200,6 +201,21 @@ def sign_flip_p(signed: np.ndarray) -> float:
         patterns = np.indices((2,) * len(parts)).reshape(len(parts), -1) * 2 - 1
         return float(np.mean(np.abs(parts @ patterns) >= total * (1 - WHOLE)))
     return min(1.0, 2 * float(stats.norm.sf(total / np.sqrt(np.sum(parts**2)))))
+
+
+def discordant_images(a: np.ndarray, b: np.ndarray, images: np.ndarray) -> int:
+    """On how many images `a` and `b`, each (n,) or (runs, n), differ: the signs that can flip."""
+    of_row = np.atleast_2d(a).mean(axis=0) - np.atleast_2d(b).mean(axis=0)
+    _, which = np.unique(images, return_inverse=True)
+    return int((np.abs(np.bincount(which, weights=of_row)) > WHOLE).sum())
+
+
+def min_discordant_images(confidence: float) -> int:
+    """The fewest discordant images with which a sign-flip p can be below 1 - confidence.
+
+    Example: 95 % -> 6, since 2 / 2**5 = .0625 and 2 / 2**6 = .031
+    """
+    return math.floor(1 - math.log2(1 - confidence)) + 1
 
 
 def _whole_sign_flip_p(parts: np.ndarray, total: int) -> float:

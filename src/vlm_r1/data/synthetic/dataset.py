@@ -30,7 +30,7 @@ class DescribedScene:
 def sample_split(split: str, drawn: DrawnSplit, seed: int) -> list[DescribedScene]:
     """The scenes of one split; the random stream depends only on the seed and the split's name."""
     rng = np.random.default_rng([seed, zlib.crc32(split.encode())])
-    worlds = (sized_world(WORLDS[drawn.world], drawn.pictures, rng) for _ in range(drawn.images))
+    worlds = (sized_world(WORLDS[drawn.world], drawn.sizes, rng) for _ in range(drawn.images))
     return [_sample_scene(world, drawn.phrases_per_image, rng) for world in worlds]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vlm_r1.config import Pictures
+from vlm_r1.config import Sizes
 
 KINDS = ("circle", "square", "triangle")
 COLORS = ("red", "green", "blue", "yellow")
@@ -37,12 +37,12 @@ WORLDS = {
 }
 
 
-def sized_world(world: World, pictures: Pictures | None, rng: np.random.Generator) -> World:
-    """`world` with the sides of its things, and one of the image sizes, that `pictures` gives."""
-    if pictures is None:
+def sized_world(world: World, sizes: Sizes | None, rng: np.random.Generator) -> World:
+    """`world` with the sides of its objects, and one of the image sizes, that `sizes` gives."""
+    if sizes is None:
         return world
-    width, height = pictures.sizes[int(rng.integers(len(pictures.sizes)))]
-    least, most = pictures.sides
+    width, height = sizes.images[int(rng.integers(len(sizes.images)))]
+    least, most = sizes.objects
     return replace(world, width=width, height=height, min_side=least, max_side=most)
 
 

@@ -87,7 +87,7 @@ DIMENSION_LABELS = {
     "box_aspect_ratio": "Shape of the true box, width : height",
     "phrase_words": "Length of the phrase, words",
     "spatial_words": "Spatial words in the phrase (left, top, between, ...)",
-    "things_named": "Different things asked for in the same image",
+    "objects_named": "Different objects asked for in the same image",
     "category": "Category of the thing",
     "split": "Split of the test set",
 }

@@ -177,7 +177,7 @@ def _farthest_slice(report: Report) -> float:
     ends = [
         abs(end)
         for line in report.slices.lines
-        if line.difference is not None and not line.small
+        if line.difference is not None and not line.undecided
         for end in (line.difference.ci_low, line.difference.ci_high)
     ]
     return max(ends, default=100.0)

@@ -12,7 +12,8 @@ class SliceLine(Part):
     name: str
     n: int
     n_images: int
-    small: bool  # fewer rows than Slices.small_n
+    n_discordant: int  # images on which the methods differ
+    undecided: bool  # fewer of those than Slices.min_discordant
     sft: Share
     grpo: Share
     difference: Estimate | None  # grpo minus sft; null if all rows are on one image
@@ -29,7 +30,7 @@ class LeftOut(Part):
 class Slices(Part):
     """Every slice of every tested dataset."""
 
-    small_n: int
+    min_discordant: int  # images; with fewer no p can be below 1 - confidence
     lines: list[SliceLine]
     left_out: list[LeftOut]
 
