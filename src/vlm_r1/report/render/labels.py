@@ -45,7 +45,7 @@ TERM_LABELS = {
     "trained_coordinate_space": "coordinate space of the boxes in training",
     "prompts_per_step": "prompts a step",
     "step_grid": "steps evaluated",
-    "dtype": "number type",
+    "dtype": "floating-point type",
     "prompts": "prompt of each method",
     "max_new_tokens": "tokens of an answer, at most",
     "repeats": "sampled answers besides the greedy one",
@@ -88,7 +88,7 @@ DIMENSION_LABELS = {
     "phrase_words": "Length of the phrase, words",
     "spatial_words": "Spatial words in the phrase (left, top, between, ...)",
     "objects_named": "Different objects asked for in the same image",
-    "category": "Category of the thing",
+    "category": "Category of the object",
     "split": "Split of the test set",
 }
 MODEL_LABELS = {"base": "Base"} | NAMES
