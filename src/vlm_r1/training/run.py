@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from transformers import (
 from vlm_r1.config import Params, Task
 from vlm_r1.config.training import Launch, Train
 from vlm_r1.data.images import open_image
-from vlm_r1.files import put_in_place, write_json
+from vlm_r1.files import write_json
 from vlm_r1.models.families import Family, family_of
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.models.trainable import freeze, lora_config
@@ -32,7 +33,13 @@ from vlm_r1.training.arguments import (
     prompts_read,
     rollout_steps,
 )
-from vlm_r1.training.callbacks import Listener, LogFile, SaveAtSteps, WriteContract
+from vlm_r1.training.callbacks import (
+    KeepNewestState,
+    Listener,
+    LogFile,
+    SaveAtSteps,
+    WriteContract,
+)
 from vlm_r1.training.configuration import configuration_of
 from vlm_r1.training.cost import COST, CheckpointCost, read_cost, watch_models
 from vlm_r1.training.dataset import training_order
@@ -110,8 +117,7 @@ def train(job: TrainingJob, factory: TrainerFactory, listener: Listener) -> None
     if trainer.is_world_process_zero():
         _write_cost(job, trainer, stopwatch.seconds)
         stopwatch.forget()
-        resume.tidy(job.work_folder)
-        put_in_place(job.work_folder, job.output)
+        resume.finish(job.work_folder, job.output)
     trainer.accelerator.wait_for_everyone()  # no process ends before the folder is complete
 
 
@@ -122,7 +128,11 @@ def _join_processes(train: Train, launch: Launch) -> None:
 
         # Use gloo; DeepSpeed would first compile its own shared-memory backend, for two minutes.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
+        deepspeed.init_distributed(
+            dist_backend="gloo",
+            auto_mpi_discovery=False,
+            timeout=timedelta(seconds=launch.collective_timeout_s),
+        )
 
 
 def _build_trainer(job: TrainingJob, factory: TrainerFactory) -> Trainer:
@@ -163,7 +173,7 @@ def _add_callbacks(
     trainer.remove_callback(PrinterCallback)  # LogFile shows the main quantities as one line
     cost = CheckpointCost(watch_models(trainer), stopwatch)
     writers = LogFile(log, listener), stopwatch, cost, WriteContract(job.contract)
-    for callback in (saver, monitor, *writers):
+    for callback in (saver, monitor, *writers, KeepNewestState(rollout_steps(trainer.args))):
         trainer.add_callback(callback)
     return stopwatch, monitor
 
