@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
@@ -25,6 +26,8 @@ from vlm_r1.models.families import Family, family_of
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.models.trainable import freeze, lora_config
 from vlm_r1.preflight import checks, probes
+from vlm_r1.preflight.disk import check_disk, checkpoint_size, parameter_counts
+from vlm_r1.preflight.host import check_host
 from vlm_r1.rec import prompts
 from vlm_r1.training import resume
 from vlm_r1.training.arguments import (
@@ -102,15 +105,18 @@ def train(job: TrainingJob, factory: TrainerFactory, listener: Listener) -> None
         listener: is given every line of the log as it is written.
 
     Raises:
-        ConfigError: a step does not split into micro-batches, or an option cannot be used here.
+        ConfigError: a step does not split into micro-batches, an option cannot be used here, or the
+            host's memory or the disk is too small.
         ModelError: the base cannot be used, or another process trains into the folder.
         HealthError: `health.on_alarm` is stop, and a check has alarmed.
     """
     started = time.monotonic()
     _join_processes(job.params.train, job.params.launch)
     checks.require_checks(checks.machine_checks(job.params))
+    check_host(job.params, job.method, Path(job.base))
     trainer = _build_trainer(job, factory)  # before any file is written: it can refuse the job
     _enter_work_folder(job, factory, trainer)
+    _require_disk(job, trainer)
     stopwatch, monitor = _add_callbacks(job, trainer, listener, started)
     _train_from_newest_checkpoint(job.work_folder, trainer)
     monitor.require_health()  # before cost.json and the rename: the training is not finished
@@ -160,6 +166,14 @@ def _enter_work_folder(job: TrainingJob, factory: TrainerFactory, trainer: Train
         configuration = configuration_of(job.params, job.contract, job.method, factory.own_files)
         resume.enter(job.work_folder, configuration, rollout_steps(trainer.args))
     trainer.accelerator.wait_for_everyone()
+
+
+def _require_disk(job: TrainingJob, trainer: Trainer) -> None:
+    """Require space for the checkpoints that are yet to be written."""
+    assert isinstance(trainer.model, torch.nn.Module)
+    size = checkpoint_size(job.params, *parameter_counts(trainer.model))
+    has_state = resume.newest_checkpoint(job.work_folder, every=1) is not None
+    check_disk(job.params, job.method, job.root, job.work_folder, size, has_state)
 
 
 def _add_callbacks(
