@@ -15,6 +15,7 @@ from vlm_r1.rec.contract import (
 
 TERMS = {
     "base_digest": "b1",
+    "base_revision": None,
     "training_records_digest": "r1",
     "min_pixels": 1,
     "max_pixels": 2,
@@ -32,6 +33,7 @@ TERMS = {
 }
 OTHER = {
     "base_digest": "b2",
+    "base_revision": "a" * 40,
     "training_records_digest": "r2",
     "min_pixels": 2,
     "max_pixels": 3,
@@ -68,6 +70,7 @@ def test_a_difference_in_one_field_is_refused_with_both_values(field):
 
 # What in params.yaml sets each term; digests come from files, versions and decoding from the code.
 SETTINGS = {
+    "base_revision": ("task", "revision", "a" * 40),
     "min_pixels": ("task", "min_pixels", 4000),
     "max_pixels": ("task", "max_pixels", 99_999),
     "coordinate_space": ("task", "coordinate_space", "thousand"),

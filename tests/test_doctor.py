@@ -67,7 +67,7 @@ def test_a_base_that_cannot_be_loaded_is_reported_after_the_machine_checks(
     known = {"devices", "attention", "precision", "liger", "rollouts"}
     assert {result.check for result in results} == known
     assert base.check == "base"
-    assert isinstance(base.fault, ModelError)
+    assert isinstance(base.fault, ConfigError)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ PROMPTS = Path("reports/prompts")
 SELECTION = Path("reports/selection.json")
 COMPLETIONS = Path(".cache/completions")  # a cache
 IMAGES = Path(".cache/images.sqlite")  # a cache of image checks
+NODES = Path(".cache/nodes")  # announcements of node 0
 
 
 def records_file(dataset: str) -> Path:

@@ -4,9 +4,10 @@ No field has a default: a value stands in the params file and nowhere else, so D
 The sections that only training reads are in config/training.py.
 """
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from vlm_r1.config.base import (
     Count,
@@ -50,10 +51,19 @@ class Prompts(Section):
     grpo: Template
 
 
+def _is_commit(revision: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise ValueError(
+            f"{revision!r}: need a commit, 40 hexadecimal digits; a branch or a tag can move"
+        )
+    return revision
+
+
 class Task(InputTerms):
     """What must be equal for both methods, in training and in evaluation."""
 
     base_model: str  # folder, or a name on the Hugging Face hub
+    revision: Annotated[str, AfterValidator(_is_commit)] | None  # of a name on the hub
     dtype: Literal["float32", "bfloat16", "float16"]
     attention: Literal["eager", "sdpa", "flash_attention_2"]
     prompts: Prompts

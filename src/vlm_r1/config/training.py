@@ -75,6 +75,9 @@ class Launch(Section):
     nodes: Count
     endpoint: Annotated[str, Field(pattern=r"^\S+:\d+$")] | None  # host:port of node 0
     id: str  # tells concurrent runs at one endpoint apart
+    start_timeout_s: Count  # the other nodes wait so long for node 0 to start
+    rendezvous_timeout_s: Count  # then all nodes for each other (torchrun)
+    collective_timeout_s: Count  # a process waits so long for the others within a step
     vllm_server_url: str  # for grpo.rollouts: vllm_server
 
     @model_validator(mode="after")

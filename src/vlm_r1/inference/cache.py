@@ -12,7 +12,6 @@ A batch is appended in one write and synced to disk. A killed process leaves who
 one partial line, which readers skip and the next writer truncates.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -31,6 +30,7 @@ from vlm_r1 import paths
 from vlm_r1.errors import ResultError
 from vlm_r1.files import write_text
 from vlm_r1.inference.questions import Completion
+from vlm_r1.locks import lock
 
 logger = logging.getLogger(__name__)
 
@@ -122,12 +122,12 @@ def _append(file: BinaryIO, rows: list[int], completions: list[Completion]) -> N
 
 
 def _lock(file: BinaryIO) -> None:
-    """Lock the file until it is closed; the OS releases the lock if the process dies."""
+    """Lock the file until it is closed."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(file)
     except BlockingIOError:
         logger.info("another process is generating these completions: waiting for it")
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file, wait=True)
 
 
 def _parse_line(line: bytes, where: str) -> tuple[int, Completion]:

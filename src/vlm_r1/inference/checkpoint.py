@@ -27,7 +27,7 @@ class Checkpoint:
     """A checkpoint and its digest; model and processor are loaded at first use.
 
     Args:
-        path: a folder or a hub name.
+        path: a folder.
         task: pixel budget, dtype and attention.
         limits: the token budgets of a batch and of a completion.
     """

@@ -29,7 +29,7 @@ def predict_box(
 
     Args:
         params: `task` gives coordinate space, pixel budget, dtype and attention.
-        checkpoint: a folder or a hub name.
+        checkpoint: a folder, or the task's base by its name on the hub.
         template: a name of `prompts.TEMPLATES`; None: the one the checkpoint was trained with.
         out: where to write the image with its box; nothing is written if there is no box.
 

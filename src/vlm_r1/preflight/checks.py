@@ -87,8 +87,16 @@ def check_versions(model_type: str) -> str:
 
 
 def check_devices(launch: Launch) -> str:
-    """Refuse `device: cuda` with fewer GPUs than processes on this node."""
+    """Refuse `device: cuda` with fewer GPUs than processes on this node, and one that sees more."""
     found = torch.cuda.device_count()
+    if launch.device != "cpu" and launch.processes == 1 and found > 1:
+        raise ConfigError(
+            got=f"one process that sees {found} CUDA devices",
+            need="one device",
+            because="transformers would wrap the model in DataParallel, which cannot train it",
+            do="start it by `vlm-r1 stage`, `vlm-r1 launch` or `dvc repro`, or set "
+            "CUDA_VISIBLE_DEVICES=0; for all GPUs raise launch.processes_per_node",
+        )
     if launch.device == "cuda" and found < launch.processes_per_node:
         raise ConfigError(
             got=f"{found} CUDA devices",

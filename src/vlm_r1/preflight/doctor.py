@@ -28,10 +28,11 @@ NOISE_PX = (400, 300)  # width, height of the image used where no data is prepar
 
 def diagnose(params: Params, root: Path) -> list[PreflightResult]:
     """The result of every check; those on the base run only if all earlier ones passed."""
-    base, task = base_path(params, root), params.task
+    task = params.task
     rollouts = {"rollouts": lambda: check_rollouts(params.grpo, params.launch.processes)}
     results = run_checks(machine_checks(params) | rollouts)
     try:
+        base = base_path(params, root)
         model_type = model_type_at(base)
         results += run_checks(family_checks(task, model_type))
         if any(result.fault for result in results):
@@ -40,7 +41,7 @@ def diagnose(params: Params, root: Path) -> list[PreflightResult]:
         model = load_model(base, task).eval()
         sample = sample_of(params, root)
     except InputError as fault:
-        return [*results, PreflightResult("base", str(base), fault)]
+        return [*results, PreflightResult("base", task.base_model, fault)]
     return results + run_checks(
         processor_checks(processor, family_of(model_type), task, sample)
         | model_checks(model, processor, task, sample)

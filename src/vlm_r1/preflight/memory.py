@@ -8,9 +8,10 @@ tests/test_memory_plan.py compares the sum with measured peaks.
 
 from dataclasses import dataclass
 
+import torch
+
 from vlm_r1.config import Method, Params
 from vlm_r1.config.deepspeed import deepspeed_config, is_offloaded, zero_stage
-from vlm_r1.config.training import Train
 from vlm_r1.preflight.footprint import Footprint, Workload
 
 GIB = 2**30
@@ -120,9 +121,9 @@ def plan_memory(
 
 def _state(params: Params, method: Method, footprint: Footprint, zero: _Sharding) -> _State:
     uses_adapters = params.train.lora is not None
-    weight_bytes = _weight_bytes(params.train, footprint)
-    trained_bytes = FLOAT32_BYTES if uses_adapters else weight_bytes
-    base_weights = footprint.total * weight_bytes
+    number = weight_bytes(params)
+    trained_bytes = FLOAT32_BYTES if uses_adapters else number
+    base_weights = footprint.total * number
     whole_weights = base_weights
     if uses_adapters:
         whole_weights += footprint.trainable * FLOAT32_BYTES
@@ -131,7 +132,7 @@ def _state(params: Params, method: Method, footprint: Footprint, zero: _Sharding
     optimizer = zero.share(footprint.trainable * optimizer_bytes, from_stage=1)
     # With adapters the base itself is the reference: they are switched off for its forward pass.
     has_reference = method == "grpo" and params.grpo.beta > 0 and not uses_adapters
-    gathered = min(footprint.total, zero.live_parameters) * weight_bytes if zero.stage == 3 else 0
+    gathered = min(footprint.total, zero.live_parameters) * number if zero.stage == 3 else 0
     return _State(
         whole_weights=whole_weights,
         weights=0 if zero.offloads_weights else zero.share(whole_weights, from_stage=3),
@@ -142,10 +143,11 @@ def _state(params: Params, method: Method, footprint: Footprint, zero: _Sharding
     )
 
 
-def _weight_bytes(train: Train, footprint: Footprint) -> int:
+def weight_bytes(params: Params) -> int:
     """Bytes of one weight: 32 bits unless ZeRO or adapters keep the trained copy (training.run)."""
-    keeps_copy = train.deepspeed is not None or train.lora is not None
-    return footprint.bytes if keeps_copy else FLOAT32_BYTES
+    keeps_copy = params.train.deepspeed is not None or params.train.lora is not None
+    dtype: torch.dtype = getattr(torch, params.task.dtype)
+    return dtype.itemsize if keeps_copy else FLOAT32_BYTES
 
 
 def _activations(footprint: Footprint, work: Workload, checkpointing: bool) -> int:

@@ -23,6 +23,7 @@ class TrainingContract(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     base_digest: str
+    base_revision: str | None  # commit of a base on the Hugging Face hub
     training_records_digest: str
     min_pixels: int
     max_pixels: int
@@ -65,6 +66,7 @@ def training_contract(
     trained = params.task if method is None else params.task_in_training(method)
     return TrainingContract(
         base_digest=base_digest,
+        base_revision=params.task.revision,
         training_records_digest=records_digest,
         min_pixels=params.task.min_pixels,
         max_pixels=params.task.max_pixels,

@@ -53,7 +53,10 @@ def shared_arguments(params: Params, optimizer: Optimizer, output: Path) -> dict
 def device_arguments(launch: Launch) -> dict[str, Any]:
     """Device and communication backend; a single process needs no backend."""
     cpu = is_cpu(launch)
-    backend = {"ddp_backend": "gloo" if cpu else "nccl"} if launch.processes > 1 else {}
+    backend: dict[str, Any] = {}
+    if launch.processes > 1:
+        backend["ddp_backend"] = "gloo" if cpu else "nccl"
+        backend["ddp_timeout"] = launch.collective_timeout_s
     return {"use_cpu": cpu, "dataloader_pin_memory": not cpu, **backend}
 
 

@@ -24,6 +24,7 @@ class _ResumableTrainer(Trainer):
             # PEFT writes this name into adapter_config.json. After loading it is an absolute path,
             # which would no longer lead to the base once the project is moved.
             model.name_or_path = task.base_model
+            arguments["peft_config"].revision = task.revision
         super().__init__(model=model, **arguments)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

@@ -36,6 +36,7 @@ RIGHT = {
 }
 TERM_LABELS = {
     "base_digest": "base checkpoint (digest)",
+    "base_revision": "base checkpoint (commit on the hub)",
     "training_records_digest": "training records (digest)",
     "min_pixels": "smallest image, pixels",
     "max_pixels": "largest image, pixels",
