@@ -1,6 +1,7 @@
 """Both trainers on an untrained tiny model: what moves, what does not, what is left behind."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tests.conftest import small_values
 from tests.image_files import save_turned
 from tests.training_jobs import job_of, train, weights
 from vlm_r1.config import parse_params
+from vlm_r1.data.images import open_image
 from vlm_r1.data.records import read_records
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.experiment import contract_of
@@ -25,6 +27,7 @@ from vlm_r1.rec.rewards import REWARDS
 from vlm_r1.training.dataset import training_order
 from vlm_r1.training.grpo import grpo_arguments, grpo_rows
 from vlm_r1.training.reward_functions import RewardFunctions
+from vlm_r1.training.rollout_images import RolloutImages
 from vlm_r1.training.sft import sft_arguments, sft_rows
 
 
@@ -94,7 +97,7 @@ def test_both_methods_read_the_same_records_in_the_same_order(small_root, small_
     for a, b in zip(sft, grpo, strict=True):
         question = a["prompt"][0]["content"]
         assert b["prompt"][0]["content"].startswith(question + " First output the thinking")
-        assert a["image"].tobytes() == b["image"].tobytes()
+        assert a["image"].tobytes() == open_image(Path(b["image"])).tobytes()
 
 
 def test_the_training_order_is_whole_passes_and_depends_on_the_seed_alone():
@@ -314,8 +317,10 @@ def test_training_and_evaluation_show_a_model_the_same_pixels(
     generate_batch(model, processor, make_prompts(processor, questions), 1)
 
     task = small_params.task
+    monkeypatch.undo()
     sft, grpo = sft_rows(records, tmp_path, task), grpo_rows(records, tmp_path, tmp_path, task)
-    for rows in (sft, grpo):
+    rollout = RolloutImages(processor.image_processor, workers=0)
+    for rows in (sft, rollout.begin(list(grpo))):
         trained_on = [row["image"] for row in rows]
         assert [image.mode for image in trained_on] == ["RGB"] * 5
         same = [np.array_equal(*pair) for pair in zip(shown, trained_on, strict=True)]

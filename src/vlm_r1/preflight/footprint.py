@@ -80,8 +80,13 @@ class Footprint:
 
     @property
     def trains_vision(self) -> bool:
-        """Whether the backward pass reaches the vision tower, so that activations are kept."""
-        return any(p.requires_grad for p in self.vision.parameters())
+        """Whether the backward pass reaches the vision tower, so that activations are kept.
+
+        A tower without a trained weight runs without gradients; its projector does not count.
+        """
+        modules = [self.model.model.get_submodule(name) for name in self.family.projector]
+        inside = {id(p) for module in modules for p in module.parameters()}
+        return any(p.requires_grad for p in self.vision.parameters() if id(p) not in inside)
 
     def text_layer_bytes(self, work: Workload) -> int:
         """Bytes that one text layer keeps for its backward pass."""

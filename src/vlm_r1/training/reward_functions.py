@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate.utils import gather_object
 from transformers import TrainerState
 
 from vlm_r1.config.training import Grpo
@@ -93,7 +94,7 @@ class RewardFunctions:
         if len(scored.values) == len(self._keys):
             sent["log_metric"]("parse_rate", scored.batch.parse_rate)
             state = sent["trainer_state"]
-            if state.global_step % self._sample_every == 0 and state.is_world_process_zero:
+            if state.global_step % self._sample_every == 0:
                 self._write_samples(scored, sent)
         return values
 
@@ -124,7 +125,10 @@ class RewardFunctions:
         )
 
     def _write_samples(self, scored: _ScoredBatch, sent: dict[str, Any]) -> None:
-        """Write every completion of the batch, the box read from it, and its rewards."""
+        """Write every completion of all processes, the box read from it, and its rewards.
+
+        Every process calls this, for they exchange their rows; the first one writes.
+        """
         batch, values = scored.batch, scored.values
         table = [
             {
@@ -139,6 +143,9 @@ class RewardFunctions:
             }
             for row, (text, box) in enumerate(zip(batch.texts, batch.answered, strict=True))
         ]
+        table = gather_object(table)
+        if not sent["trainer_state"].is_world_process_zero:
+            return
         with whole_file(self._samples / f"step-{scored.step}.json") as part:
             part.write_text(json.dumps(table, indent=1, ensure_ascii=False), encoding="utf-8")
 

@@ -1,5 +1,6 @@
 """The course of a training that SFT and GRPO share: the same base, rows, order and step grid."""
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -112,6 +113,7 @@ def train(job: TrainingJob, factory: TrainerFactory, listener: Listener) -> None
     """
     started = time.monotonic()
     _join_processes(job.params.train, job.params.launch)
+    _share_cores(job.params.launch)
     checks.require_checks(checks.machine_checks(job.params))
     check_host(job.params, job.method, Path(job.base))
     trainer = _build_trainer(job, factory)  # before any file is written: it can refuse the job
@@ -141,6 +143,16 @@ def _join_processes(train: Train, launch: Launch) -> None:
         )
 
 
+def _share_cores(launch: Launch) -> None:
+    """Give each process on a GPU its share of the machine's cores, to prepare images with.
+
+    On CPUs the number of threads stays: it sets the order of sums, and with it the last bits.
+    """
+    if not is_cpu(launch):
+        cores = len(os.sched_getaffinity(0))
+        torch.set_num_threads(max(1, cores // launch.processes_per_node))
+
+
 def _build_trainer(job: TrainingJob, factory: TrainerFactory) -> Trainer:
     """The method's trainer on the base; the model is checked before anything is trained."""
     params = job.params
@@ -155,6 +167,8 @@ def _build_trainer(job: TrainingJob, factory: TrainerFactory) -> Trainer:
         probes.processor_checks(processor, family, params.task, _first_sample(job))
     )
     freeze(model, family, params.train)  # before TRL wraps the model with adapters
+    if params.train.use_kernels:
+        model.set_use_kernels(True)
     order = training_order(len(job.records), prompts_read(arguments), params.experiment.seed)
     records = job.records.iloc[order].reset_index(drop=True)
     return factory.make_trainer(Prepared(job, model, processor, family, arguments, records))

@@ -36,6 +36,7 @@ def sft_arguments(params: Params, output: Path, processes: int = 1) -> SFTConfig
         gradient_accumulation_steps=accumulation_steps(
             params.train.prompts_per_step, params.sft.micro_batch, processes, "sft"
         ),
+        dataloader_num_workers=params.train.workers,  # processes that open and process rows ahead
         train_sampling_strategy="sequential",  # rows are shuffled already (training_order)
         max_length=None,  # truncation would cut image tokens
     )
