@@ -48,6 +48,7 @@ TERM_LABELS = {
     "dtype": "number type",
     "prompts": "prompt of each method",
     "max_new_tokens": "tokens of an answer, at most",
+    "engine": "engine of evaluation",
     "repeats": "sampled answers besides the greedy one",
     "parser_version": "parser version",
     "scoring_version": "scoring version",
