@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 MODULE = "vllm.entrypoints.openai.api_server"  # the command `vllm` is missing in some builds
 POLL_S, TOLD_S = 0.2, 10.0  # pause between two looks at a starting server, and between log lines
+END_S = 1.0  # a server that breaks a connection may be about to end
 ANSWER_TIMEOUT_S = 1800.0  # of one request, waiting in the server's queue included
 SHOWN_LINES = 15  # of the log of a server that died
 # What torchrun and this environment tell their own processes
@@ -62,8 +63,10 @@ class VllmServer:
 
     def failed(self, what: str) -> ModelError:
         """An error that shows the end of the server's log."""
-        code = self.process.poll()
-        state = "still runs" if code is None else f"ended with exit code {code}"
+        try:
+            state = f"ended with exit code {self.process.wait(END_S)}"
+        except subprocess.TimeoutExpired:
+            state = "still runs"
         tail = "\n  ".join(self._log_lines()[-SHOWN_LINES:])
         return ModelError(
             got=f"vLLM's server: {what}; it {state}. The end of {self.log}:\n  {tail}",
