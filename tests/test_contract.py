@@ -29,6 +29,7 @@ TERMS = {
     "trained_max_pixels": 2,
     "trained_coordinate_space": "input",
     "max_new_tokens": 64,
+    "engine": "transformers, eager attention",
     "repeats": "none",
 }
 OTHER = {
@@ -47,6 +48,7 @@ OTHER = {
     "trained_max_pixels": 3,
     "trained_coordinate_space": "original",
     "max_new_tokens": 32,
+    "engine": "vllm",
     "repeats": "3 at temperature 1",
     "parser_version": "0",
     "scoring_version": "0",
@@ -80,6 +82,7 @@ SETTINGS = {
     "dtype": ("task", "dtype", "bfloat16"),
     "prompts": ("task", "prompts", {"sft": "json", "grpo": "r1"}),
     "max_new_tokens": ("evaluate", "max_new_tokens", 9),
+    "engine": ("evaluate", "engine", "vllm"),
     "repeats": ("evaluate", "repeats", 3),
 }
 FROM_FILES = {"base_digest", "training_records_digest"}
@@ -117,6 +120,14 @@ def test_the_temperature_is_a_term_only_where_answers_are_sampled():
     assert contract_of(parse_params(values, "t"))["repeats"] == "none"
     values["evaluate"]["repeats"] = 3
     assert contract_of(parse_params(values, "t"))["repeats"] == "3 at temperature 0.7"
+
+
+def test_the_attention_is_part_of_the_engine_unless_vllm_chooses_it():
+    values = small_values()
+    values["task"]["attention"] = "sdpa"
+    assert contract_of(parse_params(values, "t"))["engine"] == "transformers, sdpa attention"
+    values["evaluate"]["engine"] = "vllm"
+    assert contract_of(parse_params(values, "t"))["engine"] == "vllm"
 
 
 def test_another_base_and_other_records_change_their_digests_alone():

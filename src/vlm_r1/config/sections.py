@@ -25,6 +25,7 @@ Method = Literal["sft", "grpo"]
 METHODS: tuple[Method, ...] = ("sft", "grpo")
 Role = Literal["train", "validation", "id", "ood"]
 Template = Literal["plain", "r1", "json"]
+EngineName = Literal["transformers", "vllm"]
 Format = Literal[
     "vlm-r1", "rec-yaml", "refer", "refgta", "lisa", "llama-factory", "csv", "parquet", "records"
 ]
@@ -137,10 +138,21 @@ class BaseTraining(Section):
     missing_tags: Share
 
 
+class Vllm(Section):
+    """vLLM's server, for `evaluate.engine: vllm` (docs/vllm.md)."""
+
+    python: str  # of the environment that vLLM is installed in
+    gpu_memory_share: Annotated[float, Field(gt=0, le=1)]
+    start_timeout_s: Positive
+
+
 class Evaluate(Section):
     """Decoding of every checkpoint: greedy, and sampled as often as `repeats` says."""
 
-    batch_tokens: Count  # rows x (longest prompt with its image + max_new_tokens)
+    engine: EngineName  # what generates; results of the two are never compared
+    vllm: Vllm
+    # rows x (longest prompt with its image + max_new_tokens); null: by the GPUs' memory
+    batch_tokens: Count | None
     max_new_tokens: Count
     repeats: Annotated[int, Field(ge=0)]  # sampled answers to each question; 0: none
     temperature: Positive  # of the sampled answers

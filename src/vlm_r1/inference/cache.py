@@ -20,11 +20,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from vlm_r1 import paths
 from vlm_r1.errors import ResultError
@@ -51,9 +50,10 @@ class CompletionKey(BaseModel):
     attention: str
     max_new_tokens: int
     decoding: str
+    engine: str  # "transformers", or vLLM with its version
+    torch: str  # versions that the engine computes with
+    transformers: str
     version: Literal[2] = 2  # 2: lines have new_tokens and cut_off
-    torch: str = Field(default_factory=partial(metadata.version, "torch"))
-    transformers: str = Field(default_factory=partial(metadata.version, "transformers"))
 
     @property
     def digest(self) -> str:

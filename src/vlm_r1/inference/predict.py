@@ -46,7 +46,7 @@ def predict_box(
         load_model(checkpoint, params.task),
         load_processor(checkpoint, params.task),
         [question_about(template, expression, image_file)],
-        batch_tokens=params.evaluate.batch_tokens,
+        batch_tokens=1,  # one row
         max_new_tokens=params.evaluate.max_new_tokens,
     )[0]
     answer = _parse(completion, params.task.coordinate_space, (image.height, image.width))

@@ -16,6 +16,7 @@ from vlm_r1.config import Params, Task
 from vlm_r1.config.training import Grpo, Launch, Train
 from vlm_r1.errors import ConfigError, InputError
 from vlm_r1.models.families import Family, family_of
+from vlm_r1.preflight.requirements import unmet_requirements
 
 
 @dataclass(frozen=True)
@@ -199,9 +200,9 @@ def check_coordinate_space(task: Task, family: Family) -> str:
 def check_rollouts(grpo: Grpo, processes: int) -> str:
     """Refuse rollouts that TRL rejects, or corrupts, only after the model is loaded.
 
-    A rollout that does not hold whole groups, vLLM that is not installed, and vLLM in TRL's own
-    process, which corrupts the image placeholders (TRL #6294, #6718). Ends of completions that
-    another option does not know.
+    A rollout that does not hold whole groups, a vLLM that does not fit what is installed, and vLLM
+    in TRL's own process, which corrupts the image placeholders (TRL #6294, #6718). Ends of
+    completions that another option does not know.
     """
     _check_ends(grpo)
     rows = grpo.micro_batch * processes * (grpo.steps_per_generation or 0)
@@ -221,12 +222,14 @@ def check_rollouts(grpo: Grpo, processes: int) -> str:
             "and vLLM expands them again: the model sees another prompt (TRL #6294)",
             do="use vllm_server, where TRL inserts the features itself, or transformers",
         )
-    if grpo.rollouts == "vllm_server" and importlib.util.find_spec("vllm") is None:
+    if grpo.rollouts == "vllm_server" and (unmet := unmet_requirements("trl[vllm]")):
         raise ConfigError(
-            got="grpo.rollouts: vllm_server without the package vllm",
-            need="vllm installed here, and a vLLM server at launch.vllm_server_url, on other GPUs",
-            because="TRL sends the server its weights through vllm's own communicator",
-            do="pip install 'trl[vllm]' and start the server, or rollouts: transformers",
+            got=f"grpo.rollouts: vllm_server, but TRL's extra vllm is not met: {'; '.join(unmet)}",
+            need="a vLLM in this environment that takes the torch and transformers installed here",
+            because="TRL sends the server its weights through vllm's own communicator, and each "
+            "vLLM pins the versions of torch and transformers that it works with",
+            do="rollouts: transformers. `pip install --dry-run 'trl[vllm]'` beside this project's "
+            "pins tells when a vLLM fits; to evaluate with vLLM see docs/vllm.md",
         )
     return grpo.rollouts
 

@@ -66,11 +66,11 @@ def checkpoint_size(params: Params, total: int, trained: int) -> CheckpointSize:
     Raises:
         ConfigError: no such DeepSpeed configuration.
     """
-    train, number = params.train, weight_bytes(params)
+    train, weight_size = params.train, weight_bytes(params)
     if train.lora is not None:
         weights = trained * FLOAT32_BYTES  # the adapters alone
     else:
-        weights = total * number
+        weights = total * weight_size
     weights += OTHER_BYTES
     if train.save_only_model:
         return CheckpointSize(weights, 0)

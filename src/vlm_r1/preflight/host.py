@@ -46,7 +46,7 @@ def plan_host(params: Params, method: Method, total: int, trained: int) -> HostP
     Raises:
         ConfigError: no such DeepSpeed configuration.
     """
-    launch, number = params.launch, weight_bytes(params)
+    launch, weight_size = params.launch, weight_bytes(params)
     config = deepspeed_config(params.train.deepspeed)
     copies = launch.processes_per_node
     has_reference = method == "grpo" and params.grpo.beta > 0 and params.train.lora is None
@@ -54,11 +54,11 @@ def plan_host(params: Params, method: Method, total: int, trained: int) -> HostP
         copies += 1 if zero_stage(config) == 3 else launch.processes_per_node
     offloaded = 0
     if is_offloaded(config, "param"):
-        offloaded += total * number
+        offloaded += total * weight_size
     if is_offloaded(config, "optimizer"):
-        offloaded += trained * (ADAM_BYTES + MASTER_BYTES + number)  # and gradients
+        offloaded += trained * (ADAM_BYTES + MASTER_BYTES + weight_size)  # and gradients
     return HostPlan(
-        models=copies * total * number,
+        models=copies * total * weight_size,
         offloaded=offloaded // launch.nodes,
         programs=launch.processes_per_node * PROCESS_BYTES,
     )

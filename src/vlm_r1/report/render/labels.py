@@ -49,6 +49,7 @@ TERM_LABELS = {
     "dtype": "floating-point type",
     "prompts": "prompt of each method",
     "max_new_tokens": "tokens of an answer, at most",
+    "engine": "engine of evaluation",
     "repeats": "sampled answers besides the greedy one",
     "parser_version": "parser version",
     "scoring_version": "scoring version",
