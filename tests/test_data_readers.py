@@ -240,6 +240,19 @@ def test_conversation_row_is_a_record(tmp_path, answer, image):
 
 
 @pytest.mark.parametrize(
+    ("method", "reward"), [("iou", "iou"), ("odLength", "odlength"), ("default", "")]
+)
+def test_a_rows_own_reward_is_read_by_our_name(tmp_path, method, reward):
+    records = read_all(write(tmp_path, [GOLDEN | {"accu_reward_method": method}]))
+    assert records.get("accuracy_reward", [""])[0] == reward
+
+
+def test_a_reward_for_answers_that_are_no_boxes_is_refused(tmp_path):
+    ((row, fault),) = faults(write(tmp_path, [GOLDEN | {"accu_reward_method": "llm"}]))
+    assert (row, fault[:44]) == (1, "accu_reward_method: 'llm' is none of None, d")
+
+
+@pytest.mark.parametrize(
     ("answer", "message"),
     [
         ("left", "broken|expected"),

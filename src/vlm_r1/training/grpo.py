@@ -8,7 +8,7 @@ import pandas as pd
 from trl import GRPOConfig
 
 from vlm_r1.config import Params, Task
-from vlm_r1.data.records import BOX
+from vlm_r1.data.records import BOX, optional_values
 from vlm_r1.models.families import QWEN2_5_VL, Family
 from vlm_r1.preflight.checks import check_rollouts
 from vlm_r1.rec.rewards.custom import source_file
@@ -30,6 +30,7 @@ def train(job: TrainingJob, listener: Listener = ignore) -> None:
     params = job.params
     samples = job.work_folder / "samples"
     rewards = RewardFunctions(params.grpo, params.task.coordinate_space, samples, job.root)
+    rewards.require_known(optional_values(job.records, "accuracy_reward"))
     rewards.try_on(grpo_rows(job.records.head(1), job.images, job.root, params.task)[0])
     own_files = {key: source_file(key, job.root) for key in params.grpo.rewards if ":" in key}
     make_trainer = partial(_make_trainer, rewards=rewards)
@@ -76,8 +77,8 @@ def grpo_rows(
 ) -> datasets.Dataset:
     """Columns prompt, image, and what rewards and samples read.
 
-    These are record_id, expression, true_box (xyxy in original pixels), image_size and input_size
-    ((height, width) before and after the processor's resize), and image_path.
+    These are record_id, expression, accuracy_reward, true_box (xyxy in original pixels), image_size
+    and input_size ((height, width) before and after the processor's resize), and image_path.
 
     Args:
         records: in training order; boxes in original pixels.
@@ -87,6 +88,7 @@ def grpo_rows(
     columns = prompt_columns(records, images, task.prompts.grpo)
     columns["record_id"] = records["record_id"].astype(str).tolist()
     columns["expression"] = records["expression"].tolist()
+    columns["accuracy_reward"] = optional_values(records, "accuracy_reward")
     columns["true_box"] = records[BOX].to_numpy(dtype=float).tolist()
     columns["image_size"] = records[["height", "width"]].to_numpy().tolist()
     columns["input_size"] = input_sizes(records, task, family).tolist()

@@ -16,6 +16,9 @@ from vlm_r1.data.readers.base import (
 from vlm_r1.data.readers.conversations import Box, bare_expression, box_in_answer
 from vlm_r1.data.readers.json_rows import read_rows
 
+# VLM-R1's `accu_reward_method` -> our reward; the other methods judge answers that are no boxes
+OWN_REWARDS = ("iou", "iou_hard", "giou", "center", "map", "odlength")  # rec.rewards.BOX_REWARDS
+REWARD_METHODS = {None: "", "default": "", "odLength": "odlength"} | {n: n for n in OWN_REWARDS}
 Side = Annotated[int, Field(ge=1)]
 Id = int | str | None
 
@@ -34,6 +37,7 @@ class _Row(TypedDict):
     split: NotRequired[str | None]
     dataset_name: NotRequired[str | None]
     record_id: NotRequired[str]
+    accu_reward_method: NotRequired[str | None]
 
 
 _Turn = TypedDict("_Turn", {"from": str, "value": Any})
@@ -86,7 +90,16 @@ def _parsed(row: _Row, box: list[float]) -> ParsedRow:
         split=row.get("split") or "",
         dataset=row.get("dataset_name"),
         record_id=row.get("record_id"),
+        accuracy_reward=_accuracy_reward(row.get("accu_reward_method")),
     )
+
+
+def _accuracy_reward(method: str | None) -> str:
+    """Our name of VLM-R1's `accu_reward_method`; "" for its default."""
+    if method not in REWARD_METHODS:
+        known = ", ".join(map(str, REWARD_METHODS))
+        raise ValueError(f"accu_reward_method: {method!r} is none of {known}")
+    return REWARD_METHODS[method]
 
 
 def _expression(row: _Row) -> str:
