@@ -19,7 +19,6 @@ from transformers.models.got_ocr2.image_processing_got_ocr2 import GotOcr2ImageP
 
 from vlm_r1.models.tiny.model import CHAT_TEMPLATE, build_tokenizer
 
-
 TEXTS = ["Please provide the box. <think> </think> <answer> </answer>"]
 INTERNVL_TILE_PX = 56  # side of a tile: 4 x 4 patches, 4 image tokens
 

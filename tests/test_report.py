@@ -100,7 +100,7 @@ def test_schema_is_frozen():
             "pooled", "statistics", "selection", "chosen", "decomposition", "coordinate_flags",
             "fairness", "choices", "slices", "thresholds", "answers", "repeats", "prompts",
             "common_prompts", "published", "training", "cost", "cost_per_point", "compute",
-            "reproduce", "lineage", "unfair",
+            "reproduce", "lineage", "unfair", "detection",
         ],
         {
             "Verdict": [
@@ -212,6 +212,12 @@ def test_schema_is_frozen():
                 "no_box", "thought_without_box",
             ],
             "CutOffLine": ["dataset", "step", "grpo", "sft", "difference", "p_holm"],
+            "DetectionLine": [
+                "method", "dataset", "step", "n", "f1", "ci_low", "ci_high", "precision", "recall",
+                "all_right",
+            ],
+            "DetectionDifference": ["dataset", "step", "f1", "p_holm"],
+            "Detection": ["lines", "differences"],
             "Answers": ["lines", "cut_offs", "warnings"],
             "RepeatLine": [
                 "method", "dataset", "step", "repeats", "n", "accuracy", "ci_low", "ci_high",

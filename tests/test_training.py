@@ -137,6 +137,8 @@ def sent_by_trl(texts, metrics, step=1):
         "completions": [[{"role": "assistant", "content": text}] for text in texts],
         "completion_ids": [[]] * n,
         "true_box": [[0, 0, 10, 5]] * n,
+        "true_boxes": [[[0, 0, 10, 5]]] * n,
+        "true_labels": [None] * n,
         "image_size": [[84, 84]] * n,
         "input_size": [[84, 84]] * n,
         "record_id": ["a"] * n,

@@ -83,6 +83,7 @@ class DrawnSplit(Section):
     world: Literal["studio", "street"]
     images: Count
     phrases_per_image: Count
+    detection: bool  # a phrase lists kinds of things, and all things of these kinds are its boxes
     pictures: Pictures | None  # null: the world's own sizes
 
 

@@ -8,6 +8,9 @@ Columns and types of the file (data/prepared/<dataset>/records.parquet):
 and, only where a record has a value, those of `OPTIONAL` ("" is no value):
 
     accuracy_reward: the one reward of `grpo.rewards` that compares the answer with the truth
+    objects: of a detection record, all true boxes with their labels (JSON, see rec/objects.py);
+        `expression` then lists what to detect, and x1 to y2 is the smallest box around the objects,
+        or the whole image if there are none
 """
 
 import hashlib
@@ -21,6 +24,7 @@ import pyarrow.parquet as pq
 
 from vlm_r1.errors import DataError, one_line
 from vlm_r1.files import whole_file
+from vlm_r1.rec.objects import LabeledBox, read_objects
 
 BOX = ["x1", "y1", "x2", "y2"]
 DTYPES = {
@@ -38,7 +42,7 @@ DTYPES = {
     "source_id": "str",
 }
 COLUMNS = list(DTYPES)
-OPTIONAL = ["accuracy_reward"]  # of strings
+OPTIONAL = ["accuracy_reward", "objects"]  # of strings
 DIGEST_DIGITS = 32
 
 _ARROW = {"str": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
@@ -52,6 +56,21 @@ def columns_of(records: pd.DataFrame) -> list[str]:
 def optional_values(records: pd.DataFrame, column: str) -> list[str]:
     """The values (n,) of a column of `OPTIONAL`; "" where a record has none."""
     return records[column].tolist() if column in records else [""] * len(records)
+
+
+def detects(records: pd.DataFrame) -> list[bool]:
+    """(n,) whether each record is a detection record."""
+    return [text != "" for text in optional_values(records, "objects")]
+
+
+def true_objects(records: pd.DataFrame) -> list[list[LabeledBox]]:
+    """What each record's answer should hold: its box labeled by the expression, or its objects."""
+    boxes = records[BOX].to_numpy(dtype=float).tolist()
+    columns = (optional_values(records, "objects"), boxes, records["expression"])
+    return [
+        read_objects(text) if text else [LabeledBox(tuple(box), expression)]
+        for text, box, expression in zip(*columns, strict=True)
+    ]
 
 
 def join_records(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -19,8 +19,8 @@ class Scores:
         images: (n,), the cluster of each row: its image, or its true box if the log names no image.
         true_boxes: (n, 4) xyxy, original pixels.
         boxes: predicted (n, 4) xyxy, original pixels; NaN where unparsed.
-        overlap: IoU (n,) in 0-1; 0 where unparsed.
-        hit: bool (n,), IoU above 0.5.
+        overlap: IoU (n,) in 0-1; 0 where unparsed. Of a detection row, `Matches.weakest`.
+        hit: bool (n,), overlap above 0.5.
         image_size, input_size: (n, 2) as (height, width) before and after the processor's resize;
             NaN where the file does not give it.
         coordinate_space: the coordinate space that the answers are assumed to be written in.
@@ -30,6 +30,9 @@ class Scores:
         stated_accuracy: percent, as stated in the file; None if it states none.
         reading: "logged", or the name of the preset that read the completions.
         note: what a reader should know about the file; None if there is nothing.
+        matches: (n, 3), boxes of each row that match, are answered and are true
+            (evaluation/detection.py); None of a file without detection rows. Of a detection row,
+            `true_boxes` and `boxes` are the smallest boxes around all of them.
     """
 
     images: np.ndarray
@@ -46,6 +49,7 @@ class Scores:
     stated_accuracy: float | None
     reading: str
     note: str | None = None
+    matches: np.ndarray | None = None
 
     @property
     def n(self) -> int:
@@ -102,6 +106,7 @@ class Scores:
             hit=self.hit[order],
             image_size=self.image_size[order],
             input_size=self.input_size[order],
+            matches=None if self.matches is None else self.matches[order],
         )
 
 

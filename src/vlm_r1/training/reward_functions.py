@@ -132,10 +132,11 @@ class RewardFunctions:
     def _batch(self, sent: dict[str, Any]) -> Batch:
         return Batch(
             texts=[completion[-1]["content"] for completion in sent["completions"]],
-            true_boxes=[[box] for box in sent["true_box"]],
+            true_boxes=sent["true_boxes"],
             coordinate_space=self._coordinate_space,
             image_sizes=sent["image_size"],
             input_sizes=sent["input_size"],
+            true_labels=sent["true_labels"],
         )
 
     def _write_samples(self, scored: _ScoredBatch, sent: dict[str, Any]) -> None:

@@ -69,7 +69,10 @@ class ReadResult:
 
 
 class ParsedRow(NamedTuple):
-    """One expression as a row states it; `box` is xyxy in pixels of the original image."""
+    """One expression as a row states it; `box` is xyxy in pixels of the original image.
+
+    Of a detection row, `objects` is what records hold, and `box` NaN if there are none.
+    """
 
     image: str
     expression: str
@@ -82,6 +85,7 @@ class ParsedRow(NamedTuple):
     dataset: str | None = None
     record_id: str | None = None
     accuracy_reward: str = ""
+    objects: str = ""
 
 
 Parse = Callable[[Any], list[ParsedRow]]  # raises ValueError if the row is not a record
@@ -164,6 +168,8 @@ def _with_sizes(table: pd.DataFrame, images: Path | None) -> tuple[pd.DataFrame,
         else:
             sizes[i] = size
     table["height"], table["width"] = sizes.T
+    empty = np.isnan(table[BOX].to_numpy()).all(axis=1)  # detection rows without objects
+    table.loc[empty, BOX] = np.stack([0 * sizes[empty], sizes[empty, ::-1]], 1).reshape(-1, 4)
     sizeless = table.iloc[list(faults)][[*PLACE, "record_id"]].rename(columns={"record_id": "id"})
     sizeless["fault"] = list(faults.values())
     return table.drop(index=sizeless.index), sizeless.astype(object)
