@@ -12,9 +12,11 @@ from vlm_r1.data.orientation import upright_records
 from vlm_r1.data.readers import read
 from vlm_r1.data.readers.base import InputFile
 from vlm_r1.data.records import BOX, detects, read_records, records_digest, true_objects
+from vlm_r1.errors import DataError
 from vlm_r1.evaluation.detection import f1, match_objects, precision_and_recall
 from vlm_r1.evaluation.score_text import scores_json
 from vlm_r1.evaluation.scoring import score_results
+from vlm_r1.export.lmms_eval import export_tasks
 from vlm_r1.inference.questions import Completion
 from vlm_r1.inference.result import build_result
 from vlm_r1.models.families import QWEN2_5_VL
@@ -294,7 +296,7 @@ def test_rows_of_both_kinds_are_scored_and_the_file_says_the_same(tmp_path):
     assert "true_objects" not in written[2]
     scores = score_results(result)
     assert (scores.accuracy, scores.parse_rate, scores.note) == (100, 1, None)
-    assert scores.matches.tolist() == [[2, 2, 2], [0, 0, 0], [1, 1, 1]]
+    assert scores.objects.matches.tolist() == [[2, 2, 2], [0, 0, 0], [1, 1, 1]]
 
 
 def test_a_row_is_right_only_if_everything_is(tmp_path):
@@ -302,7 +304,7 @@ def test_a_row_is_right_only_if_everything_is(tmp_path):
     result = result_of(tmp_path, [half, half, "nothing"])
     assert [row.correct for row in result.results] == [0, 0, 0]
     scores = score_results(result)
-    assert scores.matches.tolist() == [[1, 1, 2], [0, 1, 0], [0, 0, 1]]
+    assert scores.objects.matches.tolist() == [[1, 1, 2], [0, 1, 0], [0, 0, 1]]
     assert scores.unparsed == {"no_box": 1}
     found = scores_json(scores, "a.json")
     assert found["f1"] == pytest.approx((2 / 3 + 0 + 0) / 3)
@@ -386,7 +388,7 @@ def project(small_root, tmp_path_factory):
 
 
 def test_drawn_detection_rows_ask_for_all_things_of_some_kinds(project):
-    params, root = project
+    _, root = project
     records = read_records(root / records_file("studio_train"))
     assert len(records) == 12
     assert set(records["accuracy_reward"]) == {"odlength"}
@@ -394,6 +396,12 @@ def test_drawn_detection_rows_ask_for_all_things_of_some_kinds(project):
     assert {len(own) for own in objects} >= {0, 1, 2}
     for own, targets in zip(objects, records["expression"], strict=True):
         assert {label for _, label in own} <= set(targets.split(", "))
+
+
+def test_an_export_to_lmms_eval_refuses_rows_with_several_boxes(project, tmp_path):
+    params, root = project
+    with pytest.raises(DataError, match="street_test: rows that ask for several boxes"):
+        export_tasks(params, root, ["street_test"], ["r1"], tmp_path / "out")
 
 
 def test_detection_goes_from_drawn_data_to_the_report(project, monkeypatch):
@@ -418,4 +426,5 @@ def test_detection_goes_from_drawn_data_to_the_report(project, monkeypatch):
         (method, dataset) for method in METHODS for dataset in ("studio_test", "street_test")
     }
     assert all(0 <= line["f1"] <= 100 for line in found["lines"])
+    assert list((root / REPORT / "gallery").glob("case-*.png"))
     assert "Several boxes a row" in (root / REPORT / "report.html").read_text()

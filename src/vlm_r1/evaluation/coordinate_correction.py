@@ -122,7 +122,7 @@ def correction_of(scores: Scores) -> Correction:
 
     Whether such a row is correct is decided by all its boxes, and `boxes` are only around them.
     """
-    if scores.matches is None:
+    if scores.objects is None:
         return correct_boxes(scores.boxes, scores.true_boxes, scores.images)
     reason = "answers with several boxes are not corrected"
     return Correction(scores.boxes, scores.hit, scores.hit, (Affine(), Affine()), reason)

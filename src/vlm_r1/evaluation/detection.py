@@ -6,6 +6,7 @@ matching is one-to-one and as large as possible, so it does not depend on the or
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +39,24 @@ class Matches(NamedTuple):
     answered: int
     true: int
     weakest: float
+
+
+@dataclass(frozen=True, eq=False)
+class RowObjects:
+    """All boxes of every row of a file.
+
+    Attributes:
+        matches: (n, 3), the numbers of boxes that match, are answered and are true.
+        true, answered: (n,) of arrays (k, 4), xyxy in original pixels.
+    """
+
+    matches: np.ndarray
+    true: np.ndarray
+    answered: np.ndarray
+
+    def take(self, order: list[int]) -> "RowObjects":
+        """The rows at positions `order`, in that order."""
+        return RowObjects(self.matches[order], self.true[order], self.answered[order])
 
 
 def f1(matches: np.ndarray) -> np.ndarray:
@@ -94,22 +113,28 @@ def read_hull(row: ResultRow, coordinate_space: str) -> Parsed | Unparsed:
 
 def with_detections(
     rows: Sequence[ResultRow], overlap: np.ndarray, boxes: np.ndarray, coordinate_space: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """The overlap (n,) with that of detection rows put in, and the matches (n, 3) of all rows.
+) -> tuple[np.ndarray, RowObjects]:
+    """The overlap (n,) with that of detection rows put in, and the objects of all rows.
 
     Args:
         overlap: (n,) IoU of the rows with one true box.
         boxes: (n, 4) what these rows answered; NaN where unparsed.
     """
     overlap = overlap.copy()
+    true_of, answered_of = (np.empty(len(rows), dtype=object) for _ in range(2))
     answered = ~np.isnan(boxes).any(axis=1)
     matches = np.stack([is_hit(overlap), answered, np.ones(len(rows))], axis=1).astype(np.int32)
     for i, row in enumerate(rows):
-        if row.true_objects is not None:
-            true = [LabeledBox(one.bbox_2d, one.label) for one in row.true_objects]
-            found = match_objects(answered_objects(row, coordinate_space), true)
-            overlap[i], matches[i] = found.weakest, found[:3]
-    return overlap, matches
+        if row.true_objects is None:
+            true_of[i] = np.array([row.ground_truth])
+            answered_of[i] = boxes[i : i + 1][answered[i : i + 1]]
+            continue
+        true = [LabeledBox(one.bbox_2d, one.label) for one in row.true_objects]
+        read = answered_objects(row, coordinate_space)
+        found = match_objects(read, true)
+        overlap[i], matches[i] = found.weakest, found[:3]
+        true_of[i], answered_of[i] = boxes_of(true), boxes_of(read)
+    return overlap, RowObjects(matches, true_of, answered_of)
 
 
 def match_objects(answered: Sequence[LabeledBox], true: Sequence[LabeledBox]) -> Matches:

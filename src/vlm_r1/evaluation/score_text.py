@@ -43,10 +43,11 @@ def scores_json(
 
 def _detection_json(scores: Scores) -> dict[str, float]:
     """Mean F1 of rows, precision and recall over all boxes; empty without detection rows."""
-    if scores.matches is None:
+    if scores.objects is None:
         return {}
-    precision, recall = precision_and_recall(scores.matches)
-    return {"f1": float(f1(scores.matches).mean()), "precision": precision, "recall": recall}
+    matches = scores.objects.matches
+    precision, recall = precision_and_recall(matches)
+    return {"f1": float(f1(matches).mean()), "precision": precision, "recall": recall}
 
 
 def coordinate_space_json(

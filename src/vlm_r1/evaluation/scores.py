@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vlm_r1.evaluation.coordinate_space_check import WrittenBoxes
+from vlm_r1.evaluation.detection import RowObjects
 from vlm_r1.evaluation.diagnosis import same_accuracy
 from vlm_r1.rec.boxes import from_original
 
@@ -30,9 +31,9 @@ class Scores:
         stated_accuracy: percent, as stated in the file; None if it states none.
         reading: "logged", or the name of the preset that read the completions.
         note: what a reader should know about the file; None if there is nothing.
-        matches: (n, 3), boxes of each row that match, are answered and are true
-            (evaluation/detection.py); None of a file without detection rows. Of a detection row,
-            `true_boxes` and `boxes` are the smallest boxes around all of them.
+        objects: all boxes of each row, and how many of them match; None of a file without
+            detection rows. Of such a row, `true_boxes` and `boxes` are the smallest boxes around
+            all of them.
     """
 
     images: np.ndarray
@@ -49,7 +50,7 @@ class Scores:
     stated_accuracy: float | None
     reading: str
     note: str | None = None
-    matches: np.ndarray | None = None
+    objects: RowObjects | None = None
 
     @property
     def n(self) -> int:
@@ -70,6 +71,16 @@ class Scores:
     def parse_rate(self) -> float:
         """Share of rows (0-1) from which a box could be read."""
         return 1 - sum(self.unparsed.values()) / self.n
+
+    def true_boxes_of(self, row: int) -> list[list[float]]:
+        """All true boxes of a row: one, or those of its objects."""
+        found = self.true_boxes[row : row + 1] if self.objects is None else self.objects.true[row]
+        return [box.tolist() for box in found]
+
+    def boxes_of(self, row: int) -> list[list[float]]:
+        """All answered boxes of a row that are scored; empty where unparsed."""
+        found = self.boxes[row : row + 1] if self.objects is None else self.objects.answered[row]
+        return [box.tolist() for box in found if not np.isnan(box).any()]
 
     @property
     def written_boxes(self) -> WrittenBoxes:
@@ -106,7 +117,7 @@ class Scores:
             hit=self.hit[order],
             image_size=self.image_size[order],
             input_size=self.input_size[order],
-            matches=None if self.matches is None else self.matches[order],
+            objects=None if self.objects is None else self.objects.take(order),
         )
 
 

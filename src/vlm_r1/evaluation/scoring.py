@@ -131,9 +131,9 @@ def _score_answers(
     true_boxes = np.array([row.ground_truth for row in rows])
     boxes = _in_original(answers, image_size, input_size)
     overlap = overlap_of(boxes, true_boxes)
-    matches = None
+    objects = None
     if any(row.true_objects is not None for row in rows):
-        overlap, matches = with_detections(rows, overlap, boxes, coordinate_space)
+        overlap, objects = with_detections(rows, overlap, boxes, coordinate_space)
     return Scores(
         images=np.array([_image(row) for row in rows]),
         true_boxes=true_boxes,
@@ -148,7 +148,7 @@ def _score_answers(
         repaired=sum(answer.repaired for answer in parsed),
         stated_accuracy=result.accuracy,
         reading=reading,
-        matches=matches,
+        objects=objects,
     )
 
 

@@ -12,7 +12,7 @@ from vlm_r1.stats.intervals import Difference, holm, interval, paired_difference
 
 def detection_block(table: ResultsTable) -> Detection | None:
     """F1 of both methods at every step, and their differences; None if no row detects objects."""
-    detecting = [d for d in table.datasets(*TESTED) if table.first(d).scores.matches is not None]
+    detecting = [d for d in table.datasets(*TESTED) if table.first(d).scores.objects is not None]
     if not detecting:
         return None
     lines = [
@@ -66,5 +66,5 @@ def _f1(group: SeedGroup) -> np.ndarray:
 
 
 def _matches(group: SeedGroup) -> list[np.ndarray]:
-    found = [result.scores.matches for result in group.results]
-    return [matches for matches in found if matches is not None]
+    found = [result.scores.objects for result in group.results]
+    return [objects.matches for objects in found if objects is not None]
