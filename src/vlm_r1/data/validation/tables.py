@@ -38,7 +38,8 @@ def record_table(
 ) -> pd.DataFrame:
     """The records with further columns that the checks need.
 
-    box_side_px: the shorter side of the box, or the shortest of the objects'. overhang_px: how far the box leaves the image.
+    box_side_px: the shorter side of the box, or the shortest of the objects'.
+    overhang_px: how far the box leaves the image.
     boxes_of_id: see `_boxes_of_id`. image_*, suffix_fault, before_turn: facts of the image, unless
     `facts` is None. against_image, by: the first leak of the image between training and evaluation;
     tested_image, tested_by: the first between validation and a test set.
