@@ -140,11 +140,14 @@ def sent_by_trl(texts, metrics, step=1):
         "completions": [[{"role": "assistant", "content": text}] for text in texts],
         "completion_ids": [[]] * n,
         "true_box": [[0, 0, 10, 5]] * n,
+        "true_boxes": [[[0, 0, 10, 5]]] * n,
+        "true_labels": [None] * n,
         "image_size": [[84, 84]] * n,
         "input_size": [[84, 84]] * n,
         "record_id": ["a"] * n,
         "image_path": ["a.png"] * n,
         "expression": ["dot"] * n,
+        "accuracy_reward": [""] * n,
         "trainer_state": TrainerState(global_step=step, is_world_process_zero=True),
         "log_metric": metrics.__setitem__,
     }
@@ -175,6 +178,21 @@ def test_rewards_are_chosen_weighed_and_sampled_by_name(small_params, tmp_path):
     assert [row["reward"] for row in table] == pytest.approx([1 + 5 / 12, -0.5])
     assert [row["box"] for row in table] == [[0, 0, 10, 6], None]
     assert grpo_arguments(params, tmp_path).reward_weights == [1.0, 0.5]
+
+
+def test_a_row_that_names_its_accuracy_reward_is_judged_by_no_other(small_params, tmp_path):
+    params = with_rewards(small_params, iou=1.0, map=1.0, format=1.0)
+    rewards = reward_functions(params, tmp_path / "samples", tmp_path)
+    metrics = {}
+    sent = sent_by_trl(["[0, 0, 10, 5]"] * 3, metrics) | {"accuracy_reward": ["", "iou", "map"]}
+    values = [function(**sent) for function in rewards.as_list()]
+    assert values == [[1.0, 1.0, None], [pytest.approx(1.0), None, pytest.approx(1.0)], [0.0] * 3]
+    assert metrics["rewards/map/none_rate"] == pytest.approx(1 / 3)
+    table = json.loads((tmp_path / "samples/step-1.json").read_text())
+    assert [row["reward"] for row in table] == pytest.approx([2.0, 1.0, 1.0])
+    rewards.require_known(["", "iou"])
+    with pytest.raises(ConfigError, match="with the accuracy reward center"):
+        rewards.require_known(["iou", "center"])
 
 
 @pytest.fixture
@@ -301,7 +319,7 @@ def test_training_and_evaluation_show_a_model_the_same_pixels(
 ):
     names = odd_images(tmp_path)
     assert len(names) == 5
-    records = read_records(small_root / records_file(small_params.train_dataset)).iloc[:5]
+    records = read_records(small_root / records_file("studio_train")).iloc[:5]
     records = records.assign(image=names).reset_index(drop=True)
     base = small_root / "models/base"
     model, processor = load_model(base, small_params.task), load_processor(base, small_params.task)
@@ -328,7 +346,7 @@ def test_training_and_evaluation_show_a_model_the_same_pixels(
 
 
 def test_a_broken_image_stops_training_with_its_name(small_root, small_params, tmp_path):
-    records = read_records(small_root / records_file(small_params.train_dataset)).iloc[:1]
+    records = read_records(small_root / records_file("studio_train")).iloc[:1]
     (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff")
     rows = sft_rows(records.assign(image=["cut.jpg"]), tmp_path, small_params.task)
     with pytest.raises(DataError, match=r"cut\.jpg: "):

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from vlm_r1 import paths
 from vlm_r1.config import Method, Params
-from vlm_r1.data.records import read_records, records_digest
+from vlm_r1.data.records import records_digest
+from vlm_r1.data.training_set import read_training_set
 from vlm_r1.errors import ConfigError
 from vlm_r1.models.digest import checkpoint_digest
 from vlm_r1.models.hub import snapshot
@@ -23,11 +24,10 @@ def contract_of(params: Params, root: Path, method: Method | None = None) -> Tra
     Args:
         method: whose training it is; None: of a method without terms of its own.
     """
-    records = read_records(root / paths.records_file(params.train_dataset))
     return training_contract(
         params,
         base_digest=checkpoint_digest(base_path(params, root)),
-        records_digest=records_digest(records),
+        records_digest=records_digest(read_training_set(params, root).records),
         method=method,
     )
 

@@ -17,7 +17,7 @@ from accelerate import PartialState
 
 from vlm_r1 import paths
 from vlm_r1.config import Dataset, EngineName, Method, Params
-from vlm_r1.data.records import read_records, records_digest
+from vlm_r1.data.records import detects, read_records, records_digest
 from vlm_r1.evaluation.coordinate_space_check import (
     CoordinateSpaceCheck,
     WrittenBoxes,
@@ -244,8 +244,10 @@ def make_eval_set(root: Path, name: str, dataset: Dataset, template: str) -> Eva
     """
     records = read_records(root / paths.records_file(name))
     questions = [
-        question_about(template, expression, root / dataset.images / image)
-        for expression, image in zip(records["expression"], records["image"], strict=True)
+        question_about(template, expression, root / dataset.images / image, detected)
+        for expression, image, detected in zip(
+            records["expression"], records["image"], detects(records), strict=True
+        )
     ]
     meta = {
         "dataset": name,

@@ -50,10 +50,11 @@ def diagnose(params: Params, root: Path) -> list[PreflightResult]:
 
 def sample_of(params: Params, root: Path) -> Sample:
     """The first training record in GRPO's prompt; a noise image where no data is prepared yet."""
-    file = root / paths.records_file(params.train_dataset)
+    name = params.train_datasets[0]
+    file = root / paths.records_file(name)
     if file.exists():
         first = read_records(file).iloc[0]
-        images = root / params.datasets[params.train_dataset].images
+        images = root / params.datasets[name].images
         image, expression = open_image(images / first["image"]), first["expression"]
     else:
         pixels = np.random.default_rng(0).integers(0, 256, (*NOISE_PX[::-1], 3), dtype=np.uint8)

@@ -9,7 +9,7 @@ from trl import GRPOConfig
 
 from vlm_r1.config import Params, Task
 from vlm_r1.data.images import open_image
-from vlm_r1.data.records import BOX
+from vlm_r1.data.records import BOX, detects, optional_values, true_objects
 from vlm_r1.models.families import QWEN2_5_VL, Family
 from vlm_r1.preflight.checks import check_rollouts
 from vlm_r1.rec.rewards.custom import source_file
@@ -31,6 +31,7 @@ def train(job: TrainingJob, listener: Listener = ignore) -> None:
     params = job.params
     samples = job.work_folder / "samples"
     rewards = RewardFunctions(params.grpo, params.task.coordinate_space, samples, job.root)
+    rewards.require_known(optional_values(job.records, "accuracy_reward"))
     first = grpo_rows(job.records.head(1), job.images, job.root, params.task)[0]
     rewards.try_on(first | {"image": open_image(Path(first["image"]))})
     own_files = {key: source_file(key, job.root) for key in params.grpo.rewards if ":" in key}
@@ -84,8 +85,10 @@ def grpo_rows(
 ) -> datasets.Dataset:
     """Columns prompt, image (a path), and what rewards and samples read.
 
-    These are record_id, expression, true_box (xyxy in original pixels), image_size and input_size
-    ((height, width) before and after the processor's resize), and image_path.
+    These are record_id, expression, accuracy_reward, true_box (xyxy in original pixels; of a
+    detection record around all its objects), true_boxes and true_labels (of each object; labels
+    None for an expression), image_size and input_size ((height, width) before and after the
+    processor's resize), and image_path.
 
     Args:
         records: in training order; boxes in original pixels.
@@ -95,7 +98,14 @@ def grpo_rows(
     columns = prompt_columns(records, images, task.prompts.grpo)
     columns["record_id"] = records["record_id"].astype(str).tolist()
     columns["expression"] = records["expression"].tolist()
+    columns["accuracy_reward"] = optional_values(records, "accuracy_reward")
     columns["true_box"] = records[BOX].to_numpy(dtype=float).tolist()
+    objects, labeled = true_objects(records), detects(records)
+    columns["true_boxes"] = [[list(box) for box, _ in own] for own in objects]
+    columns["true_labels"] = [
+        [label for _, label in own] if has_labels else None
+        for own, has_labels in zip(objects, labeled, strict=True)
+    ]
     columns["image_size"] = records[["height", "width"]].to_numpy().tolist()
     columns["input_size"] = input_sizes(records, task, family).tolist()
     # relative to the project, so that the tables of samples are the same on every machine

@@ -12,6 +12,7 @@ SECTIONS = {  # of report.html, in order; each has a template of its name in tem
     "decomposition": "Coordinates",
     "slices": "Slices",
     "thresholds": "Thresholds",
+    "detection": "Several boxes",
     "answers": "Answers",
     "repeats": "Sampled answers",
     "prompts": "Prompts",
