@@ -66,23 +66,33 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def program_of(root: Path, method: str) -> list[str]:
-    return [PROGRAM, str(root), str(root / "params.yaml"), method]
+def program_of(root: Path) -> list[str]:
+    return [PROGRAM, str(root), str(root / "params.yaml"), "sft"]
 
 
-def train_on_one_node(root: Path, method: str) -> Path:
+def train_on_one_node(root: Path) -> Path:
     params = load_params(root / "params.yaml")
     deepspeed = params.train.deepspeed is not None
-    assert run_plan(launch_plan(params.launch, program_of(root, method), deepspeed=deepspeed)) == 0
-    return root / "models" / method
+    assert run_plan(launch_plan(params.launch, program_of(root), deepspeed=deepspeed)) == 0
+    return root / "models/sft"
 
 
-def start_node(root: Path, rank: int, deepspeed: str | None, method: str) -> subprocess.Popen:
-    command = [sys.executable, "-c", NODE, str(rank), str(deepspeed is not None)]
-    with (root / f"node-{rank}.log").open("a") as log:
-        return subprocess.Popen(
-            [*command, *program_of(root, method)], cwd=root, stdout=log, stderr=log
-        )
+@pytest.fixture
+def start_node():
+    """Starts one node's launcher; none outlives the test."""
+    started: list[subprocess.Popen] = []
+
+    def start(root: Path, rank: int, deepspeed: str | None) -> subprocess.Popen:
+        command = [sys.executable, "-c", NODE, str(rank), str(deepspeed is not None)]
+        command += program_of(root)
+        with (root / f"node-{rank}.log").open("a") as log:
+            started.append(subprocess.Popen(command, cwd=root, stdout=log, stderr=log))
+        return started[-1]
+
+    yield start
+    for node in started:
+        if node.poll() is None:
+            kill_node(node)
 
 
 def logs(root: Path) -> str:
@@ -111,17 +121,17 @@ def assert_same_weights(folder: Path, expected: Path) -> None:
 
 
 @pytest.mark.parametrize("deepspeed", [None, "zero3"], ids=["ddp", "zero3"])
-def test_two_nodes_train_what_one_trains_also_after_one_has_died(project, deepspeed):
-    one = train_on_one_node(project("one", 1, deepspeed), "sft")
+def test_two_nodes_train_what_one_trains_also_after_one_has_died(project, start_node, deepspeed):
+    one = train_on_one_node(project("one", 1, deepspeed))
     root = project("two", 2, deepspeed)
-    other = start_node(root, 1, deepspeed, "sft")  # first: it waits for node 0
-    zero = start_node(root, 0, deepspeed, "sft")
+    other = start_node(root, 1, deepspeed)  # first: it waits for node 0
+    zero = start_node(root, 0, deepspeed)
     growing = root / "models/sft.part"
     wait_for(lambda: max(steps_in(growing), default=0) >= 2, root)
     kill_node(other)
     assert zero.wait(PATIENCE_S) != 0, "node 0 must not go on alone"
     assert not (root / "models/sft").exists()
-    nodes = [start_node(root, rank, deepspeed, "sft") for rank in (1, 0)]
+    nodes = [start_node(root, rank, deepspeed) for rank in (1, 0)]
     assert [node.wait(PATIENCE_S) for node in nodes] == [0, 0], logs(root)
     assert "sft.part: goes on from checkpoint-" in logs(root)
     assert_same_weights(root / "models/sft", one)
