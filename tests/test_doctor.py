@@ -22,7 +22,7 @@ from vlm_r1.preflight.doctor import diagnose, result_text, sample_of
 
 CHECKS = {
     *("devices", "attention", "precision", "liger", "rollouts", "versions", "coordinate_space"),
-    *("padding", "pixels", "image tokens", "positions", "weights"),
+    *("host", "padding", "pixels", "image tokens", "positions", "weights"),
 }
 
 
