@@ -46,6 +46,7 @@ DOC = ROOT / "docs/staleness.md"
 # Parameters that no stage lists: they decide where a training runs and when it warns.
 UNLISTED = {
     *("launch.device", "launch.endpoint", "launch.id", "launch.vllm_server_url"),
+    *(f"launch.{what}_timeout_s" for what in ("start", "rendezvous", "collective")),
     *(f"health.{name}" for name in Health.model_fields),
 }
 
