@@ -22,7 +22,7 @@ from vlm_r1.preflight.doctor import diagnose, result_text, sample_of
 
 CHECKS = {
     *("devices", "attention", "precision", "kernels", "optimizer", "rollouts"),
-    *("versions", "coordinate_space"),
+    *("versions", "coordinate_space", "host"),
     *("padding", "pixels", "image tokens", "positions", "weights"),
 }
 

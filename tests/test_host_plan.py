@@ -1,5 +1,6 @@
 """Memory of a node's host: what its processes load, and what ZeRO keeps there."""
 
+import shutil
 from types import SimpleNamespace
 
 import psutil
@@ -8,7 +9,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.training_jobs import job_of, train
 from vlm_r1.config import load_params, profile_file
-from vlm_r1.errors import ConfigError
+from vlm_r1.errors import ConfigError, ModelError
 from vlm_r1.preflight import host
 from vlm_r1.preflight.host import PROCESS_BYTES, check_host, parameters_at, plan_host
 from vlm_r1.preflight.memory import GIB
@@ -84,3 +85,11 @@ def test_a_training_refuses_before_it_loads_the_model(
     with pytest.raises(ConfigError, match="0 GiB of memory on this host"):
         train(job_of("sft", small_params, small_root, tmp_path / "out"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_truncated_base_is_refused_as_such(small_root, small_params, tmp_path):
+    base = shutil.copytree(small_root / "models/base", tmp_path / "base")
+    file = base / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ModelError, match=r"model\.safetensors cannot be read"):
+        check_host(small_params, "sft", base)

@@ -50,8 +50,12 @@ def test_the_public_configs_have_the_public_number_of_parameters(name, parameter
 
 def test_a_base_without_a_config_is_refused(tmp_path):
     params = profile("vlm-r1-mar2025")
-    task = params.task.model_copy(update={"base_model": "Qwen/Qwen2.5-VL-72B-Instruct"})
+    name = {"base_model": "Qwen/Qwen2.5-VL-72B-Instruct"}
+    task = params.task.model_copy(update=name | {"revision": None})
     with pytest.raises(ModelError, match=r"one of Qwen2\.5-VL-3B-Instruct, Qwen2\.5-VL-7B"):
+        Footprint(params.model_copy(update={"task": task}), tmp_path)
+    task = params.task.model_copy(update=name)  # of a commit: from the cache, once fetched
+    with pytest.raises(ModelError, match="not in the local cache"):
         Footprint(params.model_copy(update={"task": task}), tmp_path)
 
 

@@ -231,7 +231,13 @@ def test_the_state_of_deepspeed_is_removed_with_its_folders_and_pointer_first(tm
     for step in (2, 4, 5):
         share = tmp_path / f"checkpoint-{step}/global_step{step}"
         share.mkdir(parents=True)
-        for file in ("contract.json", "model.safetensors", "latest", "zero_to_fp32.py"):
+        for file in (
+            "contract.json",
+            "model.safetensors",
+            "latest",
+            "zero_to_fp32.py",
+            "zero_to_torch.py",
+        ):
             (share.parent / file).touch()
         for rank in range(2):
             (share / f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt").touch()

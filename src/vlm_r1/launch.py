@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm_r1 import paths
-from vlm_r1.config import Params
+from vlm_r1.config import Method, Params
 from vlm_r1.config.training import Launch
 from vlm_r1.errors import ConfigError
 from vlm_r1.nodes import Meeting, meet
@@ -44,7 +44,7 @@ class LaunchPlan:
 
 
 def training_plan(
-    params: Params, method: str, params_file: Path, node_rank: int = 0, seed: int | None = None
+    params: Params, method: Method, params_file: Path, node_rank: int = 0, seed: int | None = None
 ) -> LaunchPlan:
     """How this node trains `method` with the parameters in `params_file`.
 

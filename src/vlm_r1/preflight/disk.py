@@ -152,7 +152,11 @@ def copies_outputs(root: Path) -> bool:
     default = "reflink,copy"  # DVC's own
     kinds = [kind.strip(' "') for kind in cache.get("type", default).split(",")]
     folder = root / ".dvc" / cache.get("dir", "cache")  # DVC's base for a relative one
-    ways = {"reflink": _reflink, "hardlink": os.link, "symlink": os.symlink}
+    ways: dict[str, Callable[..., None]] = {
+        "reflink": _reflink,
+        "hardlink": os.link,
+        "symlink": os.symlink,
+    }
     outputs, folder = _existing(root / paths.MODELS), _existing(folder)
     return not any(_works(ways[kind], outputs, folder) for kind in kinds if kind in ways)
 
@@ -161,7 +165,7 @@ def _existing(folder: Path) -> Path:
     return next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
 
 
-def _works(link: Callable[[str, str], None], source: Path, target: Path) -> bool:
+def _works(link: Callable[..., None], source: Path, target: Path) -> bool:
     """True if a file in one folder can be linked from the other; tried with an empty one."""
     with tempfile.NamedTemporaryFile(dir=source, suffix=".part") as file:
         copy = target / f"{Path(file.name).name}.part"

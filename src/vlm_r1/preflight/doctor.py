@@ -20,6 +20,7 @@ from vlm_r1.preflight.checks import (
     machine_checks,
     run_checks,
 )
+from vlm_r1.preflight.host import check_host
 from vlm_r1.preflight.probes import Sample, model_checks, processor_checks
 from vlm_r1.rec import prompts
 
@@ -34,7 +35,8 @@ def diagnose(params: Params, root: Path) -> list[PreflightResult]:
     try:
         base = base_path(params, root)
         model_type = model_type_at(base)
-        results += run_checks(family_checks(task, model_type))
+        host = {"host": lambda: check_host(params, "grpo", base)}  # GRPO loads more than SFT
+        results += run_checks(family_checks(task, model_type) | host)
         if any(result.fault for result in results):
             return results  # the model would be loaded with settings that are known to fail
         processor = load_processor(base, task)

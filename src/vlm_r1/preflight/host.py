@@ -12,6 +12,7 @@ from safetensors import safe_open
 from vlm_r1.config import Method, Params
 from vlm_r1.config.deepspeed import deepspeed_config, is_offloaded, zero_stage
 from vlm_r1.errors import ConfigError
+from vlm_r1.models.loading import require_whole_checkpoint
 from vlm_r1.preflight.memory import ADAM_BYTES, GIB, MASTER_BYTES, weight_bytes
 
 PROCESS_BYTES = GIB  # Python with torch, transformers, TRL and DeepSpeed, measured: 0.9 GiB
@@ -69,6 +70,7 @@ def check_host(params: Params, method: Method, base: Path) -> str:
 
     Raises:
         ConfigError: the host has too little memory.
+        ModelError: the base is missing or broken.
     """
     total = parameters_at(base)
     trained = total if params.train.lora is None else 0  # adapters are small
@@ -89,7 +91,12 @@ def check_host(params: Params, method: Method, base: Path) -> str:
 
 
 def parameters_at(folder: Path) -> int:
-    """Number of parameters in a folder's *.safetensors, from their headers; 0 without any."""
+    """Number of parameters in a folder's *.safetensors, from their headers.
+
+    Raises:
+        ModelError: the folder is missing, truncated or not a checkpoint.
+    """
+    require_whole_checkpoint(folder)
     count = 0
     for file in folder.glob("*.safetensors"):
         with safe_open(file, "pt") as tensors:

@@ -31,7 +31,7 @@ INCOMPLETE = ".incomplete"  # suffix of a half-written checkpoint that was set a
 # What only resuming needs, in the order of its removal: the first two mark a checkpoint as one that
 # can be resumed from (torch's optimizer, DeepSpeed's pointer to its folder).
 MARKS = ("optimizer.pt", "latest")
-STATE = (*MARKS, "global_step*", "zero_to_fp32.py", "scheduler.pt", "scaler.pt", "rng_state*.pth")
+STATE = (*MARKS, "global_step*", "zero_to_*.py", "scheduler.pt", "scaler.pt", "rng_state*.pth")
 
 logger = logging.getLogger(__name__)
 
