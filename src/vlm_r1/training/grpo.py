@@ -49,14 +49,13 @@ def grpo_arguments(params: Params, output: Path, processes: int = 1) -> GRPOConf
     """
     grpo = params.grpo
     check_rollouts(grpo, processes)
-    arguments = GRPOConfig(
+    accumulation = accumulation_steps(
+        params.train.prompts_per_step * grpo.num_generations, grpo.micro_batch, processes, "grpo"
+    )
+    _require_whole_groups(grpo, grpo.micro_batch * (grpo.steps_per_generation or accumulation))
+    return GRPOConfig(
         **shared_arguments(params, grpo, output),
-        gradient_accumulation_steps=accumulation_steps(
-            params.train.prompts_per_step * grpo.num_generations,
-            grpo.micro_batch,
-            processes,
-            "grpo",
-        ),
+        gradient_accumulation_steps=accumulation,
         shuffle_dataset=False,  # rows are shuffled already (training_order)
         remove_unused_columns=False,  # the rewards read the other columns
         num_generations=grpo.num_generations,
@@ -80,8 +79,6 @@ def grpo_arguments(params: Params, output: Path, processes: int = 1) -> GRPOConf
         vllm_mode="server",  # the only mode that check_rollouts accepts
         vllm_server_base_url=params.launch.vllm_server_url,
     )
-    _require_whole_groups(arguments, grpo, processes)
-    return arguments
 
 
 def grpo_rows(
@@ -123,8 +120,8 @@ def _further_prompts(prepared: run.Prepared) -> FurtherPrompts | None:
     )
 
 
-def _require_whole_groups(arguments: GRPOConfig, grpo: Grpo, processes: int) -> None:
-    rows = (arguments.generation_batch_size or 0) // processes
+def _require_whole_groups(grpo: Grpo, rows: int) -> None:
+    """Refuse resampling where a process holds `rows` completions that are no whole groups."""
     if grpo.max_resamples and rows % grpo.num_generations:
         raise ConfigError(
             got=f"grpo.max_resamples with {rows} completions of a rollout on each process",
