@@ -37,7 +37,7 @@ def table() -> list[list[str]]:
     """Cells of every row: flags, February, newest, our parameter, TRL's argument."""
     text = (ROOT / "docs/training.md").read_text(encoding="utf-8")
     section = text.partition("## Every flag of VLM-R1")[2].partition("\n## ")[0]
-    rows = [line.strip("| ").split(" |") for line in section.splitlines() if "`--" in line]
+    rows = [line.strip("| ").split(" |") for line in section.splitlines() if line[:3] == "| `"]
     return [[cell.strip() for cell in (row + [""] * 5)[:5]] for row in rows]
 
 

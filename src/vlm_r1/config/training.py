@@ -155,6 +155,7 @@ class Grpo(Optimizer):
     drop_finished: bool  # completions that have ended leave the batch that is being written
     mask_truncated_completions: bool  # no loss for completions that the limit cut off (DAPO)
     scale_rewards: Literal["group", "batch", "none"]  # by whose deviation advantages are divided
+    max_resamples: Annotated[int, Field(ge=0)]  # of further prompts for groups of equal rewards
     entropy_coef: Annotated[float, Field(ge=0)]  # weight of an entropy bonus; 0: none
     rewards: Rewards
     sample_every: Count  # steps between tables of sampled completions

@@ -201,10 +201,10 @@ def check_rollouts(grpo: Grpo, processes: int) -> str:
     """Refuse rollouts that TRL rejects, or corrupts, only after the model is loaded.
 
     A rollout that does not hold whole groups, a vLLM that does not fit what is installed, and vLLM
-    in TRL's own process, which corrupts the image placeholders (TRL #6294, #6718). Ends of
-    completions that another option does not know.
+    in TRL's own process, which corrupts the image placeholders (TRL #6294, #6718). Options that
+    another one ignores or spoils.
     """
-    _check_ends(grpo)
+    _check_combinations(grpo)
     rows = grpo.micro_batch * processes * (grpo.steps_per_generation or 0)
     if rows % grpo.num_generations:
         raise ConfigError(
@@ -234,8 +234,8 @@ def check_rollouts(grpo: Grpo, processes: int) -> str:
     return grpo.rollouts
 
 
-def _check_ends(grpo: Grpo) -> None:
-    """Refuse `stop_at_answer` and `drop_finished` with what would ignore or spoil them."""
+def _check_combinations(grpo: Grpo) -> None:
+    """Refuse options of a rollout that another one ignores or spoils."""
     if grpo.stop_at_answer and grpo.mask_truncated_completions:
         raise ConfigError(
             got="grpo.stop_at_answer with grpo.mask_truncated_completions",
@@ -243,6 +243,13 @@ def _check_ends(grpo: Grpo) -> None:
             because="TRL takes a completion without an end of turn for one that the limit cut off, "
             "and would train on none that ends at </answer>",
             do="set one of them to false",
+        )
+    if grpo.max_resamples and grpo.scale_rewards == "batch":
+        raise ConfigError(
+            got="grpo.max_resamples with grpo.scale_rewards batch",
+            need="scale_rewards: group or none",
+            because="further groups are a batch of their own, with another deviation",
+            do="choose another grpo.scale_rewards, or set max_resamples: 0",
         )
     if grpo.rollouts != "transformers" and (grpo.stop_at_answer or grpo.drop_finished):
         raise ConfigError(

@@ -28,6 +28,7 @@ from vlm_r1.models.flops import (
     training_flops,
     written_load,
 )
+from vlm_r1.training.dynamic_sampling import FurtherPrompts
 from vlm_r1.training.stopwatch import Stopwatch
 from vlm_r1.training.trainers import ResumableGRPOTrainer
 
@@ -126,17 +127,23 @@ class FlopMeter:
 class CheckpointCost(TrainerCallback):
     """Writes `cost.json` into every checkpoint: what the training has cost up to its step.
 
-    A resumed training goes on from the checkpoint's FLOPs and tokens: work that a kill has lost
-    does not count. Its seconds do (`Stopwatch`).
+    A resumed training goes on from the checkpoint's FLOPs, tokens and further prompts: work that a
+    kill has lost does not count. Its seconds do (`Stopwatch`).
     """
 
-    def __init__(self, meter: FlopMeter, stopwatch: Stopwatch) -> None:
-        self._meter, self._stopwatch = meter, stopwatch
+    def __init__(
+        self, meter: FlopMeter, stopwatch: Stopwatch, further: FurtherPrompts | None = None
+    ) -> None:
+        self._meter, self._stopwatch, self._further = meter, stopwatch, further
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         """Called by the Trainer before the first step, of a resumed training too."""
-        if state.global_step and state.is_world_process_zero:
-            cost = read_cost(_folder(args, state))
+        if not state.global_step:
+            return
+        cost = read_cost(_folder(args, state))
+        if self._further is not None:
+            self._further.read = cost["further_prompts"]
+        if state.is_world_process_zero:
             self._meter.total += cost["flops"]
             self._stopwatch.go_on_from(cost["seconds"])
 
@@ -150,6 +157,8 @@ class CheckpointCost(TrainerCallback):
                 "tokens": _tokens(state.log_history),
                 "flops": flops,
             }
+            if self._further is not None:
+                cost["further_prompts"] = self._further.read
             write_json(_folder(args, state) / COST, cost)
 
 

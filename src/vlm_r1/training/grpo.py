@@ -8,15 +8,18 @@ import pandas as pd
 from trl import GRPOConfig
 
 from vlm_r1.config import Params, Task
+from vlm_r1.config.training import Grpo
 from vlm_r1.data.images import open_image
 from vlm_r1.data.records import BOX, detects, optional_values, true_objects
+from vlm_r1.errors import ConfigError
 from vlm_r1.models.families import QWEN2_5_VL, Family
 from vlm_r1.preflight.checks import check_rollouts
 from vlm_r1.rec.rewards.custom import source_file
 from vlm_r1.training import run
-from vlm_r1.training.arguments import accumulation_steps, shared_arguments
+from vlm_r1.training.arguments import accumulation_steps, prompts_read, shared_arguments
 from vlm_r1.training.callbacks import Listener, ignore
-from vlm_r1.training.dataset import input_sizes, prompt_columns
+from vlm_r1.training.dataset import input_sizes, prompt_columns, training_order
+from vlm_r1.training.dynamic_sampling import FurtherPrompts
 from vlm_r1.training.job import TrainingJob
 from vlm_r1.training.reward_functions import RewardFunctions
 from vlm_r1.training.trainers import ResumableGRPOTrainer
@@ -47,14 +50,13 @@ def grpo_arguments(params: Params, output: Path, processes: int = 1) -> GRPOConf
     """
     grpo = params.grpo
     check_rollouts(grpo, processes)
+    accumulation = accumulation_steps(
+        params.train.prompts_per_step * grpo.num_generations, grpo.micro_batch, processes, "grpo"
+    )
+    _require_whole_groups(grpo, grpo.micro_batch * (grpo.steps_per_generation or accumulation))
     return GRPOConfig(
         **shared_arguments(params, grpo, output),
-        gradient_accumulation_steps=accumulation_steps(
-            params.train.prompts_per_step * grpo.num_generations,
-            grpo.micro_batch,
-            processes,
-            "grpo",
-        ),
+        gradient_accumulation_steps=accumulation,
         shuffle_dataset=False,  # rows are shuffled already (training_order)
         remove_unused_columns=False,  # the rewards read the other columns
         num_generations=grpo.num_generations,
@@ -114,11 +116,37 @@ def grpo_rows(
     return datasets.Dataset.from_dict(columns)  # the trainer opens images, see rollout_images
 
 
+def _further_prompts(prepared: run.Prepared) -> FurtherPrompts | None:
+    """What `max_resamples` may ask at most: the rows that the next passes over the records have."""
+    job, arguments = prepared.job, prepared.arguments
+    if not job.params.grpo.max_resamples:
+        return None
+    read = prompts_read(arguments)
+    needed, seed = read * (1 + job.params.grpo.max_resamples), job.params.experiment.seed
+    records = job.records.iloc[training_order(len(job.records), needed, seed)[read:]]
+    task, family = job.params.task, prepared.family
+    return FurtherPrompts(
+        grpo_rows(records.reset_index(drop=True), job.images, job.root, task, family)
+    )
+
+
+def _require_whole_groups(grpo: Grpo, rows: int) -> None:
+    """Refuse resampling where a process holds `rows` completions that are no whole groups."""
+    if grpo.max_resamples and rows % grpo.num_generations:
+        raise ConfigError(
+            got=f"grpo.max_resamples with {rows} completions of a rollout on each process",
+            need=f"whole groups of {grpo.num_generations} on each",
+            because="a process replaces groups of its own",
+            do="let launch.processes divide train.prompts_per_step, or set max_resamples: 0",
+        )
+
+
 def _make_trainer(prepared: run.Prepared, rewards: RewardFunctions) -> ResumableGRPOTrainer:
     job = prepared.job
     rows = grpo_rows(prepared.records, job.images, job.root, job.params.task, prepared.family)
     return ResumableGRPOTrainer(
         params=job.params,
+        further=_further_prompts(prepared),
         train_dataset=rows,
         reward_funcs=rewards.as_list(),
         **prepared.trainer_options(),

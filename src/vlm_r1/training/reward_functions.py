@@ -162,7 +162,10 @@ class RewardFunctions:
         table = gather_object(table)
         if not sent["trainer_state"].is_world_process_zero:
             return
-        with whole_file(self._samples / f"step-{scored.step}.json") as part:
+        file = self._samples / f"step-{scored.step}.json"
+        if file.exists():  # several rollouts at one step
+            table = json.loads(file.read_text(encoding="utf-8")) + table
+        with whole_file(file) as part:
             part.write_text(json.dumps(table, indent=1, ensure_ascii=False), encoding="utf-8")
 
 

@@ -53,6 +53,9 @@ class SharedImage(Image.Image):
         return str, (self.file,)
 
 
+Images = dict[str, Future[SharedImage]]  # path -> the image, or one that is being opened
+
+
 class RolloutImages:
     """The distinct images of the current rollout and, with workers, of the next one.
 
@@ -64,8 +67,8 @@ class RolloutImages:
     def __init__(self, image_processor: Any, workers: int) -> None:
         self._image_processor = image_processor
         self._pool = ThreadPoolExecutor(workers, "image") if workers else None
-        self._current: dict[str, Future[SharedImage]] = {}
-        self._ahead: dict[str, Future[SharedImage]] = {}
+        self._current: Images = {}
+        self._ahead: Images = {}
 
     def read_ahead(self, rows: list[Row]) -> list[Row]:
         """Begin with the images of `rows`, which come back unchanged: a data collator.
@@ -85,10 +88,12 @@ class RolloutImages:
         Raises:
             DataError: a file is missing, or no usable image.
         """
-        known = self._current | self._ahead
-        self._current = {file: known.get(file) or self._begun(file) for file in _files(rows)}
-        self._ahead = {f: one for f, one in self._ahead.items() if f not in self._current}
-        return [row | {"image": self._current[row["image"]].result()} for row in rows]
+        before, self._current = self._current, {}
+        return self._with_images(rows, before)
+
+    def go_on(self, rows: list[Row]) -> list[Row]:
+        """Further rows of the same rollout with images in place of paths."""
+        return self._with_images(rows, self._current)
 
     @contextmanager
     def processed_once(self, processor: Any) -> Iterator[None]:
@@ -98,6 +103,13 @@ class RolloutImages:
             yield
         finally:
             processor.image_processor = self._image_processor
+
+    def _with_images(self, rows: list[Row], known: Images) -> list[Row]:
+        known = known | self._ahead
+        for file in _files(rows):
+            self._current[file] = known.get(file) or self._begun(file)
+            self._ahead.pop(file, None)
+        return [row | {"image": self._current[row["image"]].result()} for row in rows]
 
     def _open(self, file: str) -> SharedImage:
         return SharedImage.open(file, self._image_processor)

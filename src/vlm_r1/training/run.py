@@ -199,7 +199,8 @@ def _add_callbacks(
     stopwatch = Stopwatch(job.work_folder / "seconds", started)
     monitor = HealthMonitor(job.params.health, resume.read_log(log))
     trainer.remove_callback(PrinterCallback)  # LogFile shows the main quantities as one line
-    cost = CheckpointCost(watch_models(trainer), stopwatch)
+    further = getattr(trainer, "further", None)
+    cost = CheckpointCost(watch_models(trainer), stopwatch, further)
     writers = LogFile(log, listener), stopwatch, cost, WriteContract(job.contract)
     for callback in (saver, monitor, *writers, KeepNewestState(rollout_steps(trainer.args))):
         trainer.add_callback(callback)
@@ -233,7 +234,7 @@ def _write_cost(job: TrainingJob, trainer: Trainer, seconds: float) -> None:
     """Write cost.json: seconds, prompts, completions, TRL's token count, FLOPs, per checkpoint."""
     steps = job.params.step_grid(job.method)[1:]
     checkpoints = [read_cost(job.work_folder / f"checkpoint-{step}") for step in steps]
-    prompts_asked = prompts_read(trainer.args)
+    prompts_asked = prompts_read(trainer.args) + checkpoints[-1].get("further_prompts", 0)
     cost = {
         "method": job.method,
         "seconds": round(seconds, 1),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, Trainer, TrainerState
 from trl import GRPOTrainer, SFTTrainer
@@ -17,6 +18,7 @@ from vlm_r1.models.families import family_of
 from vlm_r1.models.loading import load_model
 from vlm_r1.models.trainable import stop_gradients_in_frozen_tower
 from vlm_r1.training.decoding import StopAtAnswer, generate_with, sample_unfinished
+from vlm_r1.training.dynamic_sampling import FurtherPrompts, Rollout, equal_groups, refill
 from vlm_r1.training.rollout_images import RolloutImages, Row
 
 
@@ -76,27 +78,68 @@ class ResumableGRPOTrainer(_ResumableTrainer, GRPOTrainer):
 
     Args:
         params: of the training; the dataset's column `image` holds paths.
+        further: prompts for `grpo.max_resamples`.
 
     Attributes:
         on_rollout: is given every rollout, as TRL holds it.
     """
 
-    on_rollout: Callable[[dict[str, Any]], None] | None = None
+    on_rollout: Callable[[Rollout], None] | None = None
 
-    def __init__(self, task: Task, *, params: Params, **arguments: Any) -> None:
+    def __init__(
+        self, task: Task, *, params: Params, further: FurtherPrompts | None = None, **arguments: Any
+    ) -> None:
         super().__init__(task, **arguments)
         self._grpo = params.grpo
+        self.further = further
+        self._equal = torch.zeros(0, dtype=torch.bool)  # groups of all processes, last rollout's
         self._images = RolloutImages(self.processing_class.image_processor, params.train.workers)
         self.data_collator = self._images.read_ahead  # in place of TRL's, which does nothing
 
-    def _generate_and_score_completions(self, inputs: list[Row]) -> dict[str, Any]:
+    def _generate_and_score_completions(self, inputs: list[Row]) -> Rollout:
         """Called by TRL for every rollout."""
-        rows = self._images.begin(inputs)
+        rollout = self._rollout(self._images.begin(inputs))
+        if self.further is not None:
+            rollout = self._refilled(rollout, self.further)
+        return rollout
+
+    def _rollout(self, rows: list[Row]) -> Rollout:
         with self._images.processed_once(self.processing_class):
-            rollout: dict[str, Any] = super()._generate_and_score_completions(rows)
+            rollout: Rollout = super()._generate_and_score_completions(rows)
         if self.on_rollout is not None:
             self.on_rollout(rollout)
         return rollout
+
+    def _refilled(self, rollout: Rollout, further: FurtherPrompts) -> Rollout:
+        """The rollout after groups of equal rewards were replaced, as far as `max_resamples` goes.
+
+        Each process replaces its own, and each asks as many prompts as the one that needs most.
+        """
+        process, processes = self.accelerator.process_index, self.accelerator.num_processes
+        size = self.num_generations
+        empty = self._equal.view(processes, -1)
+        for _ in range(self._grpo.max_resamples):
+            prompts = further.take(int(empty.sum(1).max()), process, processes)
+            if not prompts:
+                break
+            rows = [row for row in prompts for _ in range(size)]
+            more = self._rollout(self._images.go_on(rows))
+            found = ~self._equal.view(processes, -1)
+            pairs = [_pairs(places, groups) for places, groups in zip(empty, found, strict=True)]
+            places, groups = pairs[process]
+            rollout = refill(rollout, more, _rows_of(places, size), _rows_of(groups, size))
+            for own, (filled, _) in zip(empty, pairs, strict=True):
+                own[filled] = False
+        self._metrics["train"]["groups/equal_after_resampling"].append(empty.float().mean().item())
+        trained = self.accelerator.gather(rollout["completion_mask"].sum())
+        return rollout | {"num_items_in_batch": trained.sum()}
+
+    def _calculate_rewards(self, *rollout: Any) -> torch.Tensor:
+        """Called by TRL for every rollout: rewards of all processes, (completions, rewards)."""
+        rewards: torch.Tensor = super()._calculate_rewards(*rollout)
+        weights = self.reward_weights.to(rewards.device)
+        self._equal = equal_groups(rewards, weights, self.num_generations).cpu()
+        return rewards
 
     def _generate_single_turn(self, *prompts: Any, **options: Any) -> tuple[list[list[int]], Any]:
         """Called by TRL to write a rollout's completions: lists of token ids."""
@@ -124,3 +167,18 @@ class ResumableGRPOTrainer(_ResumableTrainer, GRPOTrainer):
         if self._grpo.drop_finished:
             arguments["custom_generate"] = sample_unfinished
         return arguments
+
+
+def _pairs(places: torch.Tensor, groups: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Numbers of empty places and of groups for them, as many as there are of both.
+
+    Example: places 0 1 1, groups 1 0 -> [1], [0]
+    """
+    wanted, given = (flags.nonzero().squeeze(1) for flags in (places, groups))
+    number = min(len(wanted), len(given))
+    return wanted[:number], given[:number]
+
+
+def _rows_of(groups: torch.Tensor, size: int) -> torch.Tensor:
+    """Row numbers of groups of `size` rows. Example: [2], 3 -> [6, 7, 8]"""
+    return (groups[:, None] * size + torch.arange(size)).flatten()

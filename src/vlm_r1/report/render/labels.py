@@ -87,6 +87,7 @@ CHOICE_LABELS = {
     "drop_finished": "ended completions leave the batch",
     "mask_truncated_completions": "no loss for completions cut off",
     "scale_rewards": "advantages divided by the deviation of",
+    "max_resamples": "times that groups of equal rewards are replaced",
     "entropy_coef": "weight of the entropy bonus",
     "max_completion_tokens": "tokens of a completion, at most",
     "rewards": "rewards and their weights",
