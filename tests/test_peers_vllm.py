@@ -26,6 +26,8 @@ from vlm_r1.stages import draw, prepare
 PYTHON = os.environ.get("VLM_R1_VLLM_PYTHON")
 OPERATORS = ROOT / "tests/peers/torchvision_operators"
 IMAGES = 50  # of each drawn split, with two phrases each
+MAX_PIXELS = 200_704  # beyond all drawn images; vLLM tries the largest one that is allowed
+MEMORY_SHARE = 0.1  # of the machine's
 ROWS = 3 * 2 * IMAGES  # validation, in and out of domain
 
 pytestmark = [
@@ -65,8 +67,13 @@ def values_with(python: Path, **evaluate: object) -> dict:
     values = small_values()
     for name in ("studio_val", "studio_test", "street_test"):
         values["draw"][name]["images"] = IMAGES
+    values["task"]["max_pixels"] = MAX_PIXELS
     values["evaluate"] |= {"batch_tokens": 16_384, "max_new_tokens": 72, "engine": "vllm"}
-    values["evaluate"]["vllm"] |= {"python": str(python), "start_timeout_s": 500.0}
+    values["evaluate"]["vllm"] |= {
+        "python": str(python),
+        "memory_share": MEMORY_SHARE,
+        "start_timeout_s": 500.0,
+    }
     values["evaluate"] |= evaluate
     return values
 
@@ -147,7 +154,7 @@ from tests.test_peers_vllm import values_with
 from vlm_r1.inference.engines.vllm_environment import server_arguments
 from vlm_r1.inference.engines.vllm_server import vllm_server
 task = parse_params(values_with(Path("python")), "t").task
-words = server_arguments(Path({str(root / "models/base")!r}), task, 0.9, 1)
+words = server_arguments(Path({str(root / "models/base")!r}), task, {MEMORY_SHARE}, 1)
 with vllm_server(Path({str(python)!r}), words, Path({str(log)!r}), {{}}, 500):
     print("ready", flush=True)
     input()

@@ -20,7 +20,7 @@ from vlm_r1.config.sections import Evaluate
 from vlm_r1.data.images import read_image_size
 from vlm_r1.inference.chat_prompts import Prompt, make_prompts
 from vlm_r1.inference.engines.base import Answers, Host
-from vlm_r1.inference.engines.vllm_environment import server_arguments, visible_device
+from vlm_r1.inference.engines.vllm_environment import server_arguments, server_variables
 from vlm_r1.inference.engines.vllm_requests import (
     GREEDY,
     expected_ids,
@@ -76,9 +76,9 @@ class VllmEngine:
         return self._server_block.enter_context(
             vllm_server(
                 self._host.root / settings.python,
-                server_arguments(self._path, self._task, settings.gpu_memory_share, processes),
+                server_arguments(self._path, self._task, settings.memory_share, processes),
                 (self._host.root / paths.VLLM_LOGS / f"{name}.log").resolve(),
-                {"VLLM_NO_USAGE_STATS": "1"} | visible_device(self._host.device, processes),
+                server_variables(self._path, self._host.device, processes),
                 settings.start_timeout_s,
             )
         )
