@@ -290,7 +290,7 @@ with vllm_server(Path({str(fake.python)!r}), [], Path({str(tmp_path)!r}) / "v.lo
 
 
 def test_the_server_gets_the_budget_the_dtype_and_one_gpu_for_each_process(small_params, tmp_path):
-    words = server_arguments(tmp_path, small_params.task, 0.8, 4)
+    words = server_arguments(tmp_path, small_params.task, 0.8, torch.device("cuda"), 4)
     options = dict(zip(words[::2], words[1::2], strict=True))
     assert options["--model"] == str(tmp_path)
     budget = {"size": {"shortest_edge": 3136, "longest_edge": 12_845_056}}
@@ -298,6 +298,8 @@ def test_the_server_gets_the_budget_the_dtype_and_one_gpu_for_each_process(small
     assert options["--dtype"] == "float32"
     assert options["--gpu-memory-utilization"] == "0.8"
     assert options["--data-parallel-size"] == "4"
+    on_cpu = server_arguments(tmp_path, small_params.task, 0.8, torch.device("cpu"), 4)
+    assert on_cpu == ["--enforce-eager", *words]
 
 
 def test_the_server_knows_nothing_of_torchrun_and_this_python(monkeypatch):

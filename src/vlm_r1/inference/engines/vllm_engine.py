@@ -71,14 +71,15 @@ class VllmEngine:
     @cached_property
     def server(self) -> VllmServer:
         """The checkpoint's server, started and ready."""
-        settings, processes = self._settings.vllm, self._host.distributed.num_processes
+        settings, task, device = self._settings.vllm, self._task, self._host.device
+        processes = self._host.distributed.num_processes
         name = "-".join(Path(self._path).parts[-2:])  # as sft-checkpoint-20
         return self._server_block.enter_context(
             vllm_server(
                 self._host.root / settings.python,
-                server_arguments(self._path, self._task, settings.memory_share, processes),
+                server_arguments(self._path, task, settings.memory_share, device, processes),
                 (self._host.root / paths.VLLM_LOGS / f"{name}.log").resolve(),
-                server_variables(self._path, self._host.device, processes),
+                server_variables(self._path, device, processes),
                 settings.start_timeout_s,
             )
         )

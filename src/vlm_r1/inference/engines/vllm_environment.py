@@ -77,9 +77,10 @@ def require_vllm(params: Params, root: Path, base: str | Path) -> None:
 
 
 def server_arguments(
-    path: str | Path, task: Task, memory_share: float, processes: int
+    path: str | Path, task: Task, memory_share: float, device: torch.device, processes: int
 ) -> list[str]:
     """Arguments of vLLM's server: the checkpoint under the task's pixel budget and dtype."""
+    eager = ["--enforce-eager"] if device.type == "cpu" else []  # else it compiles for minutes
     budget = {"shortest_edge": task.min_pixels, "longest_edge": task.max_pixels}
     options = {
         "model": Path(path).resolve() if Path(path).exists() else path,
@@ -91,7 +92,7 @@ def server_arguments(
         "data-parallel-size": processes,
         "uvicorn-log-level": "warning",
     }
-    return [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return eager + [word for name, value in options.items() for word in (f"--{name}", str(value))]
 
 
 def server_variables(path: str | Path, device: torch.device, processes: int) -> dict[str, str]:

@@ -120,7 +120,8 @@ def vllm_server(
         httpx.Client(
             base_url=f"http://127.0.0.1:{port}",
             timeout=ANSWER_TIMEOUT_S,
-            limits=httpx.Limits(max_connections=None),
+            # A connection kept alive may be closed, by the pool or the server, as it is used again.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
             trust_env=False,  # no proxy to loopback
         ) as client,
     ):
