@@ -19,6 +19,7 @@ from tests.conftest import ROOT, small_values
 from tests.layout import SOURCE
 from vlm_r1 import paths
 from vlm_r1.config import Params, parse_params
+from vlm_r1.inference.engines.vllm_environment import server_arguments, server_variables
 from vlm_r1.inference.evaluator import make_evaluator
 from vlm_r1.rec.results import ResultRow
 from vlm_r1.stages import draw, prepare
@@ -26,6 +27,8 @@ from vlm_r1.stages import draw, prepare
 PYTHON = os.environ.get("VLM_R1_VLLM_PYTHON")
 OPERATORS = ROOT / "tests/peers/torchvision_operators"
 IMAGES = 50  # of each drawn split, with two phrases each
+MAX_PIXELS = 200_704  # beyond all drawn images; vLLM tries the largest one that is allowed
+MEMORY_SHARE = 0.1  # of the machine's
 ROWS = 3 * 2 * IMAGES  # validation, in and out of domain
 
 pytestmark = [
@@ -65,8 +68,13 @@ def values_with(python: Path, **evaluate: object) -> dict:
     values = small_values()
     for name in ("studio_val", "studio_test", "street_test"):
         values["draw"][name]["images"] = IMAGES
+    values["task"]["max_pixels"] = MAX_PIXELS
     values["evaluate"] |= {"batch_tokens": 16_384, "max_new_tokens": 72, "engine": "vllm"}
-    values["evaluate"]["vllm"] |= {"python": str(python), "start_timeout_s": 500.0}
+    values["evaluate"]["vllm"] |= {
+        "python": str(python),
+        "memory_share": MEMORY_SHARE,
+        "start_timeout_s": 500.0,
+    }
     values["evaluate"] |= evaluate
     return values
 
@@ -139,20 +147,18 @@ def test_sampled_answers_are_the_same_again_and_differ_between_repeats(python, r
 
 @pytest.mark.parametrize("when", ["loading", "ready"])
 def test_nothing_is_left_of_a_server_whose_stage_is_killed(python, root, tmp_path, when):
+    task, cpu = parse_params(values_with(python), "t").task, torch.device("cpu")
+    words = server_arguments(root / "models/base", task, MEMORY_SHARE, cpu, 1)
+    variables = server_variables(root / "models/base", cpu, 1)
     log = tmp_path / "v.log"
     program = f"""
 from pathlib import Path
-from vlm_r1.config import parse_params
-from tests.test_peers_vllm import values_with
-from vlm_r1.inference.engines.vllm_environment import server_arguments
 from vlm_r1.inference.engines.vllm_server import vllm_server
-task = parse_params(values_with(Path("python")), "t").task
-words = server_arguments(Path({str(root / "models/base")!r}), task, 0.9, 1)
-with vllm_server(Path({str(python)!r}), words, Path({str(log)!r}), {{}}, 500):
+with vllm_server(Path({str(python)!r}), {words}, Path({str(log)!r}), {variables}, 500):
     print("ready", flush=True)
     input()
 """
-    environment = {**os.environ, "PYTHONPATH": f"{SOURCE}:{ROOT}"}
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     pipe = subprocess.PIPE
     with subprocess.Popen(
         [sys.executable, "-c", program], env=environment, stdin=pipe, stdout=pipe

@@ -32,7 +32,7 @@ from vlm_r1.inference.engines.transformers_engine import TransformersEngine
 from vlm_r1.inference.engines.vllm_environment import (
     require_vllm,
     server_arguments,
-    visible_device,
+    server_variables,
     vllm_versions,
 )
 from vlm_r1.inference.engines.vllm_requests import expected_ids, image_url, request, sampled
@@ -140,7 +140,7 @@ def write_answers(evaluator: Evaluator, file: Path) -> None:
 
 def params_with(fake: Fake, **sections: dict) -> Params:
     values = small_values()
-    vllm = {"python": str(fake.python), "gpu_memory_share": 0.9, "start_timeout_s": 20.0}
+    vllm = {"python": str(fake.python), "memory_share": 0.9, "start_timeout_s": 20.0}
     values["evaluate"] |= {"engine": "vllm", "vllm": vllm}
     for name, changes in sections.items():
         values[name] |= changes
@@ -244,7 +244,11 @@ def test_a_server_that_dies_is_shown_and_its_answers_are_kept(
 @pytest.mark.parametrize(
     ("mode", "timeout_s", "told"),
     [
-        ("exit", 20, r"did not start; it ended with exit code 3.*\n  no such dtype"),
+        (
+            "exit",
+            20,
+            r"did not start; it ended with exit code 3.*\n  ValueError: no such d.*\n  see above",
+        ),
         ("mute", 0.3, r"not ready after evaluate.vllm.start_timeout_s 0.3; it still runs"),
     ],
 )
@@ -286,7 +290,7 @@ with vllm_server(Path({str(fake.python)!r}), [], Path({str(tmp_path)!r}) / "v.lo
 
 
 def test_the_server_gets_the_budget_the_dtype_and_one_gpu_for_each_process(small_params, tmp_path):
-    words = server_arguments(tmp_path, small_params.task, 0.8, 4)
+    words = server_arguments(tmp_path, small_params.task, 0.8, torch.device("cuda"), 4)
     options = dict(zip(words[::2], words[1::2], strict=True))
     assert options["--model"] == str(tmp_path)
     budget = {"size": {"shortest_edge": 3136, "longest_edge": 12_845_056}}
@@ -294,6 +298,8 @@ def test_the_server_gets_the_budget_the_dtype_and_one_gpu_for_each_process(small
     assert options["--dtype"] == "float32"
     assert options["--gpu-memory-utilization"] == "0.8"
     assert options["--data-parallel-size"] == "4"
+    on_cpu = server_arguments(tmp_path, small_params.task, 0.8, torch.device("cpu"), 4)
+    assert on_cpu == ["--enforce-eager", *words]
 
 
 def test_the_server_knows_nothing_of_torchrun_and_this_python(monkeypatch):
@@ -321,7 +327,13 @@ def test_a_server_of_one_process_sees_its_gpu(monkeypatch, device, processes, vi
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert visible_device(torch.device(device), processes) == expected
+    found = server_variables("Qwen/model", torch.device(device), processes)
+    assert found == {"VLLM_NO_USAGE_STATS": "1"} | expected
+
+
+def test_a_server_of_a_folder_does_not_ask_the_hub(tmp_path):
+    assert server_variables(tmp_path, torch.device("cpu"), 1)["HF_HUB_OFFLINE"] == "1"
+    assert "HF_HUB_OFFLINE" not in server_variables("Qwen/model", torch.device("cpu"), 1)
 
 
 def test_a_request_is_greedy_and_ends_with_the_answer(image):

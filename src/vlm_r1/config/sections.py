@@ -156,7 +156,7 @@ class Vllm(Section):
     """vLLM's server, for `evaluate.engine: vllm` (docs/vllm.md)."""
 
     python: str  # of the environment that vLLM is installed in
-    gpu_memory_share: Annotated[float, Field(gt=0, le=1)]
+    memory_share: Annotated[float, Field(gt=0, le=1)]  # of each GPU's memory, or of the machine's
     start_timeout_s: Positive
 
 

@@ -20,7 +20,7 @@ from transformers.generation import (
     StopStringCriteria,
 )
 
-from vlm_r1.inference.generate import STOP
+from vlm_r1.rec.contract import STOP
 
 # what `generate` keeps a row of for each sequence, besides the cache
 ROWS = ("attention_mask", "position_ids", "token_type_ids", "mm_token_type_ids")

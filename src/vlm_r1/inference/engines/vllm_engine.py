@@ -20,7 +20,7 @@ from vlm_r1.config.sections import Evaluate
 from vlm_r1.data.images import read_image_size
 from vlm_r1.inference.chat_prompts import Prompt, make_prompts
 from vlm_r1.inference.engines.base import Answers, Host
-from vlm_r1.inference.engines.vllm_environment import server_arguments, visible_device
+from vlm_r1.inference.engines.vllm_environment import server_arguments, server_variables
 from vlm_r1.inference.engines.vllm_requests import (
     GREEDY,
     expected_ids,
@@ -71,14 +71,15 @@ class VllmEngine:
     @cached_property
     def server(self) -> VllmServer:
         """The checkpoint's server, started and ready."""
-        settings, processes = self._settings.vllm, self._host.distributed.num_processes
+        settings, task, device = self._settings.vllm, self._task, self._host.device
+        processes = self._host.distributed.num_processes
         name = "-".join(Path(self._path).parts[-2:])  # as sft-checkpoint-20
         return self._server_block.enter_context(
             vllm_server(
                 self._host.root / settings.python,
-                server_arguments(self._path, self._task, settings.gpu_memory_share, processes),
+                server_arguments(self._path, task, settings.memory_share, device, processes),
                 (self._host.root / paths.VLLM_LOGS / f"{name}.log").resolve(),
-                {"VLLM_NO_USAGE_STATS": "1"} | visible_device(self._host.device, processes),
+                server_variables(self._path, device, processes),
                 settings.start_timeout_s,
             )
         )

@@ -77,9 +77,10 @@ def require_vllm(params: Params, root: Path, base: str | Path) -> None:
 
 
 def server_arguments(
-    path: str | Path, task: Task, gpu_memory_share: float, processes: int
+    path: str | Path, task: Task, memory_share: float, device: torch.device, processes: int
 ) -> list[str]:
     """Arguments of vLLM's server: the checkpoint under the task's pixel budget and dtype."""
+    eager = ["--enforce-eager"] if device.type == "cpu" else []  # else it compiles for minutes
     budget = {"shortest_edge": task.min_pixels, "longest_edge": task.max_pixels}
     options = {
         "model": Path(path).resolve() if Path(path).exists() else path,
@@ -87,14 +88,23 @@ def server_arguments(
         "dtype": task.dtype,
         "mm-processor-kwargs": json.dumps({"size": budget}),
         "limit-mm-per-prompt": json.dumps({"image": 1, "video": 0}),
-        "gpu-memory-utilization": gpu_memory_share,
+        "gpu-memory-utilization": memory_share,
         "data-parallel-size": processes,
         "uvicorn-log-level": "warning",
     }
-    return [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return eager + [word for name, value in options.items() for word in (f"--{name}", str(value))]
 
 
-def visible_device(device: torch.device, processes: int) -> dict[str, str]:
+def server_variables(path: str | Path, device: torch.device, processes: int) -> dict[str, str]:
+    """Environment variables of the server, besides those of this process.
+
+    For a checkpoint in a folder the hub is not asked: without a network vLLM tries for minutes.
+    """
+    offline = {"HF_HUB_OFFLINE": "1"} if Path(path).exists() else {}
+    return {"VLLM_NO_USAGE_STATS": "1"} | offline | _visible_device(device, processes)
+
+
+def _visible_device(device: torch.device, processes: int) -> dict[str, str]:
     """CUDA_VISIBLE_DEVICES of a server on one GPU, this process's own."""
     if device.type != "cuda" or processes > 1:
         return {}

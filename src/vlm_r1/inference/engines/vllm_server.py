@@ -6,6 +6,7 @@ training needs; `python` names that environment's Python (docs/vllm.md).
 
 import logging
 import os
+import re
 import socket
 import subprocess
 import time
@@ -26,7 +27,8 @@ MODULE = "vllm.entrypoints.openai.api_server"  # the command `vllm` is missing i
 POLL_S, TOLD_S = 0.2, 10.0  # pause between two looks at a starting server, and between log lines
 END_S = 1.0  # a server that breaks a connection may be about to end
 ANSWER_TIMEOUT_S = 1800.0  # of one request, waiting in the server's queue included
-SHOWN_LINES = 15  # of the log of a server that died
+SHOWN_LINES, SHOWN_CAUSES = 15, 3  # of the log of a server that died
+CAUSE = re.compile(r"\b\w+Error: ")  # vLLM's last line refers to the root cause "above"
 # What torchrun and this environment tell their own processes
 OWN_VARIABLES = {"PYTHONPATH", "OMP_NUM_THREADS", "RANK", "WORLD_SIZE"}
 OWN_PREFIXES = ("LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
@@ -67,17 +69,19 @@ class VllmServer:
             state = f"ended with exit code {self.process.wait(END_S)}"
         except subprocess.TimeoutExpired:
             state = "still runs"
-        tail = "\n  ".join(self._log_lines()[-SHOWN_LINES:])
+        lines = self._log_lines()
+        causes = [line for line in lines[:-SHOWN_LINES] if CAUSE.search(line)][:SHOWN_CAUSES]
+        shown = "\n  ".join([*causes, *lines[-SHOWN_LINES:]])
         return ModelError(
-            got=f"vLLM's server: {what}; it {state}. The end of {self.log}:\n  {tail}",
+            got=f"vLLM's server: {what}; it {state}. Causes in {self.log}, and its end:\n  {shown}",
             need="a server that answers every question",
             because="a row without an answer would change the score",
             do="see the log; evaluate.engine: transformers needs no server",
         )
 
     def last_line(self) -> str:
-        """What the server told last."""
-        return next(iter(self._log_lines()[-1:]), "")
+        """The beginning of what the server told last."""
+        return next(iter(self._log_lines()[-1:]), "")[:120]
 
     def _log_lines(self) -> list[str]:
         return self.log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -116,7 +120,8 @@ def vllm_server(
         httpx.Client(
             base_url=f"http://127.0.0.1:{port}",
             timeout=ANSWER_TIMEOUT_S,
-            limits=httpx.Limits(max_connections=None),
+            # A connection kept alive may be closed, by the pool or the server, as it is used again.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
             trust_env=False,  # no proxy to loopback
         ) as client,
     ):
