@@ -1,7 +1,7 @@
 """Conversion of a dataset's file to records.parquet or to VLM-R1's JSON."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def vlm_r1_rows(records: pd.DataFrame) -> Iterator[dict[str, Any]]:
         }
 
 
-def _identity(record: dict[str, Any]) -> dict[str, Any]:
+def _identity(record: Mapping[Any, Any]) -> dict[str, Any]:
     own_id = record["record_id"].removeprefix(f"{record['dataset']}:")
     return {
         "height": record["height"],
@@ -94,7 +94,7 @@ def _identity(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _detection_row(record: dict[str, Any]) -> dict[str, Any]:
+def _detection_row(record: Mapping[Any, Any]) -> dict[str, Any]:
     """A row of VLM-R1's OVD files."""
     question = question_for(record["expression"], detects=True)
     answer = boxes_answer(read_objects(record["objects"]))
