@@ -57,30 +57,29 @@ def vlm_r1_rows(records: pd.DataFrame) -> Iterator[dict[str, Any]]:
     read them.
     """
     for record in records.to_dict("records"):
-        own = (
-            {"accu_reward_method": record["accuracy_reward"]}
-            if record.get("accuracy_reward")
-            else {}
-        )
-        if record.get("objects"):
-            yield _detection_row(record) | own
-            continue
-        x1, y1, x2, y2 = box = [record[corner] for corner in BOX]
-        coco = COCO_ID.search(record["image"])
-        yield {
-            **_identity(record),
-            **({"image_id": int(coco[1])} if coco else {}),
-            "bbox_list": [[x1, y1, x2 - 1, y2 - 1]],
-            "text_type": "caption",
-            "image": record["image"],
-            "problem": question_for(record["expression"]),
-            "normal_caption": record["expression"],
-            "solution": box,
-            "normalized_solution": normalized(box, record["width"], record["height"]),
-            "record_id": record["record_id"],
-            "split": record["split"],
-            **own,
-        }
+        row = _detection_row(record) if record.get("objects") else _expression_row(record)
+        if record.get("accuracy_reward"):
+            row["accu_reward_method"] = record["accuracy_reward"]
+        yield row
+
+
+def _expression_row(record: Mapping[Any, Any]) -> dict[str, Any]:
+    """A row with one box."""
+    x1, y1, x2, y2 = box = [record[corner] for corner in BOX]
+    coco = COCO_ID.search(record["image"])
+    return {
+        **_identity(record),
+        **({"image_id": int(coco[1])} if coco else {}),
+        "bbox_list": [[x1, y1, x2 - 1, y2 - 1]],
+        "text_type": "caption",
+        "image": record["image"],
+        "problem": question_for(record["expression"]),
+        "normal_caption": record["expression"],
+        "solution": box,
+        "normalized_solution": normalized(box, record["width"], record["height"]),
+        "record_id": record["record_id"],
+        "split": record["split"],
+    }
 
 
 def _identity(record: Mapping[Any, Any]) -> dict[str, Any]:
