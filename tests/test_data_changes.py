@@ -71,7 +71,7 @@ def project(server, tmp_path) -> Path:
     (root / "models/base/weights").write_text("from git")
     (root / "data/own/images").mkdir(parents=True)
     (root / "data/own/images/3.jpg").write_text("three")
-    for name in ("id.json", "ood.json"):
+    for name in ("id.json", "ood.json", "train.json"):
         (root / "data/own" / name).write_text("[1]")
     (root / "params.yaml").write_text(yaml.safe_dump(params()))
     (root / "stand_in.py").write_text(STAND_IN)
@@ -81,7 +81,7 @@ def project(server, tmp_path) -> Path:
     for name in ("photos_a", "photos_b"):
         facts = {"path": f"{name}.zip", "license": "", "note": ""}
         fetch(Archive(name=name, base=server.address, **facts), root)
-    assert len(repro(root)) == 2 + 4 + 9 + 2  # unpack, version, the rest, search
+    assert len(repro(root)) == 2 + 5 + 9 + 2  # unpack, version, the rest, search
     return root
 
 
@@ -100,6 +100,7 @@ def pipeline_of_data() -> str:
 def params() -> dict:
     datasets = {
         "a_train": ("train", "data/unpacked/photos_a/records.json", "data/unpacked/photos_a"),
+        "own_train": ("train", "data/own/train.json", "data/own/images"),
         "a_val": ("validation", "data/own/id.json", "data/unpacked/photos_a"),
         "b_id": ("id", "data/own/id.json", "data/unpacked/photos_b/in"),
         "own_ood": ("ood", "data/own/ood.json", "data/own/images"),
@@ -145,9 +146,15 @@ def test_a_change_of_data_runs_exactly_what_depends_on_it(project, server):
     changed = {"version@a_train", "version@a_val"}  # both read that folder
     assert repro(project) == changed | {"prepare", "sft", "grpo"} | EVALUATIONS | THE_REST
 
+    # another file of the training set, with images of its own
+    (project / "data/own/train.json").write_text("[2]")
+    changed = {"version@own_train"}
+    assert repro(project) == changed | {"prepare", "sft", "grpo"} | EVALUATIONS | THE_REST
+
     # an image not from an archive; and an unpacked folder that was deleted
     (project / "data/own/images/3.jpg").write_text("third")
     shutil.rmtree(project / "data/unpacked/photos_b")
-    assert stale(project) == {"version@own_ood", "unpack@photos_b", "version@b_id"}
+    of_images = {"version@own_ood", "version@own_train"}
+    assert stale(project) == {*of_images, "unpack@photos_b", "version@b_id"}
     dvc(project, "repro", "unpack@photos_b")
-    assert stale(project) == {"version@own_ood"}
+    assert stale(project) == of_images

@@ -1,7 +1,7 @@
 """Conversion of a dataset's file to records.parquet or to VLM-R1's JSON."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,33 +57,32 @@ def vlm_r1_rows(records: pd.DataFrame) -> Iterator[dict[str, Any]]:
     read them.
     """
     for record in records.to_dict("records"):
-        own = (
-            {"accu_reward_method": record["accuracy_reward"]}
-            if record.get("accuracy_reward")
-            else {}
-        )
-        if record.get("objects"):
-            yield _detection_row(record) | own
-            continue
-        x1, y1, x2, y2 = box = [record[corner] for corner in BOX]
-        coco = COCO_ID.search(record["image"])
-        yield {
-            **_identity(record),
-            **({"image_id": int(coco[1])} if coco else {}),
-            "bbox_list": [[x1, y1, x2 - 1, y2 - 1]],
-            "text_type": "caption",
-            "image": record["image"],
-            "problem": question_for(record["expression"]),
-            "normal_caption": record["expression"],
-            "solution": box,
-            "normalized_solution": normalized(box, record["width"], record["height"]),
-            "record_id": record["record_id"],
-            "split": record["split"],
-            **own,
-        }
+        row = _detection_row(record) if record.get("objects") else _expression_row(record)
+        if record.get("accuracy_reward"):
+            row["accu_reward_method"] = record["accuracy_reward"]
+        yield row
 
 
-def _identity(record: dict[str, Any]) -> dict[str, Any]:
+def _expression_row(record: Mapping[Any, Any]) -> dict[str, Any]:
+    """A row with one box."""
+    x1, y1, x2, y2 = box = [record[corner] for corner in BOX]
+    coco = COCO_ID.search(record["image"])
+    return {
+        **_identity(record),
+        **({"image_id": int(coco[1])} if coco else {}),
+        "bbox_list": [[x1, y1, x2 - 1, y2 - 1]],
+        "text_type": "caption",
+        "image": record["image"],
+        "problem": question_for(record["expression"]),
+        "normal_caption": record["expression"],
+        "solution": box,
+        "normalized_solution": normalized(box, record["width"], record["height"]),
+        "record_id": record["record_id"],
+        "split": record["split"],
+    }
+
+
+def _identity(record: Mapping[Any, Any]) -> dict[str, Any]:
     own_id = record["record_id"].removeprefix(f"{record['dataset']}:")
     return {
         "height": record["height"],
@@ -94,7 +93,7 @@ def _identity(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _detection_row(record: dict[str, Any]) -> dict[str, Any]:
+def _detection_row(record: Mapping[Any, Any]) -> dict[str, Any]:
     """A row of VLM-R1's OVD files."""
     question = question_for(record["expression"], detects=True)
     answer = boxes_answer(read_objects(record["objects"]))

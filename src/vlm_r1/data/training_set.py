@@ -29,7 +29,8 @@ def read_training_set(params: Params, root: Path) -> TrainingSet:
     folders = {name: root / params.datasets[name].images for name in params.train_datasets}
     parts = {name: read_records(root / paths.records_file(name)) for name in folders}
     if len(parts) == 1:
-        return TrainingSet(*parts.values(), *folders.values())
+        (name,) = parts
+        return TrainingSet(parts[name], folders[name])
     images = Path(os.path.commonpath(list(folders.values())))
     moved = [
         part.assign(image=_moved(part["image"], folders[name], images))

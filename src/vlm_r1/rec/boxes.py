@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 COORDINATE_SPACES = ("original", "input", "thousand", "unit")
 PATCH_MERGE_PX = 28  # Qwen2.5-VL: 14 px patches, merged 2 x 2
+Xyxy = tuple[float, float, float, float]
 IOU_THRESHOLD = 0.5  # a hit is strictly above it, as in VLM-R1
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
-from vlm_r1.rec.parsing import Xyxy
+from vlm_r1.rec.boxes import Xyxy
 
 
 class LabeledBox(NamedTuple):

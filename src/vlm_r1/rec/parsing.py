@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlm_r1.rec.boxes import to_original
+from vlm_r1.rec.boxes import Xyxy, to_original
 
 # `parse_answer` has a version in every result's contract: PARSER_VERSION in rec/contract.py.
-Xyxy = tuple[float, float, float, float]
 
 # Four numbers in brackets. Possessive quantifiers (`++`) never backtrack, so time is linear.
 _NUMBER = r"\s*+(-?(?:\d{1,7}+(?:\.\d*+)?+|\.\d++))\s*+"

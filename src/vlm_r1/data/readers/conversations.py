@@ -7,7 +7,6 @@ from pydantic import Field, FiniteFloat, TypeAdapter
 from pydantic_core import from_json
 
 from vlm_r1.rec.objects import LabeledBox, objects_from
-from vlm_r1.rec.parsing import says_none
 from vlm_r1.rec.prompts import QUESTION, expression_in, targets_in
 
 Box = Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
@@ -15,6 +14,7 @@ Box = Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
 _BOX = TypeAdapter(Box)
 _FENCED = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 _IMAGE_TOKEN = "<image>"
+NOTHING = "none"  # what a detection row answers where it has no objects
 
 
 def targets_of(question: str) -> str | None:
@@ -41,7 +41,7 @@ def objects_in_answer(answer: Any) -> list[LabeledBox]:
         ValueError: it is no list of objects with `bbox_2d` and `label`.
     """
     if isinstance(answer, str):
-        if says_none(answer):
+        if answer.strip().lower() == NOTHING:
             return []
         fenced = _FENCED.search(answer)
         answer = from_json((fenced[1] if fenced else answer).encode())

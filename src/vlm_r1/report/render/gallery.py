@@ -39,7 +39,7 @@ class Answer:
     """One method's answer; `boxes` are in original pixels, empty if the parser found none."""
 
     completion: str
-    boxes: list[Box]
+    boxes: Sequence[Box]
     iou: float
     hit: bool
 
@@ -54,7 +54,7 @@ class GalleryCase:
     step: int
     right: str  # grpo, sft, neither or both
     expression: str
-    true_boxes: list[Box]  # one, or those of all objects of a detection row
+    true_boxes: Sequence[Box]  # one, or those of all objects of a detection row
     answers: dict[str, Answer]
     png: bytes | None  # None where logs come without images
 

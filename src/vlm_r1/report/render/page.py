@@ -234,7 +234,7 @@ def _two_digits(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _boxes_text(boxes: list[Sequence[float]]) -> str:
+def _boxes_text(boxes: Sequence[Sequence[float]]) -> str:
     return ", ".join(f"({', '.join(f'{side:.0f}' for side in box)})" for box in boxes) or "no box"
 
 
