@@ -12,9 +12,10 @@ export HF_HUB_DISABLE_TELEMETRY ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 export PREFECT_PORT ?= 4200
 export MLFLOW_PORT ?= 5000
+TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo figure repro test peers lint server retrain stop mlflow base deps lock clean
+.PHONY: help install demo figure repro test peers vllm lint server retrain stop mlflow base deps lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' Makefile
@@ -44,6 +45,13 @@ peers: install .venv-peers/.installed ## tests against lmms-eval in an environme
 .venv-peers/.installed: tests/peers/lmms_eval.lock
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet --requirement tests/peers/lmms_eval.lock
+	@touch $@
+
+vllm: install .venv-vllm/.installed ## tests of vLLM against transformers on a CPU; vLLM's own environment (.venv-vllm)
+	@OMP_NUM_THREADS=1 VLM_R1_VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(BIN)/python -m pytest -m peers -s tests/test_peers_vllm.py
+.venv-vllm/.installed: tests/peers/vllm.lock
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet --no-deps --extra-index-url $(TORCH_CPU) --requirement tests/peers/vllm.lock
 	@touch $@
 
 lint: install ## ruff (rules, format) and mypy (types; the first run takes two minutes)

@@ -135,6 +135,7 @@ def draw_questions(folder: Path, options: argparse.Namespace) -> list[Question]:
             world=world,
             images=options.images // 2,
             phrases_per_image=options.phrases,
+            detection=False,
             sizes=None,
         )
         write_split(folder / world, world, sample_split(world, split, options.seed))

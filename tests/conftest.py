@@ -34,12 +34,7 @@ def small_values() -> dict:
     values["sft"]["micro_batch"] = 2
     values["grpo"] |= {"micro_batch": 8, "num_generations": 4, "max_completion_tokens": 8}
     values["grpo"]["sample_every"] = 1
-    values["evaluate"] = {
-        "batch_tokens": 400,
-        "max_new_tokens": 8,
-        "repeats": 0,
-        "temperature": 1.0,
-    }
+    values["evaluate"] |= {"batch_tokens": 400, "max_new_tokens": 8}
     return values
 
 

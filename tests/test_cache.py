@@ -18,6 +18,7 @@ KEY = {
     "attention": "eager",
     "max_new_tokens": 72,
     "decoding": "greedy",
+    "engine": "transformers",
     "torch": "2",
     "transformers": "5",
 }
@@ -31,6 +32,7 @@ OTHER = {
     "attention": "sdpa",
     "max_new_tokens": 71,
     "decoding": "sampled",
+    "engine": "vllm 0.32.0",
     "torch": "3",
     "transformers": "6",
 }

@@ -48,7 +48,7 @@ def sections(parent: type[Section] = Section) -> list[type[Section]]:
 
 
 def test_no_parameter_has_a_default_in_the_code():
-    assert len(sections()) == 22
+    assert len(sections()) == 23
     optional = {
         f"{section.__name__}.{name}"
         for section in sections()
@@ -112,7 +112,7 @@ def test_an_unknown_key_of_a_dataset_is_named_with_the_closest_known_one(values)
         ("grpo.beta", "0.04"),
         ("datasets.my_test.exif", "applied"),
         ("datasets.my_test.split", "null"),
-        ("evaluate", "{batch_tokens: 16384, max_new_tokens: 72, repeats: 0, temperature: 1.0}"),
+        ("report", "{confidence: 0.95, gallery: 12, prompt_matrix: false}"),
     ],
 )
 def test_a_missing_key_is_named_with_the_value_of_the_laptop_profile(values, path, value):

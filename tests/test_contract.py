@@ -15,6 +15,7 @@ from vlm_r1.rec.contract import (
 
 TERMS = {
     "base_digest": "b1",
+    "base_revision": None,
     "training_records_digest": "r1",
     "min_pixels": 1,
     "max_pixels": 2,
@@ -28,10 +29,12 @@ TERMS = {
     "trained_max_pixels": 2,
     "trained_coordinate_space": "input",
     "max_new_tokens": 64,
+    "engine": "transformers, eager attention",
     "repeats": "none",
 }
 OTHER = {
     "base_digest": "b2",
+    "base_revision": "a" * 40,
     "training_records_digest": "r2",
     "min_pixels": 2,
     "max_pixels": 3,
@@ -45,6 +48,7 @@ OTHER = {
     "trained_max_pixels": 3,
     "trained_coordinate_space": "original",
     "max_new_tokens": 32,
+    "engine": "vllm",
     "repeats": "3 at temperature 1",
     "parser_version": "0",
     "scoring_version": "0",
@@ -68,6 +72,7 @@ def test_a_difference_in_one_field_is_refused_with_both_values(field):
 
 # What in params.yaml sets each term; digests come from files, versions and decoding from the code.
 SETTINGS = {
+    "base_revision": ("task", "revision", "a" * 40),
     "min_pixels": ("task", "min_pixels", 4000),
     "max_pixels": ("task", "max_pixels", 99_999),
     "coordinate_space": ("task", "coordinate_space", "thousand"),
@@ -77,6 +82,7 @@ SETTINGS = {
     "dtype": ("task", "dtype", "bfloat16"),
     "prompts": ("task", "prompts", {"sft": "json", "grpo": "r1"}),
     "max_new_tokens": ("evaluate", "max_new_tokens", 9),
+    "engine": ("evaluate", "engine", "vllm"),
     "repeats": ("evaluate", "repeats", 3),
 }
 FROM_FILES = {"base_digest", "training_records_digest"}
@@ -114,6 +120,14 @@ def test_the_temperature_is_a_term_only_where_answers_are_sampled():
     assert contract_of(parse_params(values, "t"))["repeats"] == "none"
     values["evaluate"]["repeats"] = 3
     assert contract_of(parse_params(values, "t"))["repeats"] == "3 at temperature 0.7"
+
+
+def test_the_attention_is_part_of_the_engine_unless_vllm_chooses_it():
+    values = small_values()
+    values["task"]["attention"] = "sdpa"
+    assert contract_of(parse_params(values, "t"))["engine"] == "transformers, sdpa attention"
+    values["evaluate"]["engine"] = "vllm"
+    assert contract_of(parse_params(values, "t"))["engine"] == "vllm"
 
 
 def test_another_base_and_other_records_change_their_digests_alone():

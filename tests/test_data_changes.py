@@ -105,7 +105,8 @@ def params() -> dict:
         "own_ood": ("ood", "data/own/ood.json", "data/own/images"),
     }
     keys = ("role", "records", "images")
-    rest = {"format": "vlm-r1", "split": None, "published": None, "exif": "applied"}
+    rest = {"format": "vlm-r1", "split": None, "sampling": "all", "published": None}
+    rest |= {"exif": "applied", "accuracy_reward": None}
     return small_values() | {
         "sources": ["photos_a", "photos_b"],
         "datasets": {

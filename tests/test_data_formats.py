@@ -179,6 +179,13 @@ def test_sampling_takes_the_rows_it_names(rec_yaml, strategy, rows):
     assert set(records["file"]) == {"a.json"}
 
 
+def test_a_single_file_is_sampled_by_the_same_strategies(rec_yaml):
+    path = rec_yaml("all").with_name("a.json")
+    assert read_all("vlm-r1", path, sampling="end:2")["row"].tolist() == [9, 10]
+    with pytest.raises(DataError, match=r"a\.json: sampling_strategy 'first:11' of 10 rows"):
+        read_all("vlm-r1", path, sampling="first:11")
+
+
 def test_random_sampling_is_seeded_without_repeats_and_in_order(rec_yaml):
     path = rec_yaml("random:5")
     rows = read_all("rec-yaml", path, seed=1)["row"].tolist()

@@ -135,7 +135,13 @@ def test_synthetic_datasets_contain_no_false_pairs():
             perceptual_hash(draw_scene(described.scene))
             for described in sample_split(
                 name,
-                DrawnSplit(world=drawn.world, images=300, phrases_per_image=1, sizes=None),
+                DrawnSplit(
+                    world=drawn.world,
+                    images=300,
+                    phrases_per_image=1,
+                    detection=False,
+                    sizes=None,
+                ),
                 params.experiment.seed,
             )
         ]

@@ -121,7 +121,9 @@ def test_bare_expression_is_recovered_from_the_question(tmp_path):
 
 
 def test_drawn_records_come_back_in_order(tmp_path):
-    drawn = DrawnSplit(world="street", images=5, phrases_per_image=2, sizes=None)
+    drawn = DrawnSplit(
+        world="street", images=5, phrases_per_image=2, detection=False, sizes=None
+    )
     scenes = sample_split("s", drawn, seed=1)
     rows = list(vlm_r1_records("s", scenes))
 
@@ -237,6 +239,19 @@ def test_conversation_row_is_a_record(tmp_path, answer, image):
     assert (record["image"], record["expression"]) == ("a.jpg", "left cup")
     assert [record[corner] for corner in BOX] == [1, 2, 30.5, 40]
     assert record["record_id"] == "d:000007"
+
+
+@pytest.mark.parametrize(
+    ("method", "reward"), [("iou", "iou"), ("odLength", "odlength"), ("default", "")]
+)
+def test_a_rows_own_reward_is_read_by_our_name(tmp_path, method, reward):
+    records = read_all(write(tmp_path, [GOLDEN | {"accu_reward_method": method}]))
+    assert records.get("accuracy_reward", [""])[0] == reward
+
+
+def test_a_reward_for_answers_that_are_no_boxes_is_refused(tmp_path):
+    ((row, fault),) = faults(write(tmp_path, [GOLDEN | {"accu_reward_method": "llm"}]))
+    assert (row, fault[:44]) == (1, "accu_reward_method: 'llm' is none of None, d")
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,10 @@ def own_folder(root):
         images="images",
         format="vlm-r1",
         split=None,
+        sampling="all",
         published=None,
         exif="applied",
+        accuracy_reward=None,
     )
 
 

@@ -21,7 +21,8 @@ from vlm_r1.preflight import checks, probes
 from vlm_r1.preflight.doctor import diagnose, result_text, sample_of
 
 CHECKS = {
-    *("devices", "attention", "precision", "liger", "rollouts", "versions", "coordinate_space"),
+    *("devices", "attention", "precision", "kernels", "optimizer", "rollouts"),
+    *("versions", "coordinate_space"),
     *("padding", "pixels", "image tokens", "positions", "weights"),
 }
 
@@ -64,10 +65,10 @@ def test_a_base_that_cannot_be_loaded_is_reported_after_the_machine_checks(
 ):
     monkeypatch.chdir(tmp_path)
     (*results, base) = diagnose(small_params, tmp_path)
-    known = {"devices", "attention", "precision", "liger", "rollouts"}
+    known = {"devices", "attention", "precision", "kernels", "optimizer", "rollouts"}
     assert {result.check for result in results} == known
     assert base.check == "base"
-    assert isinstance(base.fault, ModelError)
+    assert isinstance(base.fault, ConfigError)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +111,15 @@ def test_zero_in_32_bits_on_gpus_is_refused():
     assert checks.check_precision(on_cpu.task, on_cpu.train.deepspeed, on_cpu.launch) == "float32"
 
 
-def test_liger_without_package_or_gpu_is_refused():
-    with pytest.raises(ConfigError, match=r"train\.liger without(.|\n)*liger: false"):
-        checks.check_liger(params_with(train={"liger": True}).train)
+def test_kernels_without_package_or_gpu_are_refused():
+    with pytest.raises(ConfigError, match=r"use_kernels without(.|\n)*use_kernels: false"):
+        checks.check_kernels(params_with(train={"use_kernels": True}).train)
+
+
+def test_8_bit_adam_without_package_or_gpu_or_under_zero_is_refused():
+    params = params_with(train={"optimizer": "adamw_8bit", "deepspeed": "zero3"})
+    with pytest.raises(ConfigError, match=r"adamw_8bit without(.|\n)* with train\.deepspeed zero3"):
+        checks.check_optimizer(params.train, params.launch)
 
 
 def test_vllm_in_trls_process_is_refused(tmp_path, monkeypatch):

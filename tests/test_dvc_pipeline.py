@@ -237,7 +237,8 @@ def test_a_new_test_dataset_trains_nothing_again(clone):
     edit(
         clone / "params.yaml",
         "\nvalidation:\n",
-        f"  mine: {entry} split: null, published: null, exif: applied }}\n\nvalidation:\n",
+        f"  mine: {entry} split: null, sampling: all, published: null, exif: applied,"
+        " accuracy_reward: null }\n\nvalidation:\n",
     )
     assert stale(clone) == {"prepare", "version@mine"}
     assert ran_by(dvc(clone, "repro")) == {

@@ -86,6 +86,7 @@ LORA = {"r": 8, "alpha": 8, "dropout": 0.0, "targets": None}
         ("sft", {}, {}),
         ("sft", {"freeze_vision": True}, {}),
         ("sft", {"gradient_checkpointing": True}, {}),
+        ("sft", {"gradient_checkpointing": True, "freeze_vision": True}, {}),
         ("sft", {"lora": LORA, "freeze_vision": True, "freeze_projector": True}, {}),
         ("grpo", {}, {}),
         ("grpo", {}, {"beta": 0.0, "num_iterations": 2}),

@@ -39,6 +39,11 @@ def test_every_option_reaches_trl(tmp_path):
         "loss_type": "dr_grpo",
         "importance_sampling_level": "sequence",
         "temperature": 0.9,
+        "top_p": 0.95,
+        "top_k": 50,
+        "mask_truncated_completions": True,
+        "scale_rewards": "none",
+        "entropy_coef": 0.01,
     }
     params = params_with(micro_batch=2, max_completion_tokens=9, **options)
     arguments = grpo_arguments(params, tmp_path)
@@ -54,6 +59,7 @@ def trainer_of(root, folder, params, **more):
     rewards = RewardFunctions(params.grpo, params.task.coordinate_space, samples, root)
     return ResumableGRPOTrainer(
         params.task,
+        params=params,
         model=load_model(root / "models/base", params.task),
         reward_funcs=rewards.as_list(),
         args=grpo_arguments(params, folder),
@@ -159,7 +165,7 @@ def test_prompts_that_are_read_are_those_of_whole_rollouts(tmp_path):
     [
         ({"micro_batch": 2, "steps_per_generation": 3}, "= 6 completions, grpo.num_generations 4"),
         ({"rollouts": "vllm_colocate"}, "TRL #6294"),
-        ({"rollouts": "vllm_server"}, "without the package vllm"),
+        ({"rollouts": "vllm_server"}, r"vllm<=.* for trl \(not installed\)"),
     ],
 )
 def test_what_trl_would_refuse_or_spoil_is_refused_at_the_door(tmp_path, options, fault):
@@ -173,3 +179,12 @@ def test_what_trl_would_refuse_or_spoil_is_refused_at_the_door(tmp_path, options
 def test_values_that_mean_nothing_are_refused_with_params(options):
     with pytest.raises(ConfigError, match=rf"grpo\.{next(iter(options))}"):
         params_with(**options)
+
+
+def test_by_default_all_tokens_are_sampled_from_and_8_bit_adam_is_off(tmp_path):
+    arguments = grpo_arguments(params_with(), tmp_path)
+    assert (arguments.top_k, arguments.top_p, arguments.entropy_coef) == (0, 1.0, 0.0)
+    assert (arguments.optim, arguments.log_multimodal) == ("adamw_torch_fused", False)
+    values = small_values()
+    values["train"]["optimizer"] = "adamw_8bit"
+    assert sft_arguments(parse_params(values, "8 bits"), tmp_path).optim == "adamw_bnb_8bit"

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -17,7 +18,8 @@ from vlm_r1.cli import main as cli
 from vlm_r1.config import load_params, parse_params, profile_file
 from vlm_r1.config.deepspeed import deepspeed_config, is_offloaded, zero_stage
 from vlm_r1.errors import ConfigError
-from vlm_r1.launch import evaluation_plan, require_world, training_plan
+from vlm_r1.launch import candidate_plan, evaluation_plan, require_world, training_plan
+from vlm_r1.nodes import Meeting
 from vlm_r1.training.dry_run import resolved_arguments
 
 PATIENCE_S = 60
@@ -36,7 +38,7 @@ def params_with(**launch):
 def test_one_process_needs_no_torchrun():
     plan = training_plan(params_with(), "sft", ROOT / "params.yaml")
     assert plan.command[:3] == [sys.executable, "-m", "vlm_r1.cli"]
-    assert plan.environment == {}
+    assert plan.meeting is None
 
 
 def test_one_node_stands_alone():
@@ -54,10 +56,65 @@ def test_several_nodes_meet_at_the_endpoint_with_fixed_ranks():
     plan = training_plan(params, "sft", ROOT / "params.yaml", node_rank=3)
     assert plan.command[1:7] == [
         *("--nnodes=4", "--nproc-per-node=8", "--node-rank=3", "--rdzv-backend=static"),
-        *("--rdzv-endpoint=gpu0:29500", "--rdzv-id=seven"),
+        *("--rdzv-endpoint=gpu0:29500", "--rdzv-conf=timeout=600"),
     ]
+    assert plan.meeting == Meeting(Path(".cache/nodes/seven-sft.json"), 3, 86_400)
     with pytest.raises(ConfigError, match=r"got node rank 4\nneed 0 to 3"):
         training_plan(params, "sft", ROOT / "params.yaml", node_rank=4)
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"), [(None, "0"), ("2,3", "2"), ("GPU-7a,GPU-7b", "GPU-7a"), ("", "")]
+)
+def test_a_process_alone_on_its_node_sees_one_gpu(monkeypatch, given, seen):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    for plan in (
+        training_plan(profile("lora-1gpu"), "grpo", ROOT / "params.yaml"),
+        evaluation_plan(profile("lora-1gpu"), "grpo", ROOT / "params.yaml"),
+    ):
+        assert plan.environment == {"CUDA_VISIBLE_DEVICES": seen}
+    assert training_plan(profile("vlm-r1-mar2025"), "sft", ROOT / "params.yaml").environment == {}
+
+
+def test_a_stage_sees_one_gpu_before_it_loads_torch(tmp_path):
+    """`vlm-r1 stage sft` as DVC runs it, on a host with four GPUs (mocked): n_gpu is 1."""
+    program = f"""
+import os, sys
+from typer.testing import CliRunner
+from vlm_r1.cli import main
+sys.modules["vlm_r1.stages.sft"] = stage = type(sys)("sft")
+
+def run(*_):
+    assert "torch" not in sys.modules
+    import torch
+    from transformers import TrainingArguments
+    torch.cuda.is_available = lambda: True
+    torch.cuda.device_count = lambda: len(os.environ["CUDA_VISIBLE_DEVICES"].split(","))
+    torch.cuda.set_device = lambda device: None
+    print("n_gpu", TrainingArguments({str(tmp_path)!r}, bf16=False).n_gpu)
+
+stage.run = run
+os.environ["CUDA_VISIBLE_DEVICES"] = "0,1,2,3"
+done = CliRunner().invoke(main.app, ["stage", "sft"])
+print(done.output, done.exception)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "n_gpu 1\n" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_search_on_several_nodes_is_refused():
+    params = params_with(nodes=2, endpoint="gpu0:29500")
+    with pytest.raises(ConfigError, match=r"a search on 2 nodes"):
+        candidate_plan(params, "sft", 1e-4, ROOT / "params.yaml")
 
 
 def test_a_node_evaluates_alone_on_all_its_processes():
@@ -151,7 +208,8 @@ import sys
 from vlm_r1.config.training import Launch
 from vlm_r1.launch import launch_plan, run_plan
 one_node = {"nodes": 1, "endpoint": None, "id": "test", "vllm_server_url": ""}
-launch = Launch(device="cpu", processes_per_node=2, **one_node)
+limits = {f"{name}_timeout_s": 60 for name in ("start", "rendezvous", "collective")}
+launch = Launch(device="cpu", processes_per_node=2, **one_node, **limits)
 sys.exit(run_plan(launch_plan(launch, sys.argv[1:])))
 """
 

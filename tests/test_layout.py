@@ -12,7 +12,7 @@ import pytest
 from tests.layout import ROOT, SOURCE, imports_of, modules
 
 BASICS = {f"vlm_r1.{name}" for name in ("errors", "environment", "paths", "files", "processes")} | {
-    "vlm_r1.source_code"
+    *("vlm_r1.source_code", "vlm_r1.locks", "vlm_r1.nodes")
 }
 # Packages that load none of HEAVY: they need text, numpy and pandas only.
 LIGHT_PACKAGES = ("rec", "stats", "evaluation", "config", "report")

@@ -65,7 +65,7 @@ def params() -> Params:
     """The laptop's parameters, with 400 phrases out of domain."""
     values = small_values()
     values["draw"][DATASET]["images"] = ROWS // values["draw"][DATASET]["phrases_per_image"]
-    values["evaluate"] = {"batch_tokens": 16_384, "max_new_tokens": 72}
+    values["evaluate"] |= {"batch_tokens": 16_384, "max_new_tokens": 72}
     return parse_params(values, "peers")
 
 

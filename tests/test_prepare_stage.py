@@ -21,7 +21,9 @@ def project(tmp_path):
     """A project of four tiny drawn datasets; gives its params and root."""
     params = load_params(Path(__file__).parents[1] / "params.yaml")
     drawn = {
-        name: DrawnSplit(world=split.world, images=3, phrases_per_image=2, sizes=None)
+        name: DrawnSplit(
+            world=split.world, images=3, phrases_per_image=2, detection=False, sizes=None
+        )
         for name, split in params.draw.items()
     }
     params = params.model_copy(update={"draw": drawn})

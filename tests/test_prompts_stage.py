@@ -14,7 +14,7 @@ from vlm_r1.errors import ModelError
 from vlm_r1.evaluation.prompt_matrix_file import read_matrix
 from vlm_r1.evaluation.scoring import score_results
 from vlm_r1.evaluation.selection import select
-from vlm_r1.inference import checkpoint
+from vlm_r1.inference.engines import transformers_engine
 from vlm_r1.rec.prompts import TEMPLATES
 from vlm_r1.rec.results import read_results
 from vlm_r1.stages import evaluate, prompts
@@ -50,14 +50,14 @@ def evaluated(small_root, params, tmp_path_factory) -> Path:
 def after_stage(evaluated, params) -> tuple[Path, int]:
     """The project after the stage, and for how many rows the stage ran a model."""
     generated = []
-    original = checkpoint.generate_batch
+    original = transformers_engine.generate_prepared
 
     def count(model, processor, batch, *more):
-        generated.extend(batch)
+        generated.extend(batch.ids)
         return original(model, processor, batch, *more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "generate_batch", count)
+        patch.setattr(transformers_engine, "generate_prepared", count)
         prompts.run(params, evaluated)
     return evaluated, len(generated)
 

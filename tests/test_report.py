@@ -101,7 +101,7 @@ def test_schema_is_frozen():
             "pooled", "statistics", "selection", "chosen", "decomposition", "coordinate_flags",
             "fairness", "choices", "slices", "thresholds", "answers", "repeats", "prompts",
             "common_prompts", "published", "training", "cost", "cost_per_point", "compute",
-            "reproduce", "lineage", "unfair",
+            "reproduce", "lineage", "unfair", "detection",
         ],
         {
             "Verdict": [
@@ -213,6 +213,12 @@ def test_schema_is_frozen():
                 "no_box", "thought_without_box",
             ],
             "CutOffLine": ["dataset", "step", "grpo", "sft", "difference", "p_holm"],
+            "DetectionLine": [
+                "method", "dataset", "step", "n", "f1", "ci_low", "ci_high", "precision", "recall",
+                "all_right",
+            ],
+            "DetectionDifference": ["dataset", "step", "f1", "p_holm"],
+            "Detection": ["lines", "differences"],
             "Answers": ["lines", "cut_offs", "warnings"],
             "RepeatLine": [
                 "method", "dataset", "step", "repeats", "n", "accuracy", "ci_low", "ci_high",
@@ -531,7 +537,7 @@ def test_no_image_is_shown_twice(project):
 
 
 def test_small_images_grow_and_boxes_are_drawn_at_their_scale():
-    png = draw_case(Image.new("RGB", (80, 60), "black"), TRUTH, sft=None, grpo=None)
+    png = draw_case(Image.new("RGB", (80, 60), "black"), [TRUTH], sft=[], grpo=[])
     shown = np.array(Image.open(io.BytesIO(png)))
     assert shown.shape == (300, 400, 3)  # 5 times
     assert (shown[50, 100] == 255).all()  # the true box's upper edge: y = 10 * 5
@@ -540,7 +546,7 @@ def test_small_images_grow_and_boxes_are_drawn_at_their_scale():
 
 def test_absurd_boxes_are_drawn_along_the_edge():
     far = (-1e7, 5.0, 1e7, 20.0)
-    png = draw_case(Image.new("RGB", (800, 60)), TRUTH, sft=far, grpo=far)
+    png = draw_case(Image.new("RGB", (800, 60)), [TRUTH], sft=[far], grpo=[far])
     assert Image.open(io.BytesIO(png)).size == (800, 60)
 
 

@@ -46,12 +46,32 @@ def params() -> Params:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(small_root, params, tmp_path_factory) -> dict[str, Path]:
-    """models/<method> of a training in one go."""
+def course(small_root, params, tmp_path_factory) -> Path:
+    """A project with both methods trained in one go, and models/<method>-at-<step>: the work folder
+    as it was at each save, just before the state of older checkpoints is removed."""
     root = project(small_root, tmp_path_factory.mktemp("uninterrupted"), values())
     for method in ("sft", "grpo"):
+        train_and_copy(params, root, method)
+    return root
+
+
+def train_and_copy(params: Params, root: Path, method: str) -> None:
+    """Train in one go; at each save copy the work folder to models/<method>-at-<step>."""
+
+    def copy(folder: Path, every: int) -> None:
+        newest = max(resume.step_of(f) for f in folder.glob("checkpoint-*"))
+        shutil.copytree(folder, folder.with_name(f"{method}-at-{newest}"))
+        resume.keep_newest_state(folder, every)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vlm_r1.training.callbacks.keep_newest_state", copy)
         untracked_training(params, root, method)
-    return {method: root / "models" / method for method in ("sft", "grpo")}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(course) -> dict[str, Path]:
+    """models/<method> of a training in one go."""
+    return {method: course / "models" / method for method in ("sft", "grpo")}
 
 
 def project(small_root: Path, folder: Path, settings: dict) -> Path:
@@ -156,11 +176,9 @@ def logged(growing: Path) -> list[int]:
     return [line["step"] for line in resume.read_log(growing / resume.LOG)]
 
 
-def leave_behind(finished: Path, root: Path, method: str) -> Path:
+def leave_behind(course: Path, root: Path, method: str) -> Path:
     """What a training leaves that is killed while it writes its last checkpoint."""
-    growing = part_of(root / "models" / method)
-    shutil.copytree(finished, growing)
-    (growing / "cost.json").unlink()
+    growing = killed_at(course, root, method, 6)
     (growing / "checkpoint-6/contract.json").unlink()
     state = growing / "checkpoint-6/optimizer.pt"
     state.write_bytes(state.read_bytes()[:100])
@@ -169,12 +187,83 @@ def leave_behind(finished: Path, root: Path, method: str) -> Path:
     return growing
 
 
-@pytest.mark.parametrize("method", ["sft", "grpo"])
-def test_a_half_written_checkpoint_is_set_aside_and_named(
-    small_root, tmp_path, params, uninterrupted, method, caplog
+def killed_at(course: Path, root: Path, method: str, step: int) -> Path:
+    """What is left after a kill between the save at `step` and the removal of older state."""
+    growing = part_of(root / "models" / method)
+    shutil.copytree(course / f"models/{method}-at-{step}", growing)
+    return growing
+
+
+def with_state(folder: Path) -> list[str]:
+    return sorted(f.name for f in folder.glob("checkpoint-*") if resume.has_state(f))
+
+
+def test_only_the_newest_checkpoint_has_state_and_a_finished_training_none(course, tmp_path):
+    for method in ("sft", "grpo"):
+        for step, before in ((2, [2]), (4, [2, 4]), (6, [4, 6])):
+            growing = killed_at(course, tmp_path / str(step), method, step)
+            assert with_state(growing) == [f"checkpoint-{number}" for number in before]
+            resume.keep_newest_state(growing, every=1)
+            assert with_state(growing) == [f"checkpoint-{step}"]
+        finished = course / "models" / method
+        for step in (*CHECKPOINTS, STEPS):
+            names = {file.name for file in (finished / f"checkpoint-{step}").iterdir()}
+            assert {"model.safetensors", "config.json", "contract.json", "cost.json"} <= names
+            assert not [name for name in names if name.startswith(("optim", "sched", "rng"))]
+        assert not (finished / resume.LOCK).exists()
+
+
+@pytest.mark.parametrize("removed", [(), ("optimizer.pt",), ("optimizer.pt", "scheduler.pt")])
+def test_killed_between_a_save_and_the_removal_of_older_state_it_ends_the_same(
+    small_root, tmp_path, params, course, uninterrupted, removed, caplog
 ):
     root = project(small_root, tmp_path, values())
-    leave_behind(uninterrupted[method], root, method)
+    growing = killed_at(course, root, "sft", 4)
+    for name in removed:
+        (growing / "checkpoint-2" / name).unlink()
+    caplog.set_level("INFO", logger="vlm_r1")
+    untracked_training(params, root, "sft")
+    assert "sft.part: goes on from checkpoint-4" in caplog.text
+    assert_same(root / "models/sft", uninterrupted["sft"])
+
+
+def test_the_state_of_deepspeed_is_removed_with_its_folders_and_pointer_first(tmp_path):
+    for step in (2, 4, 5):
+        share = tmp_path / f"checkpoint-{step}/global_step{step}"
+        share.mkdir(parents=True)
+        for file in ("contract.json", "model.safetensors", "latest", "zero_to_fp32.py"):
+            (share.parent / file).touch()
+        for rank in range(2):
+            (share / f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt").touch()
+            (share.parent / f"rng_state_{rank}.pth").touch()
+    (tmp_path / "checkpoint-5/contract.json").unlink()  # half-written
+    assert resume._state_of(tmp_path / "checkpoint-2")[0].name == "latest"
+    resume.keep_newest_state(tmp_path, every=2)
+    for step, names in ((2, {"contract.json", "model.safetensors"}), (4, None)):
+        found = {file.name for file in (tmp_path / f"checkpoint-{step}").iterdir()}
+        assert names is None or found == names
+    assert with_state(tmp_path) == ["checkpoint-4"]
+
+
+def test_killed_before_its_folder_has_its_name_a_finished_training_keeps_its_state(
+    course, tmp_path, monkeypatch
+):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    growing = killed_at(course, tmp_path, "sft", 6)
+    monkeypatch.setattr(resume, "put_in_place", killed)
+    with pytest.raises(KeyboardInterrupt):
+        resume.finish(growing, tmp_path / "models/sft")
+    assert resume.newest_checkpoint(growing, every=1).name == "checkpoint-6"
+
+
+@pytest.mark.parametrize("method", ["sft", "grpo"])
+def test_a_half_written_checkpoint_is_set_aside_and_named(
+    small_root, tmp_path, params, course, uninterrupted, method, caplog
+):
+    root = project(small_root, tmp_path, values())
+    leave_behind(course, root, method)
     caplog.set_level("INFO", logger="vlm_r1")
     untracked_training(params, root, method)
     told = [record.getMessage() for record in caplog.records]
@@ -184,19 +273,19 @@ def test_a_half_written_checkpoint_is_set_aside_and_named(
 
 
 def test_killed_after_its_last_checkpoint_it_only_ends(
-    small_root, tmp_path, params, uninterrupted, caplog
+    small_root, tmp_path, params, course, uninterrupted, caplog
 ):
     for method in ("sft", "grpo"):
         root = project(small_root, tmp_path / method, values())
-        shutil.copytree(uninterrupted[method], part_of(root / "models" / method))
+        killed_at(course, root, method, 6)
         untracked_training(params, root, method)
         assert_same(root / "models" / method, uninterrupted[method])
 
 
 def test_under_another_configuration_it_begins_anew_and_the_old_one_waits(
-    tmp_path, uninterrupted, params, small_root, caplog
+    tmp_path, course, params, small_root, caplog
 ):
-    growing = leave_behind(uninterrupted["grpo"], tmp_path, "grpo")
+    growing = leave_behind(course, tmp_path, "grpo")
     old = json.loads((growing / resume.CONFIGURATION).read_text())
     new = {**old, "grpo": {**old["grpo"], "beta": 0.5}}
     caplog.set_level("INFO", logger="vlm_r1")
@@ -267,8 +356,8 @@ with hold(Path({str(tmp_path)!r})):
     assert resume.enter(tmp_path, {}, every=1) is None
 
 
-def test_weights_alone_are_not_resumed_from(uninterrupted, tmp_path, caplog):
-    growing = leave_behind(uninterrupted["sft"], tmp_path, "sft")
+def test_weights_alone_are_not_resumed_from(course, tmp_path, caplog):
+    growing = leave_behind(course, tmp_path, "sft")
     configuration = json.loads((growing / resume.CONFIGURATION).read_text())
     for file in growing.glob("checkpoint-*/optimizer.pt"):
         file.unlink()
@@ -278,10 +367,10 @@ def test_weights_alone_are_not_resumed_from(uninterrupted, tmp_path, caplog):
     assert (growing / resume.LOG).read_text() == ""
 
 
-def test_within_a_rollout_nothing_is_resumed(uninterrupted, tmp_path):
-    growing = leave_behind(uninterrupted["grpo"], tmp_path, "grpo")
+def test_within_a_rollout_nothing_is_resumed(course, tmp_path):
+    growing = leave_behind(course, tmp_path, "grpo")
     configuration = json.loads((growing / resume.CONFIGURATION).read_text())
-    assert resume.newest_checkpoint(growing, every=1).name == "checkpoint-6"
+    assert resume.newest_checkpoint(growing, every=1).name == "checkpoint-4"
     assert resume.enter(growing, configuration, every=3) is None
 
 
@@ -291,10 +380,10 @@ def test_a_rollout_that_lasts_two_steps_is_resumed_at_its_beginning(small_root, 
     whole = project(small_root, tmp_path / "whole", settings)
     killed = project(small_root, tmp_path / "killed", settings)
     changed = parse_params(settings, "two iterations")
-    untracked_training(changed, whole, "grpo")
-    growing = part_of(killed / "models/grpo")
-    shutil.copytree(whole / "models/grpo", growing)
-    shutil.rmtree(growing / "checkpoint-4")  # killed after its third step
+    train_and_copy(changed, whole, "grpo")
+    growing = killed_at(whole, killed, "grpo", 3)
+    resume.keep_newest_state(growing, every=2)
+    assert with_state(growing) == ["checkpoint-2"]  # a rollout of two steps begins there
     (growing / "samples/step-2.json").write_text("half")
     caplog.set_level("INFO", logger="vlm_r1")
     untracked_training(changed, killed, "grpo")

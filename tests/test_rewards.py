@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from vlm_r1 import config
+from vlm_r1.data.readers.vlm_r1 import OWN_REWARDS
 from vlm_r1.errors import ConfigError
-from vlm_r1.rec.rewards import REWARDS
+from vlm_r1.rec.rewards import BOX_REWARDS, REWARDS, only_named
 from vlm_r1.rec.rewards.batch import Batch
 from vlm_r1.rec.rewards.custom import load_function, require_rewards
 from vlm_r1.rec.rewards.multi_box import average_precision
@@ -32,6 +33,14 @@ def reward(name, text, *true):
 
 def test_params_knows_every_reward():
     assert set(config.training.REWARDS) == set(REWARDS)
+
+
+def test_a_row_is_judged_by_the_accuracy_reward_that_it_names_and_by_those_of_form():
+    named = ["", "iou", "map"]
+    assert only_named("iou", [0.5, 0.5, 0.5], named) == [0.5, 0.5, None]
+    assert only_named("format", [1.0, 1.0, None], named) == [1.0, 1.0, None]
+    assert set(BOX_REWARDS) == set(REWARDS) - {"format", "length", "repetition"}
+    assert OWN_REWARDS == BOX_REWARDS  # what a row of VLM-R1's may name
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from transformers.generation import RepetitionPenaltyLogitsProcessor
 
 from tests.conftest import ROOT
 from vlm_r1.inference import generate as generation
+from vlm_r1.inference import shared_prefix
 from vlm_r1.inference.generate import generate_completions
 from vlm_r1.inference.questions import Question, question_about
 from vlm_r1.inference.shared_prefix import (
@@ -133,6 +134,30 @@ def test_an_image_is_prefilled_once_and_finished_rows_are_dropped(able, images, 
     assert steps == [
         (sum(length > step for length in lengths), 1) for step in range(1, max(lengths))
     ]
+
+
+@pytest.mark.parametrize("limit", [6, 40])
+def test_rows_looked_at_every_few_tokens_give_the_same_completions(
+    able, images, monkeypatch, limit
+):
+    """As on a GPU; between two looks rows that are done generate padding, which is not returned."""
+    questions = [*asked(images, "r1"), *asked(images, "plain")]
+    expected = generate_completions(*able, questions, 100_000, limit)
+    assert len({answer.new_tokens for answer in expected}) > 1 or limit == 6
+    for tokens in (4, 64):
+        monkeypatch.setitem(shared_prefix.TOKENS_PER_CHECK, "cpu", tokens)
+        assert generate_completions(*able, questions, 100_000, limit) == expected
+
+
+def test_padding_after_the_last_row_is_cut_off_even_if_it_ends_a_turn(able, images, monkeypatch):
+    """A row that reaches the limit would otherwise seem to end with its padding."""
+    tokenizer = able[1].tokenizer
+    tokenizer.pad_token = tokenizer.eos_token
+    questions = asked(images, "r1")
+    expected = generate_completions(*able, questions, 100_000, 6)
+    assert all(answer.cut_off for answer in expected)
+    monkeypatch.setitem(shared_prefix.TOKENS_PER_CHECK, "cpu", 4)
+    assert generate_completions(*able, questions, 100_000, 6) == expected
 
 
 def test_a_model_that_cannot_share_prefills_every_row_and_logs_it_once(able, images, caplog):

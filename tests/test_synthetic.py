@@ -27,7 +27,13 @@ KEYS = {  # of a record in VLM-R1's rec_jsons_processed
 
 
 def split_of(world, images=40, expressions=2, sizes=None):
-    return DrawnSplit(world=world, images=images, phrases_per_image=expressions, sizes=sizes)
+    return DrawnSplit(
+        world=world,
+        images=images,
+        phrases_per_image=expressions,
+        detection=False,
+        sizes=sizes,
+    )
 
 
 def two_circles_and_a_square(world):

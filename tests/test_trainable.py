@@ -10,15 +10,18 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.conftest import LORA, small_values
+from tests.families import write_tiny_qwen3_vl
 from tests.training_jobs import job_of, train, weights
 from vlm_r1.config import parse_params
+from vlm_r1.data.images import open_image
 from vlm_r1.errors import ConfigError
 from vlm_r1.inference.generate import generate_completions
 from vlm_r1.inference.questions import Question
 from vlm_r1.models.digest import checkpoint_digest
-from vlm_r1.models.families import QWEN2_5_VL
-from vlm_r1.models.loading import load_model, load_processor
-from vlm_r1.models.trainable import lora_config
+from vlm_r1.models.families import QWEN2_5_VL, family_of
+from vlm_r1.models.loading import chat_text, load_model, load_processor
+from vlm_r1.models.tiny.model import build_model, build_processor, build_tokenizer
+from vlm_r1.models.trainable import freeze, lora_config, stop_gradients_in_frozen_tower
 from vlm_r1.rec import prompts
 from vlm_r1.rec.rewards import REWARDS
 
@@ -63,6 +66,53 @@ def test_frozen_parameters_stay_and_all_others_change(small_root, tmp_path, opti
     frozen = {name for name in names if is_frozen(name)}
     assert frozen
     assert moved(small_root, tmp_path) == names - frozen
+
+
+def write_tiny_qwen2_5_vl(folder):
+    tokenizer = build_tokenizer(["Please provide the box. <think> </think> <answer> </answer>"])
+    build_model(tokenizer, seed=0).save_pretrained(folder)
+    build_processor(tokenizer, 3136, 12_845_056).save_pretrained(folder)
+
+
+@pytest.mark.parametrize("projector_too", [False, True], ids=["tower", "both"])
+@pytest.mark.parametrize(
+    ("write_base", "runs_without"),
+    [(write_tiny_qwen2_5_vl, 2), (write_tiny_qwen3_vl, 1)],
+    ids=["qwen2_5_vl", "qwen3_vl"],
+)
+def test_a_frozen_tower_is_run_once_and_what_is_trained_gets_the_same_gradients(
+    tmp_path, image, write_base, runs_without, projector_too
+):
+    """With gradient checkpointing transformers asks for gradients of Qwen2.5-VL's patches."""
+    write_base(tmp_path)
+    options = {"freeze_vision": True, "freeze_projector": projector_too}
+    expected, runs = gradients_of(tmp_path, image, options, stops=False)
+    assert runs == runs_without
+    gradients, runs = gradients_of(tmp_path, image, options, stops=True)
+    assert runs == 1
+    assert gradients.keys() == expected.keys()
+    assert any(name.startswith("model.visual.merger") for name in expected) != projector_too
+    assert all(torch.equal(gradients[name], expected[name]) for name in expected)
+
+
+def gradients_of(folder, image, options, stops):
+    """(gradients of what is trained, runs of the first vision block) with checkpointing."""
+    task = parse_params(small_values(), "test").task
+    processor, model = load_processor(folder, task), load_model(folder, task)
+    family = family_of(model.config.model_type)
+    freeze(model, family, params_with(**options).train)
+    if stops:
+        stop_gradients_in_frozen_tower(model, family)
+    model.activation_checkpointing_enable()
+    model.train()
+    runs = []
+    model.model.visual.blocks[0].norm1.register_forward_pre_hook(lambda *_: runs.append(1))
+    text = chat_text(processor, "where?")
+    inputs = processor(text=[text], images=[[open_image(image)]], return_tensors="pt")
+    model(**inputs, labels=inputs["input_ids"]).loss.backward()
+    found = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+    assert all(gradient is not None for gradient in found.values())
+    return found, len(runs)
 
 
 @pytest.fixture(scope="module")

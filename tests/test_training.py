@@ -1,6 +1,7 @@
 """Both trainers on an untrained tiny model: what moves, what does not, what is left behind."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tests.conftest import small_values
 from tests.image_files import save_turned
 from tests.training_jobs import job_of, train, weights
 from vlm_r1.config import parse_params
+from vlm_r1.data.images import open_image
 from vlm_r1.data.records import read_records
 from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.experiment import contract_of
@@ -25,6 +27,7 @@ from vlm_r1.rec.rewards import REWARDS
 from vlm_r1.training.dataset import training_order
 from vlm_r1.training.grpo import grpo_arguments, grpo_rows
 from vlm_r1.training.reward_functions import RewardFunctions
+from vlm_r1.training.rollout_images import RolloutImages
 from vlm_r1.training.sft import sft_arguments, sft_rows
 
 
@@ -94,7 +97,7 @@ def test_both_methods_read_the_same_records_in_the_same_order(small_root, small_
     for a, b in zip(sft, grpo, strict=True):
         question = a["prompt"][0]["content"]
         assert b["prompt"][0]["content"].startswith(question + " First output the thinking")
-        assert a["image"].tobytes() == b["image"].tobytes()
+        assert a["image"].tobytes() == open_image(Path(b["image"])).tobytes()
 
 
 def test_the_training_order_is_whole_passes_and_depends_on_the_seed_alone():
@@ -137,11 +140,14 @@ def sent_by_trl(texts, metrics, step=1):
         "completions": [[{"role": "assistant", "content": text}] for text in texts],
         "completion_ids": [[]] * n,
         "true_box": [[0, 0, 10, 5]] * n,
+        "true_boxes": [[[0, 0, 10, 5]]] * n,
+        "true_labels": [None] * n,
         "image_size": [[84, 84]] * n,
         "input_size": [[84, 84]] * n,
         "record_id": ["a"] * n,
         "image_path": ["a.png"] * n,
         "expression": ["dot"] * n,
+        "accuracy_reward": [""] * n,
         "trainer_state": TrainerState(global_step=step, is_world_process_zero=True),
         "log_metric": metrics.__setitem__,
     }
@@ -172,6 +178,21 @@ def test_rewards_are_chosen_weighed_and_sampled_by_name(small_params, tmp_path):
     assert [row["reward"] for row in table] == pytest.approx([1 + 5 / 12, -0.5])
     assert [row["box"] for row in table] == [[0, 0, 10, 6], None]
     assert grpo_arguments(params, tmp_path).reward_weights == [1.0, 0.5]
+
+
+def test_a_row_that_names_its_accuracy_reward_is_judged_by_no_other(small_params, tmp_path):
+    params = with_rewards(small_params, iou=1.0, map=1.0, format=1.0)
+    rewards = reward_functions(params, tmp_path / "samples", tmp_path)
+    metrics = {}
+    sent = sent_by_trl(["[0, 0, 10, 5]"] * 3, metrics) | {"accuracy_reward": ["", "iou", "map"]}
+    values = [function(**sent) for function in rewards.as_list()]
+    assert values == [[1.0, 1.0, None], [pytest.approx(1.0), None, pytest.approx(1.0)], [0.0] * 3]
+    assert metrics["rewards/map/none_rate"] == pytest.approx(1 / 3)
+    table = json.loads((tmp_path / "samples/step-1.json").read_text())
+    assert [row["reward"] for row in table] == pytest.approx([2.0, 1.0, 1.0])
+    rewards.require_known(["", "iou"])
+    with pytest.raises(ConfigError, match="with the accuracy reward center"):
+        rewards.require_known(["iou", "center"])
 
 
 @pytest.fixture
@@ -298,7 +319,7 @@ def test_training_and_evaluation_show_a_model_the_same_pixels(
 ):
     names = odd_images(tmp_path)
     assert len(names) == 5
-    records = read_records(small_root / records_file(small_params.train_dataset)).iloc[:5]
+    records = read_records(small_root / records_file("studio_train")).iloc[:5]
     records = records.assign(image=names).reset_index(drop=True)
     base = small_root / "models/base"
     model, processor = load_model(base, small_params.task), load_processor(base, small_params.task)
@@ -314,8 +335,10 @@ def test_training_and_evaluation_show_a_model_the_same_pixels(
     generate_batch(model, processor, make_prompts(processor, questions), 1)
 
     task = small_params.task
+    monkeypatch.undo()
     sft, grpo = sft_rows(records, tmp_path, task), grpo_rows(records, tmp_path, tmp_path, task)
-    for rows in (sft, grpo):
+    rollout = RolloutImages(processor.image_processor, workers=0)
+    for rows in (sft, rollout.begin(list(grpo))):
         trained_on = [row["image"] for row in rows]
         assert [image.mode for image in trained_on] == ["RGB"] * 5
         same = [np.array_equal(*pair) for pair in zip(shown, trained_on, strict=True)]
@@ -323,7 +346,7 @@ def test_training_and_evaluation_show_a_model_the_same_pixels(
 
 
 def test_a_broken_image_stops_training_with_its_name(small_root, small_params, tmp_path):
-    records = read_records(small_root / records_file(small_params.train_dataset)).iloc[:1]
+    records = read_records(small_root / records_file("studio_train")).iloc[:1]
     (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff")
     rows = sft_rows(records.assign(image=["cut.jpg"]), tmp_path, small_params.task)
     with pytest.raises(DataError, match=r"cut\.jpg: "):

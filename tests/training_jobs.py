@@ -5,22 +5,21 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from vlm_r1.config import Params
-from vlm_r1.data.records import read_records
+from vlm_r1.data.training_set import read_training_set
 from vlm_r1.experiment import contract_of
-from vlm_r1.paths import records_file
 from vlm_r1.training import grpo, sft
 from vlm_r1.training.job import TrainingJob
 
 
 def job_of(method: str, params: Params, root: Path, output: Path) -> TrainingJob:
-    dataset = params.datasets[params.train_dataset]
+    records, images = read_training_set(params, root)
     return TrainingJob(
         method=method,
         params=params,
         contract=contract_of(params, root),
         base=root / "models/base",
-        records=read_records(root / records_file(params.train_dataset)),
-        images=root / dataset.images,
+        records=records,
+        images=images,
         output=output,
         root=root,
     )

@@ -17,7 +17,9 @@ REPORT = Path("reports/generalization")
 PROMPTS = Path("reports/prompts")
 SELECTION = Path("reports/selection.json")
 COMPLETIONS = Path(".cache/completions")  # a cache
+VLLM_LOGS = Path(".cache/vllm")  # what vLLM's servers print, one file a checkpoint
 IMAGES = Path(".cache/images.sqlite")  # a cache of image checks
+NODES = Path(".cache/nodes")  # announcements of node 0
 
 
 def records_file(dataset: str) -> Path:

@@ -25,6 +25,8 @@ NO_RESULT = {  # module or package -> why an edit of it makes no stage stale
     "vlm_r1.errors": "a stage that raises writes no result",
     "vlm_r1.files": "writes what it is given",
     "vlm_r1.launch": "starts processes; DVC compares their number",
+    "vlm_r1.locks": "keeps other processes away",
+    "vlm_r1.nodes": "lets nodes wait for each other",
     "vlm_r1.paths": "file names, which dvc.yaml lists as outs",
     "vlm_r1.preflight": "checks that can only refuse to run",
     "vlm_r1.processes": "ends processes",

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 import typer
 
 from vlm_r1.cli.options import DATA, AsJson, ParamsFile, ProfileName, load_settings
-from vlm_r1.config import Format, standalone
+from vlm_r1.config import Format, Params, standalone
+
+MODEL = "model"  # what `vlm-r1 fetch` calls the base model
 
 data_app = typer.Typer()
 
@@ -35,7 +37,10 @@ def sources(as_json: AsJson = False) -> None:
 
 @data_app.command(rich_help_panel=DATA)
 def fetch(
-    names: Annotated[list[str], typer.Argument(help="Names that `vlm-r1 sources` lists.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(help="Names that `vlm-r1 sources` lists, or `model`: task.base_model."),
+    ],
     mirror: Annotated[
         str | None,
         typer.Option(envvar="VLM_R1_MIRROR", help="Base address to download from instead."),
@@ -49,10 +54,14 @@ def fetch(
     unpacked: Annotated[
         bool, typer.Option("--unpack", help="Also unpack each archive as data/unpacked/NAME.")
     ] = False,
+    params: ParamsFile = None,
+    profile: ProfileName = None,
 ) -> None:
     """Download archives into data/raw, verify them and track them with DVC.
 
-    Resumes a download that was interrupted. Exit code 75: trying again later may succeed.
+    `model` is the base model of --params or --profile, from the Hugging Face hub at task.revision
+    into the hub's own cache. Resumes a download that was interrupted. Exit code 75: trying again
+    later may succeed.
 
     Example: vlm-r1 fetch rec_jsons_processed refgta --retries 3
     """
@@ -60,10 +69,28 @@ def fetch(
     from vlm_r1.data.download.fetch import fetch_with_retries
     from vlm_r1.stages import unpack
 
+    if MODEL in names:
+        typer.echo(_fetch_model(load_settings(params, profile)))
+    names = [name for name in names if name != MODEL]
     for archive in [archive_named(name) for name in names]:
         typer.echo(fetch_with_retries(archive, Path.cwd(), mirror, retries, timeout_s))
         if unpacked and archive.is_zip:
             unpack.run(Path.cwd(), archive.name)
+
+
+def _fetch_model(settings: Params) -> Path:
+    from vlm_r1.errors import ConfigError
+    from vlm_r1.models.hub import fetch as fetch_model
+
+    task = settings.task
+    if task.revision is None:
+        raise ConfigError(
+            got=f"task.revision null for task.base_model {task.base_model}",
+            need="a name on the Hugging Face hub and its commit",
+            because="a base in a folder is not fetched, and a name without a commit can change",
+            do="name a profile (`vlm-r1 fetch model --profile lora-1gpu`), or set task.revision",
+        )
+    return fetch_model(task.base_model, task.revision)
 
 
 @data_app.command(rich_help_panel=DATA)

@@ -144,7 +144,7 @@ def predict(
     image: Annotated[Path, typer.Argument(help="An image file.")],
     expression: Annotated[str, typer.Argument(help='What to find, e.g. "the red circle".')],
     model: Annotated[
-        str, typer.Option(help="A checkpoint folder, a hub name, or models:/NAME@ALIAS.")
+        str, typer.Option(help="A checkpoint folder, models:/NAME@ALIAS, or task.base_model.")
     ],
     template: Annotated[
         Literal["plain", "r1", "json"] | None,

@@ -1,7 +1,7 @@
 """`vlm-r1 stage ...`: one command per stage of dvc.yaml. Heavy imports stand inside."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,9 @@ from vlm_r1.cli.options import (
     load_settings,
     params_file,
 )
-from vlm_r1.processes import end_with_parent
+
+if TYPE_CHECKING:
+    from vlm_r1.launch import LaunchPlan
 
 Method = Annotated[MethodName, typer.Argument(help="The method.")]
 
@@ -103,15 +105,21 @@ def stage_grpo(
     _train("grpo", seed, params, profile)
 
 
+def _start(plan: "LaunchPlan", processes: int) -> None:
+    """Run the stage's processes and leave with their exit code, or go on as one of them."""
+    from vlm_r1 import launch as launching
+
+    if launching.is_needed(processes):
+        raise typer.Exit(launching.run_plan(plan))
+    launching.enter(plan)
+
+
 def _train(method: MethodName, seed: int | None, params: Path | None, profile: str | None) -> None:
     from vlm_r1 import launch as launching
 
     settings = load_settings(params, profile)
-    if launching.is_needed(settings.launch.processes):
-        plan = launching.training_plan(settings, method, params_file(params, profile), seed=seed)
-        raise typer.Exit(launching.run_plan(plan))
-    if launching.is_worker():
-        end_with_parent()
+    plan = launching.training_plan(settings, method, params_file(params, profile), seed=seed)
+    _start(plan, settings.launch.processes)
     if method == "sft":
         from vlm_r1.stages import sft
 
@@ -146,13 +154,9 @@ def stage_candidate(
     """
     from vlm_r1 import launch as launching
 
-    settings = load_settings(params, profile)
-    if launching.is_needed(settings.launch.processes):
-        file = params_file(params, profile)
-        plan = launching.candidate_plan(settings, method, learning_rate, file)
-        raise typer.Exit(launching.run_plan(plan))
-    if launching.is_worker():
-        end_with_parent()
+    settings, file = load_settings(params, profile), params_file(params, profile)
+    plan = launching.candidate_plan(settings, method, learning_rate, file)
+    _start(plan, settings.launch.processes)
     from vlm_r1.stages import candidate
 
     candidate.run(settings, Path.cwd(), method, learning_rate)
@@ -172,11 +176,8 @@ def stage_evaluate(
     from vlm_r1 import launch as launching
 
     settings = load_settings(params, profile)
-    if launching.is_needed(settings.launch.processes_per_node):
-        plan = launching.evaluation_plan(settings, method, params_file(params, profile), seed)
-        raise typer.Exit(launching.run_plan(plan))
-    if launching.is_worker():
-        end_with_parent()
+    plan = launching.evaluation_plan(settings, method, params_file(params, profile), seed)
+    _start(plan, settings.launch.processes_per_node)
     from vlm_r1.stages import evaluate
 
     evaluate.run(settings, Path.cwd(), method, seed)

@@ -1,6 +1,7 @@
 """`vlm-r1 launch | doctor | plan`: before and around a training. Heavy imports stand inside."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,9 +78,13 @@ def doctor(as_json: AsJson = False, params: ParamsFile = None, profile: ProfileN
 
     Example: vlm-r1 doctor --profile lora-1gpu
     """
+    from vlm_r1.launch import device_environment
+
+    settings = load_settings(params, profile)
+    os.environ.update(device_environment(settings.launch))  # as a training sets it; before torch
     from vlm_r1.preflight import doctor as checking
 
-    found = checking.diagnose(load_settings(params, profile), Path.cwd())
+    found = checking.diagnose(settings, Path.cwd())
     for finding in found:
         row = {"check": finding.check, "ok": finding.fault is None, "seen": finding.seen}
         if finding.fault:

@@ -4,9 +4,10 @@ No field has a default: a value stands in the params file and nowhere else, so D
 The sections that only training reads are in config/training.py.
 """
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from vlm_r1.config.base import (
     Count,
@@ -24,6 +25,7 @@ Method = Literal["sft", "grpo"]
 METHODS: tuple[Method, ...] = ("sft", "grpo")
 Role = Literal["train", "validation", "id", "ood"]
 Template = Literal["plain", "r1", "json"]
+EngineName = Literal["transformers", "vllm"]
 Format = Literal[
     "vlm-r1", "rec-yaml", "refer", "refgta", "lisa", "llama-factory", "csv", "parquet", "records"
 ]
@@ -50,10 +52,19 @@ class Prompts(Section):
     grpo: Template
 
 
+def _is_commit(revision: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise ValueError(
+            f"{revision!r}: need a commit, 40 hexadecimal digits; a branch or a tag can move"
+        )
+    return revision
+
+
 class Task(InputTerms):
     """What must be equal for both methods, in training and in evaluation."""
 
     base_model: str  # folder, or a name on the Hugging Face hub
+    revision: Annotated[str, AfterValidator(_is_commit)] | None  # of a name on the hub
     dtype: Literal["float32", "bfloat16", "float16"]
     attention: Literal["eager", "sdpa", "flash_attention_2"]
     prompts: Prompts
@@ -83,20 +94,34 @@ class DrawnSplit(Section):
     world: Literal["studio", "street"]
     images: Count
     phrases_per_image: Count
+    detection: bool  # a phrase lists kinds of things, and all things of these kinds are its boxes
     sizes: Sizes | None  # null: the world's own
 
 
 class Dataset(Section):
-    """A dataset's role, its files, and how to read them."""
+    """A dataset's role, its files, and how to read them.
+
+    Several datasets may have the role `train`: they are trained on as one, in params' order.
+    """
 
     role: Role
     records: str
     format: Format  # docs/data.md shows a row of each
     split: str | None  # the only split of the file to read; null: all
+    # VLM-R1's sampling_strategy, of the rows of that split
+    sampling: Annotated[str, Field(pattern=r"^(all|(first|end|random):\d+%?)$")]
     published: str | None  # key of data/validation/published_counts.py: its counts must be met
     images: str  # folder that the records' `image` paths are relative to
     # applied: boxes were drawn on images that EXIF had turned upright (docs/data.md)
     exif: Literal["applied", "ignored"]
+    # a name in grpo.rewards: the only reward that compares boxes for these rows; null: all
+    accuracy_reward: str | None
+
+    @model_validator(mode="after")
+    def _only_training_is_rewarded(self) -> "Dataset":
+        if self.accuracy_reward is not None and self.role != "train":
+            raise ValueError(f"accuracy_reward of a dataset of role {self.role!r}: need null")
+        return self
 
 
 class Validation(Section):
@@ -127,10 +152,21 @@ class BaseTraining(Section):
     missing_tags: Share
 
 
+class Vllm(Section):
+    """vLLM's server, for `evaluate.engine: vllm` (docs/vllm.md)."""
+
+    python: str  # of the environment that vLLM is installed in
+    gpu_memory_share: Annotated[float, Field(gt=0, le=1)]
+    start_timeout_s: Positive
+
+
 class Evaluate(Section):
     """Decoding of every checkpoint: greedy, and sampled as often as `repeats` says."""
 
-    batch_tokens: Count  # rows x (longest prompt with its image + max_new_tokens)
+    engine: EngineName  # what generates; results of the two are never compared
+    vllm: Vllm
+    # rows x (longest prompt with its image + max_new_tokens); null: by the GPUs' memory
+    batch_tokens: Count | None
     max_new_tokens: Count
     repeats: Annotated[int, Field(ge=0)]  # sampled answers to each question; 0: none
     temperature: Positive  # of the sampled answers
@@ -176,8 +212,17 @@ class Params(Section):
         for role in ("train", "validation", "id", "ood"):
             if role not in roles:
                 raise ValueError(f"no dataset has the role {role!r}")
-        if roles.count("train") != 1:
-            raise ValueError(f"{roles.count('train')} datasets have the role 'train', need one")
+        return self
+
+    @model_validator(mode="after")
+    def _rewards_are_known(self) -> "Params":
+        known = [key.rpartition(":")[2] for key in self.grpo.rewards]
+        for name, dataset in self.datasets.items():
+            if dataset.accuracy_reward not in (None, *known):
+                raise ValueError(
+                    f"datasets.{name}.accuracy_reward {dataset.accuracy_reward!r} is not in "
+                    f"grpo.rewards: {', '.join(known)}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -255,9 +300,9 @@ class Params(Section):
         return [name for name, dataset in self.datasets.items() if dataset.role in roles]
 
     @property
-    def train_dataset(self) -> str:
-        """The one dataset both methods train on."""
-        return self.names("train")[0]
+    def train_datasets(self) -> list[str]:
+        """The datasets that both methods train on, as one."""
+        return self.names("train")
 
     @property
     def test_datasets(self) -> list[str]:

@@ -48,7 +48,9 @@ class Train(Section):
     freeze_vision: bool  # the vision tower; VLM-R1's --freeze_vision_modules
     freeze_projector: bool  # what carries images from the tower into the language model
     lora: Lora | None
-    liger: bool  # Liger's kernels, where TRL allows them
+    use_kernels: bool  # kernels of the Hugging Face hub in place of layers; TRL 1.16's after Liger
+    optimizer: Literal["adamw", "adamw_8bit"]  # 8bit: bitsandbytes' moments, a quarter of the bytes
+    workers: Annotated[int, Field(ge=0)]  # that open and process images ahead; 0: none
     deepspeed: str | None  # zero2, zero3, zero3_offload, or the path of a DeepSpeed JSON
 
     @property
@@ -75,6 +77,9 @@ class Launch(Section):
     nodes: Count
     endpoint: Annotated[str, Field(pattern=r"^\S+:\d+$")] | None  # host:port of node 0
     id: str  # tells concurrent runs at one endpoint apart
+    start_timeout_s: Count  # the other nodes wait so long for node 0 to start
+    rendezvous_timeout_s: Count  # then all nodes for each other (torchrun)
+    collective_timeout_s: Count  # a process waits so long for the others within a step
     vllm_server_url: str  # for grpo.rollouts: vllm_server
 
     @model_validator(mode="after")
@@ -143,7 +148,14 @@ class Grpo(Optimizer):
     importance_sampling_level: Literal["token", "sequence"]
     rollouts: Literal["transformers", "vllm_colocate", "vllm_server"]
     temperature: Positive
+    top_p: Annotated[float, Field(gt=0, le=1)]  # 1: all tokens
+    top_k: Annotated[int, Field(ge=0)]  # 0: all tokens; VLM-R1's is 50, transformers' own default
     max_completion_tokens: Count
+    stop_at_answer: bool  # end completions at </answer>, as evaluation does
+    drop_finished: bool  # completions that have ended leave the batch that is being written
+    mask_truncated_completions: bool  # no loss for completions that the limit cut off (DAPO)
+    scale_rewards: Literal["group", "batch", "none"]  # by whose deviation advantages are divided
+    entropy_coef: Annotated[float, Field(ge=0)]  # weight of an entropy bonus; 0: none
     rewards: Rewards
     sample_every: Count  # steps between tables of sampled completions
 

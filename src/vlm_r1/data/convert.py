@@ -13,7 +13,8 @@ from vlm_r1.data.records import BOX, write_records
 from vlm_r1.data.synthetic.dataset import normalized
 from vlm_r1.data.validation.leakage import COCO_ID
 from vlm_r1.files import write_text
-from vlm_r1.rec.prompts import question_for
+from vlm_r1.rec.objects import read_objects
+from vlm_r1.rec.prompts import boxes_answer, question_for
 
 
 def convert_file(
@@ -56,15 +57,18 @@ def vlm_r1_rows(records: pd.DataFrame) -> Iterator[dict[str, Any]]:
     read them.
     """
     for record in records.to_dict("records"):
+        own = (
+            {"accu_reward_method": record["accuracy_reward"]}
+            if record.get("accuracy_reward")
+            else {}
+        )
+        if record.get("objects"):
+            yield _detection_row(record) | own
+            continue
         x1, y1, x2, y2 = box = [record[corner] for corner in BOX]
         coco = COCO_ID.search(record["image"])
-        own_id = record["record_id"].removeprefix(f"{record['dataset']}:")
         yield {
-            "height": record["height"],
-            "width": record["width"],
-            "id": int(own_id) if own_id.isdecimal() else own_id,
-            "original_id": _number(record["source_id"]),
-            "dataset_name": record["dataset"],
+            **_identity(record),
             **({"image_id": int(coco[1])} if coco else {}),
             "bbox_list": [[x1, y1, x2 - 1, y2 - 1]],
             "text_type": "caption",
@@ -75,7 +79,35 @@ def vlm_r1_rows(records: pd.DataFrame) -> Iterator[dict[str, Any]]:
             "normalized_solution": normalized(box, record["width"], record["height"]),
             "record_id": record["record_id"],
             "split": record["split"],
+            **own,
         }
+
+
+def _identity(record: dict[str, Any]) -> dict[str, Any]:
+    own_id = record["record_id"].removeprefix(f"{record['dataset']}:")
+    return {
+        "height": record["height"],
+        "width": record["width"],
+        "id": int(own_id) if own_id.isdecimal() else own_id,
+        "original_id": _number(record["source_id"]),
+        "dataset_name": record["dataset"],
+    }
+
+
+def _detection_row(record: dict[str, Any]) -> dict[str, Any]:
+    """A row of VLM-R1's OVD files."""
+    question = question_for(record["expression"], detects=True)
+    answer = boxes_answer(read_objects(record["objects"]))
+    return {
+        **_identity(record),
+        "image": record["image"],
+        "conversations": [
+            {"from": "human", "value": f"<image>{question}"},
+            {"from": "gpt", "value": answer},
+        ],
+        "record_id": record["record_id"],
+        "split": record["split"],
+    }
 
 
 def _number(text: str) -> int | str:

@@ -6,6 +6,8 @@ Annotation tools that ignore EXIF write coordinates of the stored pixels; `exif:
 dataset declares that, and `upright_records` converts its records when they are prepared.
 """
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import pandas as pd
 
 from vlm_r1.data.images import QUARTER_TURNS, read_header
 from vlm_r1.data.records import BOX
+from vlm_r1.rec.objects import LabeledBox, boxes_of, objects_text, read_objects
 
 # For upright x and y: the stored axis it runs along, and whether in the opposite direction.
 # From EXIF 2.32, tag 274, which names the sides that stored row 0 and column 0 become.
@@ -63,10 +66,25 @@ def upright_records(records: pd.DataFrame, images: Path) -> pd.DataFrame:
         width, height, orientation = read_header(images / str(image))
         if orientation == 1:
             continue
-        boxes = records.loc[rows, BOX].to_numpy(dtype=float)
-        turned.loc[rows, BOX] = upright_boxes(boxes, width, height, orientation)
+        turn = partial(upright_boxes, width=width, height=height, orientation=orientation)
+        turned.loc[rows, BOX] = turn(records.loc[rows, BOX].to_numpy(dtype=float))
+        if "objects" in records:
+            turned.loc[rows, "objects"] = [
+                _turned_objects(text, turn) for text in records.loc[rows, "objects"]
+            ]
         if orientation in QUARTER_TURNS:
             turned.loc[rows, ["width", "height"]] = records.loc[
                 rows, ["height", "width"]
             ].to_numpy()
     return turned
+
+
+def _turned_objects(text: str, turn: Callable[[np.ndarray], np.ndarray]) -> str:
+    """The objects of a record with their boxes turned; "" stays."""
+    if not text:
+        return text
+    objects = read_objects(text)
+    boxes = turn(boxes_of(objects)).tolist()
+    return objects_text(
+        [LabeledBox(tuple(box), label) for box, (_, label) in zip(boxes, objects, strict=True)]
+    )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
+from vlm_r1.evaluation.scores import Scores
 from vlm_r1.rec.boxes import area, iou, is_hit
 from vlm_r1.stats.intervals import Difference, paired_difference
 
@@ -114,6 +115,17 @@ def correct_boxes(
         halves=(fits[0], fits[1]),
         reason=reasons[0] if None not in reasons else None,
     )
+
+
+def correction_of(scores: Scores) -> Correction:
+    """The correction of a result's boxes; of one with detection rows, none.
+
+    Whether such a row is correct is decided by all its boxes, and `boxes` are only around them.
+    """
+    if scores.objects is None:
+        return correct_boxes(scores.boxes, scores.true_boxes, scores.images)
+    reason = "answers with several boxes are not corrected"
+    return Correction(scores.boxes, scores.hit, scores.hit, (Affine(), Affine()), reason)
 
 
 def accuracy_recovered(correction: Correction, images: np.ndarray, confidence: float) -> Difference:

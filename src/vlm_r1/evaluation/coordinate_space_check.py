@@ -14,7 +14,8 @@ import numpy as np
 
 from vlm_r1.errors import ResultError
 from vlm_r1.rec.boxes import COORDINATE_SPACES, iou, is_hit, to_original
-from vlm_r1.rec.parsing import Parsed, parse_answer
+from vlm_r1.rec.objects import hull
+from vlm_r1.rec.parsing import Parsed, parse_answer, parse_boxes
 from vlm_r1.rec.results import ResultRow
 from vlm_r1.stats.clustered import DEFAULT_CONFIDENCE
 from vlm_r1.stats.intervals import Difference, paired_difference
@@ -56,9 +57,8 @@ class WrittenBoxes:
     @classmethod
     def from_rows(cls, rows: Sequence[ResultRow], assumed: str) -> "WrittenBoxes":
         """The boxes in the raw completions of result rows that name their images."""
-        answers = [parse_answer(row.model_output) for row in rows]
         return cls(
-            boxes=np.array([a.box if isinstance(a, Parsed) else (np.nan,) * 4 for a in answers]),
+            boxes=np.array([_written_box(row) for row in rows]),
             true_boxes=np.array([row.ground_truth for row in rows]),
             images=np.array([row.image for row in rows]),
             assumed=assumed,
@@ -92,6 +92,17 @@ class WrittenBoxes:
                 do="evaluate again, or name the coordinate space the boxes are in",
             )
         return boxes
+
+
+def _written_box(row: ResultRow) -> np.ndarray:
+    """The box of an answer (4,) as written; of a detection row, the smallest around its boxes.
+
+    Scaling both axes keeps it the smallest, so it can be read in every coordinate space.
+    """
+    if row.true_objects is not None:
+        return hull(np.reshape(parse_boxes(row.model_output), (-1, 4)))
+    answer = parse_answer(row.model_output)
+    return np.array(answer.box if isinstance(answer, Parsed) else (np.nan,) * 4)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from vlm_r1.evaluation.coordinate_correction import correct_boxes
+from vlm_r1.evaluation.coordinate_correction import correct_boxes, correction_of
 from vlm_r1.evaluation.coordinate_space_check import WrittenBoxes, check_coordinate_space
+from vlm_r1.evaluation.detection import f1, precision_and_recall
 from vlm_r1.evaluation.scores import OTHER_THRESHOLDS, Scores
 from vlm_r1.stats.clustered import DEFAULT_CONFIDENCE
 from vlm_r1.stats.intervals import interval
@@ -31,16 +32,31 @@ def scores_json(
         "several": scores.several,
         "repaired": scores.repaired,
         "stated_accuracy": scores.stated_accuracy,
-        "coordinate_space": coordinate_space_json(scores.written_boxes, confidence),
+        **_detection_json(scores),
+        "coordinate_space": coordinate_space_json(
+            scores.written_boxes, confidence, correction_of(scores).hit
+        ),
         "reading": scores.reading,
         "note": scores.note,
     }
 
 
+def _detection_json(scores: Scores) -> dict[str, float]:
+    """Mean F1 of rows, precision and recall over all boxes; empty without detection rows."""
+    if scores.objects is None:
+        return {}
+    matches = scores.objects.matches
+    precision, recall = precision_and_recall(matches)
+    return {"f1": float(f1(matches).mean()), "precision": precision, "recall": recall}
+
+
 def coordinate_space_json(
-    boxes: WrittenBoxes, confidence: float = DEFAULT_CONFIDENCE
+    boxes: WrittenBoxes, confidence: float = DEFAULT_CONFIDENCE, corrected: np.ndarray | None = None
 ) -> dict[str, Any]:
     """The block `coordinate_space` of `vlm-r1 score --json`.
+
+    Args:
+        corrected: hits (n,) with the coordinates corrected; None: found here.
 
     Returns:
         {assumed, best, corrected_accuracy, corrected_ci_low, corrected_ci_high}: names of
@@ -50,7 +66,9 @@ def coordinate_space_json(
         ResultError: the assumed coordinate space needs sizes that the rows lack.
     """
     best = check_coordinate_space(boxes, confidence).best
-    hit = correct_boxes(boxes.require_assumed(), boxes.true_boxes, boxes.images).hit
+    hit = corrected
+    if hit is None:
+        hit = correct_boxes(boxes.require_assumed(), boxes.true_boxes, boxes.images).hit
     low, high = interval_ends(hit, boxes.images, confidence)
     return {
         "assumed": boxes.assumed,
@@ -90,10 +108,18 @@ def score_text(found: dict[str, Any]) -> str:
         f"{at}; reading {found['reading']}, coordinate space "
         f"{found['coordinate_space']['assumed']}; the file states {stated_words}",
         _space_text(found["coordinate_space"]),
+        *([_detection_text(found)] if "f1" in found else []),
         *(["; ".join(unusual)] if unusual else []),
         *([f"note: {found['note']}"] if found["note"] else []),
     ]
     return "\n  ".join(lines)
+
+
+def _detection_text(found: dict[str, Any]) -> str:
+    return (
+        f"several boxes a row: mean F1 {found['f1']:.3f}, precision {found['precision']:.3f}, "
+        f"recall {found['recall']:.3f}"
+    )
 
 
 def _space_text(found: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vlm_r1.evaluation.coordinate_space_check import WrittenBoxes
+from vlm_r1.evaluation.detection import RowObjects
 from vlm_r1.evaluation.diagnosis import same_accuracy
 from vlm_r1.rec.boxes import from_original
 
@@ -19,8 +20,8 @@ class Scores:
         images: (n,), the cluster of each row: its image, or its true box if the log names no image.
         true_boxes: (n, 4) xyxy, original pixels.
         boxes: predicted (n, 4) xyxy, original pixels; NaN where unparsed.
-        overlap: IoU (n,) in 0-1; 0 where unparsed.
-        hit: bool (n,), IoU above 0.5.
+        overlap: IoU (n,) in 0-1; 0 where unparsed. Of a detection row, `Matches.weakest`.
+        hit: bool (n,), overlap above 0.5.
         image_size, input_size: (n, 2) as (height, width) before and after the processor's resize;
             NaN where the file does not give it.
         coordinate_space: the coordinate space that the answers are assumed to be written in.
@@ -30,6 +31,9 @@ class Scores:
         stated_accuracy: percent, as stated in the file; None if it states none.
         reading: "logged", or the name of the preset that read the completions.
         note: what a reader should know about the file; None if there is nothing.
+        objects: all boxes of each row, and how many of them match; None of a file without
+            detection rows. Of such a row, `true_boxes` and `boxes` are the smallest boxes around
+            all of them.
     """
 
     images: np.ndarray
@@ -46,6 +50,7 @@ class Scores:
     stated_accuracy: float | None
     reading: str
     note: str | None = None
+    objects: RowObjects | None = None
 
     @property
     def n(self) -> int:
@@ -66,6 +71,16 @@ class Scores:
     def parse_rate(self) -> float:
         """Share of rows (0-1) from which a box could be read."""
         return 1 - sum(self.unparsed.values()) / self.n
+
+    def true_boxes_of(self, row: int) -> list[list[float]]:
+        """All true boxes of a row: one, or those of its objects."""
+        found = self.true_boxes[row : row + 1] if self.objects is None else self.objects.true[row]
+        return [box.tolist() for box in found]
+
+    def boxes_of(self, row: int) -> list[list[float]]:
+        """All answered boxes of a row that are scored; empty where unparsed."""
+        found = self.boxes[row : row + 1] if self.objects is None else self.objects.answered[row]
+        return [box.tolist() for box in found if not np.isnan(box).any()]
 
     @property
     def written_boxes(self) -> WrittenBoxes:
@@ -102,6 +117,7 @@ class Scores:
             hit=self.hit[order],
             image_size=self.image_size[order],
             input_size=self.input_size[order],
+            objects=None if self.objects is None else self.objects.take(order),
         )
 
 

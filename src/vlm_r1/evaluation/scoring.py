@@ -15,6 +15,7 @@ import numpy as np
 
 from vlm_r1.errors import ResultError
 from vlm_r1.evaluation.box_formats import STANDARD_XYWH
+from vlm_r1.evaluation.detection import NOTHING, read_hull, with_detections
 from vlm_r1.evaluation.diagnosis import OtherReading, extraction_in_words, why_not_stated
 from vlm_r1.evaluation.scores import Scores
 from vlm_r1.rec.boxes import COORDINATE_SPACES, iou, is_hit, to_original
@@ -87,6 +88,8 @@ def _score_parsed(result: ResultFile, preset: Preset, coordinate_space: str) -> 
     def read(row: ResultRow) -> Parsed | Unparsed:
         if result.meta is None and not row.model_output.strip() and _has_logged_box(row):
             return _logged_box(row, coordinate_space)  # of a tool that writes it in place of text
+        if row.true_objects is not None:
+            return read_hull(row, coordinate_space)
         answer = preset.read(row.model_output, coordinate_space)
         # A preset may detect a coordinate space other than the assumed one.
         if isinstance(answer, Parsed) and not _has_sizes(row, answer.coordinate_space):
@@ -120,12 +123,17 @@ def _score_answers(
     """Scores of one answer per row; `overlap_of` gives the IoU (n,) of two arrays (n, 4)."""
     rows = result.results
     parsed = [answer for answer in answers if isinstance(answer, Parsed)]
-    unparsed = Counter(answer.reason for answer in answers if isinstance(answer, Unparsed))
+    unparsed = Counter(
+        answer.reason for answer in answers if isinstance(answer, Unparsed) and answer != NOTHING
+    )
     image_size = _sizes([row.image_size for row in rows])
     input_size = _sizes([row.input_size for row in rows])
     true_boxes = np.array([row.ground_truth for row in rows])
     boxes = _in_original(answers, image_size, input_size)
     overlap = overlap_of(boxes, true_boxes)
+    objects = None
+    if any(row.true_objects is not None for row in rows):
+        overlap, objects = with_detections(rows, overlap, boxes, coordinate_space)
     return Scores(
         images=np.array([_image(row) for row in rows]),
         true_boxes=true_boxes,
@@ -140,6 +148,7 @@ def _score_answers(
         repaired=sum(answer.repaired for answer in parsed),
         stated_accuracy=result.accuracy,
         reading=reading,
+        objects=objects,
     )
 
 

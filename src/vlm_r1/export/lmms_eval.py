@@ -16,8 +16,8 @@ import yaml
 
 from vlm_r1 import paths
 from vlm_r1.config import Params
-from vlm_r1.data.records import BOX, read_records
-from vlm_r1.errors import ConfigError
+from vlm_r1.data.records import BOX, detects, read_records
+from vlm_r1.errors import ConfigError, DataError
 from vlm_r1.experiment import base_path
 from vlm_r1.files import whole_folder, write_text
 from vlm_r1.models.families import Family, family_of
@@ -79,7 +79,7 @@ def export_tasks(
     Raises:
         ConfigError: a dataset is not evaluated, there is no such template, or `out` holds other
             files.
-        DataError: a dataset is not prepared.
+        DataError: a dataset is not prepared, or asks for several boxes.
         ModelError: the base model's family is unknown.
     """
     out = out.resolve()
@@ -92,6 +92,7 @@ def export_tasks(
     with whole_folder(out) as folder:
         for dataset in datasets:
             records = read_records(root / paths.records_file(dataset))
+            _require_expressions(dataset, records)
             images = (root / params.datasets[dataset].images).resolve()
             for template in templates:
                 name = f"vlm_r1_{dataset}_{template}"
@@ -103,6 +104,16 @@ def export_tasks(
         write_text(folder / "utils.py", UTILS)
         _copy_modules(folder)
     return ExportedTasks(out, tasks)
+
+
+def _require_expressions(dataset: str, records: pd.DataFrame) -> None:
+    if any(detects(records)):
+        raise DataError(
+            got=f"{dataset}: rows that ask for several boxes",
+            need="rows with an expression and its one box",
+            because="the exported task scores the first box of an answer",
+            do="leave the dataset out",
+        )
 
 
 def _docs(

@@ -12,7 +12,6 @@ A batch is appended in one write and synced to disk. A killed process leaves who
 one partial line, which readers skip and the next writer truncates.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -21,16 +20,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from vlm_r1 import paths
 from vlm_r1.errors import ResultError
 from vlm_r1.files import write_text
 from vlm_r1.inference.questions import Completion
+from vlm_r1.locks import lock
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +50,10 @@ class CompletionKey(BaseModel):
     attention: str
     max_new_tokens: int
     decoding: str
+    engine: str  # "transformers", or vLLM with its version
+    torch: str  # versions that the engine computes with
+    transformers: str
     version: Literal[2] = 2  # 2: lines have new_tokens and cut_off
-    torch: str = Field(default_factory=partial(metadata.version, "torch"))
-    transformers: str = Field(default_factory=partial(metadata.version, "transformers"))
 
     @property
     def digest(self) -> str:
@@ -122,12 +122,12 @@ def _append(file: BinaryIO, rows: list[int], completions: list[Completion]) -> N
 
 
 def _lock(file: BinaryIO) -> None:
-    """Lock the file until it is closed; the OS releases the lock if the process dies."""
+    """Lock the file until it is closed."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(file)
     except BlockingIOError:
         logger.info("another process is generating these completions: waiting for it")
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file, wait=True)
 
 
 def _parse_line(line: bytes, where: str) -> tuple[int, Completion]:

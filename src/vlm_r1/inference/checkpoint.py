@@ -1,68 +1,75 @@
-"""A checkpoint under evaluation; its model is loaded only for completions the cache lacks."""
+"""A checkpoint under evaluation; its engine is opened only for completions the cache lacks."""
 
 import logging
 import time
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import torch
-from accelerate import PartialState
-from transformers import PreTrainedModel, ProcessorMixin
-
-from vlm_r1.config import Task
-from vlm_r1.config.sections import Evaluate
+from vlm_r1.config import EngineName, Params
 from vlm_r1.inference.cache import CompletionKey, CompletionStore
-from vlm_r1.inference.generate import batch_prompts, generate_batch, make_prompts
+from vlm_r1.inference.engines.base import Engine, Host, Versions
+from vlm_r1.inference.engines.transformers_engine import TransformersEngine, transformers_versions
+from vlm_r1.inference.engines.vllm_engine import VllmEngine
+from vlm_r1.inference.engines.vllm_environment import vllm_versions
 from vlm_r1.inference.questions import Question
 from vlm_r1.inference.sampling import Sampling
 from vlm_r1.models.digest import checkpoint_digest
-from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.rec.contract import Contract
 
 logger = logging.getLogger(__name__)
 
 
 class Checkpoint:
-    """A checkpoint and its digest; model and processor are loaded at first use.
+    """A checkpoint and its digest; leaving its block closes its engine.
 
     Args:
-        path: a folder or a hub name.
-        task: pixel budget, dtype and attention.
-        limits: the token budgets of a batch and of a completion.
+        path: a folder.
+        params: `task` and `evaluate`.
+        engine: None: the one that `params` names.
     """
 
     def __init__(
-        self, path: str | Path, task: Task, limits: Evaluate, device: torch.device
+        self, path: str | Path, params: Params, host: Host, engine: EngineName | None = None
     ) -> None:
         self.digest = checkpoint_digest(path)
-        self._path, self._task, self._limits, self._device = path, task, limits, device
+        self._path, self._params, self._host = path, params, host
+        self._engine_name = engine or params.evaluate.engine
+
+    def __enter__(self) -> "Checkpoint":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if "engine" in self.__dict__:  # it was opened
+            self.engine.close()
 
     @cached_property
-    def model(self) -> PreTrainedModel:
-        """The model on its device, in evaluation mode."""
-        model: Any = load_model(self._path, self._task)
-        return model.to(self._device).eval()
+    def engine(self) -> Engine:
+        """What answers the questions."""
+        engine = TransformersEngine if self._engine_name == "transformers" else VllmEngine
+        return engine(self._path, self._params.task, self._params.evaluate, self._host)
 
-    @cached_property
-    def processor(self) -> ProcessorMixin:
-        """Its processor, with the task's pixel budget."""
-        return load_processor(self._path, self._task)
+    @property
+    def _versions(self) -> Versions:
+        if self._engine_name == "transformers":
+            return transformers_versions()
+        return vllm_versions(self._host.root / self._params.evaluate.vllm.python)
 
     def completion_key(
         self, questions_digest: str, contract: Contract, sampling: Sampling | None = None
     ) -> CompletionKey:
         """The cache key of its completions to these questions, greedy or sampled."""
+        own_attention = self._engine_name == "transformers"  # vLLM chooses one of its own
         return CompletionKey(
             checkpoint_digest=self.digest,
             questions_digest=questions_digest,
-            attention=self._task.attention,
+            attention=self._params.task.attention if own_attention else "",
             base_digest=contract.base_digest,
             min_pixels=contract.min_pixels,
             max_pixels=contract.max_pixels,
             dtype=contract.dtype,
             max_new_tokens=contract.max_new_tokens,
             decoding=contract.decoding if sampling is None else sampling.decoding,
+            **self._versions._asdict(),
         )
 
     def generate_missing(
@@ -70,30 +77,17 @@ class Checkpoint:
         store: CompletionStore,
         questions: list[Question],
         label: str,
-        distributed: PartialState,
         sampling: Sampling | None = None,
     ) -> None:
-        """Generate the completions `store` lacks, in this process's share of the batches.
-
-        The batches do not depend on the number of processes or on what is cached, so an interrupted
-        or distributed evaluation computes the same numbers as one in a single process.
-        """
+        """Generate the completions `store` lacks, in this process's share of the rows."""
         if len(store.read()) == len(questions):
             return
-        prompts = make_prompts(self.processor, questions)
-        max_new_tokens = self._limits.max_new_tokens
-        batches = batch_prompts(prompts, self._limits.batch_tokens, max_new_tokens)
-        numbered = list(enumerate(batches, start=1))
-        with store.appending(distributed.process_index) as append:
-            cached = store.read().keys()
-            for number, rows in numbered[distributed.process_index :: distributed.num_processes]:
-                if cached >= set(rows):
-                    continue
-                model, started = self.model, time.monotonic()
-                batch = [prompts[row] for row in rows]
-                noise = None if sampling is None else sampling.noise(rows, model.device)
-                append(rows, generate_batch(model, self.processor, batch, max_new_tokens, noise))
-                rows_per_s = len(rows) / (time.monotonic() - started)
+        with store.appending(self._host.distributed.process_index) as append:
+            cached, started, total = store.read().keys(), time.monotonic(), 0
+            for rows, completions in self.engine.answer(questions, cached, sampling):
+                append(rows, completions)
+                total += len(rows)
+                rows_per_s = total / (time.monotonic() - started)
                 logger.info(
-                    "%s  batch %d of %d  %.1f rows/s", label, number, len(batches), rows_per_s
+                    "%s  %d new of %d rows  %.1f rows/s", label, total, len(questions), rows_per_s
                 )

@@ -7,6 +7,7 @@ import logging
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,18 +16,21 @@ import torch
 from accelerate import PartialState
 
 from vlm_r1 import paths
-from vlm_r1.config import Dataset, Method, Params
-from vlm_r1.data.records import read_records, records_digest
+from vlm_r1.config import Dataset, EngineName, Method, Params
+from vlm_r1.data.records import detects, read_records, records_digest
 from vlm_r1.evaluation.coordinate_space_check import (
     CoordinateSpaceCheck,
     WrittenBoxes,
     check_coordinate_space,
     require_coordinate_space,
 )
-from vlm_r1.experiment import contract_of
+from vlm_r1.experiment import base_path, contract_of
+from vlm_r1.inference.agreement import Agreement, agreement_meta, require_agreement, spread
 from vlm_r1.inference.cache import CompletionStore
 from vlm_r1.inference.checkpoint import Checkpoint
-from vlm_r1.inference.questions import Question, question_about, questions_digest
+from vlm_r1.inference.engines.base import Host
+from vlm_r1.inference.engines.vllm_environment import require_vllm
+from vlm_r1.inference.questions import Completion, Question, question_about, questions_digest
 from vlm_r1.inference.result import build_result
 from vlm_r1.inference.sampling import Sampling
 from vlm_r1.rec.contract import Contract, evaluation_contract
@@ -34,6 +38,7 @@ from vlm_r1.rec.results import ResultFile
 
 logger = logging.getLogger(__name__)
 
+ENGINES: tuple[EngineName, ...] = ("transformers", "vllm")
 # How long processes wait for each other at a barrier. The default of 10 minutes is less than the
 # slowest process may take for its share of the batches.
 BARRIER_TIMEOUT = timedelta(days=1)
@@ -75,18 +80,50 @@ class Evaluator:
         """The training run's name, as in its folders."""
         return self.params.run_name(self.method, self.contract.seed)
 
+    @property
+    def host(self) -> Host:
+        """Where engines run."""
+        return Host(self.root, self.distributed, self.device)
+
+    @cached_property
+    def agreement(self) -> Agreement | None:
+        """How vLLM agrees with transformers on the base; None if the engine is transformers.
+
+        The answers are in the cache, so that only the first evaluation pays for them.
+
+        Raises:
+            ModelError: it does not agree.
+        """
+        if self.params.evaluate.engine == "transformers":
+            return None
+        questions = spread([one for eval_set in self.eval_sets for one in eval_set.questions])
+        ours, theirs = (self._base_answers(questions, name) for name in ENGINES)
+        found = require_agreement(questions, ours, theirs, self.params.task.dtype)
+        logger.info("vLLM agrees with transformers: %s", found)
+        return found
+
+    def _base_answers(self, questions: list[Question], engine: EngineName) -> list[Completion]:
+        """The base's greedy answers from one engine."""
+        base, digest = base_path(self.params, self.root), questions_digest(questions)
+        with Checkpoint(base, self.params, self.host, engine) as checkpoint:
+            store = CompletionStore(self.root, checkpoint.completion_key(digest, self.contract))
+            checkpoint.generate_missing(store, questions, f"agreement of engines, {engine}")
+        self.distributed.wait_for_everyone()
+        return store.read_all(len(questions))
+
     def evaluate_checkpoint(self, step: int, path: str | Path) -> list[Evaluation]:
         """The checkpoint's result on every eval set; generates what the cache lacks.
 
         Raises:
-            ModelError: the checkpoint cannot be used.
+            ModelError: the checkpoint cannot be used, or vLLM disagrees with transformers.
             ResultError: at step 0, boxes score far better in another coordinate space than in the
                 task's.
         """
+        _ = self.agreement  # refused before anything is evaluated
         started = time.monotonic()
-        checkpoint = Checkpoint(path, self.params.task, self.params.evaluate, self.device)
         label = f"{self.run} step {step}"
-        stores = [self._fill_caches(checkpoint, eval_set, label) for eval_set in self.eval_sets]
+        with Checkpoint(path, self.params, self.host) as checkpoint:
+            stores = [self._fill_caches(checkpoint, eval_set, label) for eval_set in self.eval_sets]
         self.distributed.wait_for_everyone()
         results = [
             self._score(step, checkpoint.digest, eval_set, *store)
@@ -120,9 +157,7 @@ class Evaluator:
             key = checkpoint.completion_key(eval_set.questions_digest, contract, sampling)
             stores.append(CompletionStore(self.root, key))
             name = f"{label}  {eval_set.name}" + (f", repeat {sampling.repeat}" if sampling else "")
-            checkpoint.generate_missing(
-                stores[-1], eval_set.questions, name, self.distributed, sampling
-            )
+            checkpoint.generate_missing(stores[-1], eval_set.questions, name, sampling)
         return stores
 
     def _score(
@@ -141,6 +176,8 @@ class Evaluator:
             "checkpoint_digest": checkpoint_digest,
             **eval_set.meta,
         }
+        if self.agreement is not None:
+            meta["engine_agreement"] = agreement_meta(self.agreement)
         count = len(eval_set.questions)
         sampled = [one.read_all(count) for one in repeats]
         completions = store.read_all(count)
@@ -181,9 +218,11 @@ def make_evaluator(
         datasets: by default all that are evaluated.
 
     Raises:
-        ConfigError: the experiment has no such seed.
+        ConfigError: the experiment has no such seed, or vLLM cannot be used.
         DataError: records or an image are missing.
     """
+    if params.evaluate.engine == "vllm":
+        require_vllm(params, root, base_path(params, root))
     trained_under = contract_of(params.with_seed(seed), root, method)
     contract = evaluation_contract(trained_under, params)
     template = getattr(params.task.prompts, method)
@@ -205,8 +244,10 @@ def make_eval_set(root: Path, name: str, dataset: Dataset, template: str) -> Eva
     """
     records = read_records(root / paths.records_file(name))
     questions = [
-        question_about(template, expression, root / dataset.images / image)
-        for expression, image in zip(records["expression"], records["image"], strict=True)
+        question_about(template, expression, root / dataset.images / image, detected)
+        for expression, image, detected in zip(
+            records["expression"], records["image"], detects(records), strict=True
+        )
     ]
     meta = {
         "dataset": name,

@@ -1,4 +1,7 @@
-"""Generation for one checkpoint: batches by tokens, shared image prefixes, early stopping.
+"""Generation for one checkpoint: shared image prefixes, early stopping.
+
+A batch is prepared on the CPU (`prepare_batch`: images opened, resized and cut into patches, texts
+tokenized) and then generated (`generate_prepared`), so that the next one can be prepared meanwhile.
 
 A row is done at its end of turn or at `</answer>`, a batch when all its rows are. The parser reads
 nothing after the tag, so stopping there saves time and changes no score.
@@ -7,7 +10,6 @@ nothing after the tag, so stopping there saves time and changes no score.
 import logging
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,9 +18,8 @@ from transformers import PreTrainedModel, ProcessorMixin
 from transformers.generation import LogitsProcessor, StopStringCriteria
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from vlm_r1.data.images import open_image, read_image_size
-from vlm_r1.errors import DataError
-from vlm_r1.inference.batching import plan_batches
+from vlm_r1.data.images import open_image
+from vlm_r1.inference.chat_prompts import Prompt, batch_prompts, make_prompts
 from vlm_r1.inference.questions import Completion, Question
 from vlm_r1.inference.shared_prefix import (
     greedy_decode,
@@ -26,25 +27,26 @@ from vlm_r1.inference.shared_prefix import (
     prefix_lengths,
     supports_shared_prefix,
 )
-from vlm_r1.inference.whole_prompt import (
-    count_prompt_tokens,
-    encodes_images_separately,
-    whole_prompt_inputs,
-)
-from vlm_r1.models.loading import chat_text
+from vlm_r1.inference.whole_prompt import encodes_images_separately, prepare_whole_prompts
+from vlm_r1.rec.contract import STOP
 
 logger = logging.getLogger(__name__)
 
-STOP = "</answer>"
-
 
 @dataclass(frozen=True)
-class Prompt:
-    """A question in the model's chat format; `tokens` counts its text and its image."""
+class PreparedBatch:
+    """What the CPU makes of a batch, and the (height, width) that the model sees of each row.
 
-    text: str
-    image: Path
-    tokens: int
+    Attributes:
+        inputs: pixels of the distinct images, or whole prompts (see `whole_prompt`).
+        ids: (rows,) token ids of each row; empty for whole prompts.
+        image_of_row: (rows,) index of each row's image; empty for whole prompts.
+    """
+
+    inputs: Any
+    sizes: list[tuple[int, int]]
+    ids: list[list[int]]
+    image_of_row: list[int]
 
 
 @dataclass(frozen=True)
@@ -73,41 +75,25 @@ def generate_completions(
     return [completions[row] for row in range(len(questions))]
 
 
-def make_prompts(processor: ProcessorMixin, questions: list[Question]) -> list[Prompt]:
-    """The questions in the checkpoint's chat format; reads only the headers of the images.
+def prepare_batch(processor: Any, batch: list[Prompt]) -> PreparedBatch:
+    """Open a batch's images, each once, and tokenize its prompts; needs no model.
 
     Raises:
-        DataError: an image is missing, or a question contains the model's image token.
+        DataError: an image is missing or broken.
     """
-    texts = [chat_text(processor, question.text) for question in questions]
-    for question, text in zip(questions, texts, strict=True):
-        _require_one_image(question, text.count(_image_token(processor)))
     if not encodes_images_separately(processor):
-        return [
-            Prompt(text, q.image, count_prompt_tokens(processor, text, q.image))
-            for text, q in zip(texts, questions, strict=True)
-        ]
-    text_tokens = [len(ids) - 1 for ids in processor.tokenizer(texts)["input_ids"]]
-    sizes = {file: read_image_size(file) for file in dict.fromkeys(q.image for q in questions)}
-    patches = {
-        file: processor.image_processor.get_number_of_image_patches(*size, {})
-        for file, size in sizes.items()
-    }
-    patches_per_token = processor.image_processor.merge_size**2
-    return [
-        Prompt(text, question.image, count + patches[question.image] // patches_per_token)
-        for question, text, count in zip(questions, texts, text_tokens, strict=True)
-    ]
+        texts, files = [p.text for p in batch], [p.image for p in batch]
+        return PreparedBatch(*prepare_whole_prompts(processor, texts, files), [], [])
+    index = {file: i for i, file in enumerate(dict.fromkeys(prompt.image for prompt in batch))}
+    image_of_row = [index[prompt.image] for prompt in batch]
+    pixels = processor.image_processor([open_image(file) for file in index], return_tensors="pt")
+    patch_px = processor.image_processor.patch_size
+    grids = pixels["image_grid_thw"].tolist()
+    sizes = [(rows * patch_px, columns * patch_px) for _, rows, columns in grids]
+    ids = _token_ids(processor, batch, pixels, image_of_row)
+    return PreparedBatch(pixels, [sizes[i] for i in image_of_row], ids, image_of_row)
 
 
-def batch_prompts(prompts: list[Prompt], batch_tokens: int, max_new_tokens: int) -> list[list[int]]:
-    """Row numbers of each batch; they depend on the prompts and the token budget alone."""
-    tokens = [prompt.tokens for prompt in prompts]
-    images = [prompt.image for prompt in prompts]
-    return plan_batches(tokens, images, max_new_tokens, batch_tokens)
-
-
-@torch.inference_mode()
 def generate_batch(
     model: PreTrainedModel,
     processor: ProcessorMixin,
@@ -115,16 +101,28 @@ def generate_batch(
     max_new_tokens: int,
     noise: LogitsProcessor | None = None,
 ) -> list[Completion]:
-    """Completions of one batch, each with the (height, width) that the model saw.
+    """Completions of one batch that is prepared and then generated."""
+    prepared = prepare_batch(processor, batch)
+    return generate_prepared(model, processor, prepared, max_new_tokens, noise)
+
+
+@torch.inference_mode()
+def generate_prepared(
+    model: PreTrainedModel,
+    processor: Any,
+    batch: PreparedBatch,
+    max_new_tokens: int,
+    noise: LogitsProcessor | None = None,
+) -> list[Completion]:
+    """Completions of one prepared batch, each with the (height, width) that the model saw.
 
     Args:
         noise: of `Sampling`, for sampled answers; None: greedy ones.
     """
-    if encodes_images_separately(processor):
-        inputs, sizes = _shared_image_inputs(model, processor, batch)
+    if batch.ids:
+        inputs = _shared_image_inputs(model, processor, batch)
     else:
-        texts, files = [p.text for p in batch], [p.image for p in batch]
-        inputs, sizes = whole_prompt_inputs(model, processor, texts, files)
+        inputs = dict(batch.inputs.to(model.device, model.dtype))
     generator: Any = model
     output = generator.generate(
         **inputs,
@@ -139,7 +137,7 @@ def generate_batch(
     ends, pad = _end_tokens(model), processor.tokenizer.pad_token_id
     return [
         Completion(text, size, *count_tokens(tokens, text, ends, pad, max_new_tokens))
-        for tokens, text, size in zip(new_tokens.tolist(), texts, sizes, strict=True)
+        for tokens, text, size in zip(new_tokens.tolist(), texts, batch.sizes, strict=True)
     ]
 
 
@@ -170,22 +168,16 @@ def _end_tokens(model: Any) -> set[int]:
 
 
 def _shared_image_inputs(
-    model: PreTrainedModel, processor: ProcessorMixin, batch: list[Prompt]
-) -> tuple[dict[str, Any], list[tuple[int, int]]]:
-    """Inputs of `generate` with each distinct image opened and encoded once, and input sizes."""
-    index = {file: i for i, file in enumerate(dict.fromkeys(prompt.image for prompt in batch))}
-    image_of_row = [index[prompt.image] for prompt in batch]
-    pixels = processor.image_processor([open_image(file) for file in index], return_tensors="pt")
-    ids = _token_ids(processor, batch, pixels, image_of_row)
-    pixels = pixels.to(model.device)
+    model: PreTrainedModel, processor: ProcessorMixin, batch: PreparedBatch
+) -> dict[str, Any]:
+    """Inputs of `generate` with each distinct image encoded once."""
+    pixels = batch.inputs.to(model.device)
     grids = pixels["image_grid_thw"]
     encoder: Any = model
     encoded = encoder.get_image_features(pixels["pixel_values"], grids, return_dict=True)
-    images = ImageFeatures(encoded.pooler_output, grids, image_of_row)
+    images = ImageFeatures(encoded.pooler_output, grids, batch.image_of_row)
     make_inputs = _shared_prefix_inputs if supports_shared_prefix(model) else _full_prompt_inputs
-    patch_px = processor.image_processor.patch_size
-    image_sizes = [(rows * patch_px, columns * patch_px) for _, rows, columns in grids.tolist()]
-    return make_inputs(model, processor, ids, images), [image_sizes[i] for i in image_of_row]
+    return make_inputs(model, processor, batch.ids, images)
 
 
 def _shared_prefix_inputs(
@@ -235,10 +227,6 @@ def _log_unshared_prefixes(model_type: str) -> None:
     )
 
 
-def _image_token(processor: Any) -> str:
-    return processor.image_token
-
-
 def _image_token_id(processor: Any) -> int:
     return processor.image_token_id
 
@@ -265,13 +253,3 @@ def _left_padded(
         "mm_token_type_ids": processor.create_mm_token_type_ids(rows),
     }
     return {name: torch.tensor(value, device=model.device) for name, value in values.items()}
-
-
-def _require_one_image(question: Question, found: int) -> None:
-    if found != 1:
-        raise DataError(
-            got=f"{question.text!r} about {question.image}: {found - 1} image tokens in it",
-            need="text without image tokens",
-            because="the model would look there for an image that does not exist",
-            do="correct the expression",
-        )

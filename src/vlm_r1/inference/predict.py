@@ -29,7 +29,7 @@ def predict_box(
 
     Args:
         params: `task` gives coordinate space, pixel budget, dtype and attention.
-        checkpoint: a folder or a hub name.
+        checkpoint: a folder, or the task's base by its name on the hub.
         template: a name of `prompts.TEMPLATES`; None: the one the checkpoint was trained with.
         out: where to write the image with its box; nothing is written if there is no box.
 
@@ -46,7 +46,7 @@ def predict_box(
         load_model(checkpoint, params.task),
         load_processor(checkpoint, params.task),
         [question_about(template, expression, image_file)],
-        batch_tokens=params.evaluate.batch_tokens,
+        batch_tokens=1,  # one row
         max_new_tokens=params.evaluate.max_new_tokens,
     )[0]
     answer = _parse(completion, params.task.coordinate_space, (image.height, image.width))

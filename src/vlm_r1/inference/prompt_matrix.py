@@ -4,7 +4,7 @@ The models are the base, the best checkpoint of each method, chosen on validatio
 training run's checkpoint of the last step that both methods have: the two methods under one prompt.
 Each cell is evaluated on the first in-domain and on every out-of-domain dataset. Completions go
 through the cache, so a model's own prompt, which the stage `evaluate` has run already, costs
-nothing.
+nothing. With vLLM the stage `evaluate` has checked that it agrees with transformers.
 """
 
 import logging
@@ -21,6 +21,7 @@ from vlm_r1.evaluation.selection import select
 from vlm_r1.experiment import checkpoint_path, contract_of
 from vlm_r1.inference.cache import CompletionStore
 from vlm_r1.inference.checkpoint import Checkpoint
+from vlm_r1.inference.engines.base import Host
 from vlm_r1.inference.evaluator import EvalSet, make_eval_set
 from vlm_r1.inference.result import build_result
 from vlm_r1.models.loading import require_whole_checkpoint
@@ -57,12 +58,12 @@ def evaluate_prompt_matrix(params: Params, root: Path, folder: Path) -> list[Pro
     cells = []
     for model, path in checkpoints.items():
         contract = contracts[model.contract_seed]
-        scorer = _CellScorer(root, contract, params.task.coordinate_space, distributed)
-        checkpoint = Checkpoint(path, params.task, params.evaluate, distributed.device)
-        for (template, dataset), eval_set in eval_sets.items():
-            cell = model.cell(template, dataset)
-            write_results(folder / cell.file, scorer.result(cell, eval_set, checkpoint))
-            cells.append(cell)
+        scorer = _CellScorer(root, contract, params.task.coordinate_space)
+        with Checkpoint(path, params, Host(root, distributed, distributed.device)) as checkpoint:
+            for (template, dataset), eval_set in eval_sets.items():
+                cell = model.cell(template, dataset)
+                write_results(folder / cell.file, scorer.result(cell, eval_set, checkpoint))
+                cells.append(cell)
     distributed.destroy_process_group()
     return cells
 
@@ -119,13 +120,12 @@ class _CellScorer:
     root: Path
     contract: Contract
     coordinate_space: str
-    distributed: PartialState
 
     def result(self, cell: PromptCell, eval_set: EvalSet, checkpoint: Checkpoint) -> ResultFile:
         key = checkpoint.completion_key(eval_set.questions_digest, self.contract)
         store = CompletionStore(self.root, key)
         label = f"{cell.model} step {cell.step}  {cell.dataset}, prompt {cell.template}"
-        checkpoint.generate_missing(store, eval_set.questions, label, self.distributed)
+        checkpoint.generate_missing(store, eval_set.questions, label)
         meta = {
             "model": cell.model,
             "step": cell.step,

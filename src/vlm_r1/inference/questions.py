@@ -32,9 +32,14 @@ class Completion:
     cut_off: bool | None = None
 
 
-def question_about(template: str, expression: str, image: Path) -> Question:
-    """The question for an expression, in the template of that name (`prompts.TEMPLATES`)."""
-    return Question(prompts.fill_template(template, prompts.question_for(expression)), image)
+def question_about(template: str, expression: str, image: Path, detects: bool = False) -> Question:
+    """The question for an expression, in the template of that name (`prompts.TEMPLATES`).
+
+    Args:
+        detects: the expression is a list of targets to detect.
+    """
+    question = prompts.question_for(expression, detects)
+    return Question(prompts.fill_template(template, question), image)
 
 
 def questions_digest(questions: list[Question]) -> str:

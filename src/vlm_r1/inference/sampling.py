@@ -38,6 +38,11 @@ class Sampling:
             f"repeat {self.repeat}, {STOPS}"
         )
 
+    def row_seed(self, row: int) -> int:
+        """The seed of a row's draws, 63 bits; `row` is its number among all questions."""
+        entropy = [self.seed, self.repeat, row]
+        return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+
     def noise(self, rows: list[int], device: torch.device) -> "GumbelNoise":
         """The noise of a batch; `rows` are the rows' numbers among all questions."""
         return GumbelNoise(self, rows, device)
@@ -48,11 +53,9 @@ class GumbelNoise(LogitsProcessor):
 
     def __init__(self, sampling: Sampling, rows: list[int], device: torch.device) -> None:
         self._temperature = sampling.temperature
-        self._generators = []
-        for row in rows:
-            entropy = [sampling.seed, sampling.repeat, row]
-            seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
-            self._generators.append(torch.Generator(device).manual_seed(seed))
+        self._generators = [
+            torch.Generator(device).manual_seed(sampling.row_seed(row)) for row in rows
+        ]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores (rows, vocabulary) whose largest entry in each row is a draw."""

@@ -19,6 +19,8 @@ from transformers.cache_utils import DynamicLayer
 from transformers.generation import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+TOKENS_PER_CHECK = {"cuda": 8}  # device type -> tokens between two looks at done rows; else 1
+
 
 class PreallocatedLayer(DynamicLayer):
     """A KV cache layer with spare room, so that a new token does not copy all earlier ones."""
@@ -128,6 +130,10 @@ def greedy_decode(
 ) -> Tensor:
     """Greedy decoding for `generate(custom_generate=...)` that drops rows when they are done.
 
+    To see which rows are done the CPU waits for the device. On a GPU that is every few tokens
+    (`TOKENS_PER_CHECK`), between which rows that are done generate padding: the tokens returned
+    are the same.
+
     Args:
         input_ids: (rows, tokens) whole prompts.
         inputs: `past_key_values`, which hold the prompts' first columns; `position_ids` of the
@@ -139,29 +145,35 @@ def greedy_decode(
     past, position_ids = inputs["past_key_values"], inputs["position_ids"]
     attention_mask = inputs["attention_mask"]
     process_logits: Any = logits_processor  # declared for LongTensor, called with any Tensor
-    live = torch.arange(len(input_ids), device=input_ids.device)  # rows that are not done
+    live = torch.arange(len(input_ids), device=input_ids.device)  # rows still in the batch
+    done = torch.zeros_like(live, dtype=torch.bool)
+    columns = torch.tensor(input_ids.shape[1], device=input_ids.device)  # until every row is done
+    tokens_per_check = TOKENS_PER_CHECK.get(input_ids.device.type, 1)
     while len(live):
-        logits = model(
-            input_ids=input_ids[live, past.get_seq_length() :],
-            attention_mask=attention_mask,
-            position_ids=position_ids.expand(3, -1, -1),
-            past_key_values=past,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        # Logits processors expect one row for each prompt, as `generate` calls them.
-        scores = logits.new_zeros(len(input_ids), logits.shape[1], dtype=torch.float32)
-        scores[live] = logits.float()
-        best = process_logits(input_ids, scores).argmax(-1)
-        tokens = torch.full_like(best, generation_config.pad_token_id)
-        tokens[live] = best[live]
-        input_ids = torch.cat([input_ids, tokens[:, None]], dim=1)
-        position_ids = position_ids[:, -1:] + 1
-        if attention_mask is not None:
-            attention_mask = torch.cat([attention_mask, torch.ones_like(tokens[live])[:, None]], 1)
-        unfinished = ~stopping_criteria(input_ids, None)[live]
-        if not unfinished.all():
+        for _ in range(tokens_per_check):
+            logits = model(
+                input_ids=input_ids[live, past.get_seq_length() :],
+                attention_mask=attention_mask,
+                position_ids=position_ids.expand(3, -1, -1),
+                past_key_values=past,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+            # Logits processors expect one row for each prompt, as `generate` calls them.
+            scores = logits.new_zeros(len(input_ids), logits.shape[1], dtype=torch.float32)
+            scores[live] = logits.float()
+            best = process_logits(input_ids, scores).argmax(-1)
+            tokens = torch.where(done, generation_config.pad_token_id, best)
+            columns += ~done.all()
+            input_ids = torch.cat([input_ids, tokens[:, None]], dim=1)
+            position_ids = position_ids[:, -1:] + 1
+            if attention_mask is not None:
+                ones = torch.ones_like(attention_mask[:, :1])
+                attention_mask = torch.cat([attention_mask, ones], dim=1)
+            done = done | stopping_criteria(input_ids, None)
+        unfinished = (~done[live]).nonzero()[:, 0]  # waits for the device
+        if len(unfinished) < len(live):
             live, position_ids = live[unfinished], position_ids[unfinished]
             attention_mask = None if attention_mask is None else attention_mask[unfinished]
             past.batch_select_indices(unfinished)
-    return input_ids
+    return input_ids[:, : int(columns)]

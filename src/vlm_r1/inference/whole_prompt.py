@@ -7,7 +7,7 @@ image into tiles.
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import ProcessorMixin
 
 from vlm_r1.data.images import open_image
 
@@ -24,9 +24,9 @@ def count_prompt_tokens(processor: ProcessorMixin, text: str, image: Path) -> in
     return len(processor(text=[text], images=[[open_image(image)]])["input_ids"][0])
 
 
-def whole_prompt_inputs(
-    model: PreTrainedModel, processor: ProcessorMixin, texts: list[str], files: list[Path]
-) -> tuple[dict[str, Any], list[tuple[int, int]]]:
+def prepare_whole_prompts(
+    processor: Any, texts: list[str], files: list[Path]
+) -> tuple[Any, list[tuple[int, int]]]:
     """Inputs of `generate` for any family, and the (height, width) the model sees of each image.
 
     A tiled image keeps its own size: such families write boxes relative to the whole image.
@@ -34,9 +34,9 @@ def whole_prompt_inputs(
     images = [open_image(file) for file in files]
     inputs = processor(
         text=texts, images=[[one] for one in images], padding=True, return_tensors="pt"
-    ).to(model.device, model.dtype)
+    )
     if "image_grid_thw" in inputs:
         patch_px = processor.image_processor.patch_size
         grids = inputs["image_grid_thw"].tolist()
-        return dict(inputs), [(rows * patch_px, columns * patch_px) for _, rows, columns in grids]
-    return dict(inputs), [(one.height, one.width) for one in images]
+        return inputs, [(rows * patch_px, columns * patch_px) for _, rows, columns in grids]
+    return inputs, [(one.height, one.width) for one in images]

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 from vlm_r1.files import sha256_of_file
+from vlm_r1.models.hub import blob_sha256
 
 # What determines a checkpoint's completions; optimizer state and logs do not.
 DIGESTED = (
@@ -16,7 +17,8 @@ DIGESTED = (
 def checkpoint_digest(path: str | Path) -> str:
     """First 32 hex digits of the SHA-256 over the names and contents of the `DIGESTED` files.
 
-    A hub name has no local files, so the name itself is returned.
+    Equal for a model of the hub and for a copy of its files in another folder. A path that is no
+    folder is returned as it is.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -24,5 +26,5 @@ def checkpoint_digest(path: str | Path) -> str:
     total = hashlib.sha256()
     for file in sorted({f for pattern in DIGESTED for f in folder.glob(pattern)}):
         total.update(file.name.encode())
-        total.update(bytes.fromhex(sha256_of_file(file)))
+        total.update(bytes.fromhex(blob_sha256(file) or sha256_of_file(file)))
     return total.hexdigest()[:32]

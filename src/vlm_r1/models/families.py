@@ -19,6 +19,15 @@ def _set_area(image_processor: Any, task: Task) -> None:
     image_processor.size = {"shortest_edge": task.min_pixels, "longest_edge": task.max_pixels}
 
 
+def _set_area_of_frames(image_processor: Any, task: Task) -> None:
+    """GLM: areas in pixels, times the frames that a still image is repeated for."""
+    frames = image_processor.temporal_patch_size
+    image_processor.size = {
+        "shortest_edge": frames * task.min_pixels,
+        "longest_edge": frames * task.max_pixels,
+    }
+
+
 def _set_tiles(image_processor: Any, task: Task) -> None:
     """InternVL: a number of square tiles, in addition to the thumbnail that every image gets."""
     tile = image_processor.size["height"] * image_processor.size["width"]
@@ -72,6 +81,20 @@ QWEN2_5_VL = Family(
     language="language_model",
     square_px=28,
 )
+
+
+def _glm(name: str) -> Family:
+    return Family(
+        name=name,
+        coordinate_spaces=("thousand",),  # zai-org/GLM-V #114
+        vision="visual",
+        projector=("visual.downsample", "visual.merger"),
+        language="language_model",
+        set_budget=_set_area_of_frames,
+        square_px=28,
+    )
+
+
 FAMILIES = {
     "qwen2_5_vl": QWEN2_5_VL,
     "qwen2_vl": Family(
@@ -107,6 +130,9 @@ FAMILIES = {
         language="text_model",
         set_budget=_set_longest_edge,
     ),
+    "glm4v": _glm("GLM-4.1V"),
+    "glm4v_moe": _glm("GLM-4.5V"),
+    "glm46v": _glm("GLM-4.6V"),
 }
 
 

@@ -17,6 +17,7 @@ from transformers import (
 from vlm_r1.config import Task
 from vlm_r1.errors import ModelError
 from vlm_r1.models.families import family_of
+from vlm_r1.models.hub import snapshot
 
 ADAPTER = "adapter_config.json"
 # What transformers raises for a broken checkpoint
@@ -24,13 +25,17 @@ LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, Safe
 
 
 def load_model(path: str | Path, task: Task) -> PreTrainedModel:
-    """The model at `path` (a folder or a hub name), in the task's dtype and attention.
+    """The model at `path`, in the task's dtype and attention.
 
     An adapter is loaded onto the base that it names.
+
+    Args:
+        path: a folder, or the task's own base by its name on the hub.
 
     Raises:
         ModelError: the folder is missing, truncated or not a checkpoint.
     """
+    path = _folder_of(path, task)
     require_whole_checkpoint(path)
     base = base_of(path)
     try:
@@ -50,6 +55,7 @@ def load_processor(path: str | Path, task: Task) -> ProcessorMixin:
     Raises:
         ModelError: there is no processor, or one of an unknown family.
     """
+    path = _folder_of(path, task)
     require_whole_checkpoint(path)
     try:
         processor = AutoProcessor.from_pretrained(path)
@@ -83,29 +89,36 @@ def model_type_at(path: str | Path) -> str:
 def base_of(path: str | Path) -> str | Path:
     """The base model of an adapter at `path`; `path` itself if it is a whole model.
 
-    A relative name is looked up in each folder above the adapter, so that a project can move.
+    A relative name is looked up in each folder above the adapter, so that a project can move; a
+    name on the hub in the local cache, at the adapter's `revision`.
+
+    Raises:
+        ModelError: the base is neither a folder nor a model that was fetched.
     """
     file = Path(path) / ADAPTER
     if not file.exists():
         return path
-    named = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    adapter = json.loads(file.read_text(encoding="utf-8"))
+    named, revision = adapter["base_model_name_or_path"], adapter.get("revision")
     for folder in file.resolve().parents:
         if (folder / named / "config.json").exists():
             return folder / named
-    return named
+    if revision is None:
+        fault = f"its base {named} is no folder here, and {ADAPTER} names no revision (a commit)"
+        raise _unusable(path, fault)
+    return snapshot(named, revision)
 
 
 def require_whole_checkpoint(path: str | Path) -> None:
-    """Check a checkpoint's files without loading the model; a hub name is not checked.
+    """Check a checkpoint's files without loading the model.
 
     Raises:
         ModelError: the folder is missing, truncated or not a checkpoint.
     """
     folder = Path(path)
     if not folder.exists():
-        if _looks_like_hub_name(str(path)):
-            return
         raise _unusable(path, "no such folder")
+    _require_shards(folder)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise _unusable(path, "no *.safetensors file in the folder")
@@ -127,8 +140,21 @@ def _require_json(file: Path) -> None:
         raise _unusable(file.parent, f"{file.name} is not JSON ({error})") from None
 
 
-def _looks_like_hub_name(path: str) -> bool:
-    return path.count("/") == 1 and not path.startswith((".", "/", "models/"))
+def _require_shards(folder: Path) -> None:
+    """Require every file that the index of a model in several files names."""
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        _require_json(index)
+        named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        missing = sorted(name for name in set(named) if not (folder / name).exists())
+        if missing:
+            raise _unusable(folder, f"{', '.join(missing)} is missing, which {index.name} names")
+
+
+def _folder_of(path: str | Path, task: Task) -> str | Path:
+    """`path`, or for the task's own base on the hub its folder in the local cache."""
+    is_base = str(path) == task.base_model and not Path(path).exists()
+    return snapshot(task.base_model, task.revision) if is_base and task.revision else path
 
 
 def _first_line(error: BaseException) -> str:

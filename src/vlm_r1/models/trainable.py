@@ -1,7 +1,10 @@
 """Which parameters are trained: all, all but frozen parts, or LoRA adapters alone."""
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
+import torch
 from peft import LoraConfig
 from torch import nn
 from transformers import PreTrainedModel
@@ -21,6 +24,35 @@ def freeze(model: PreTrainedModel, family: Family, train: Train) -> None:
         vision = _is_in(name, (family.vision,)) and not projector
         if (vision and train.freeze_vision) or (projector and train.freeze_projector):
             parameter.requires_grad_(False)
+
+
+def stop_gradients_in_frozen_tower(model: PreTrainedModel, family: Family) -> None:
+    """Run a vision tower that is frozen without recording gradients; call it after adapters.
+
+    Gradient checkpointing makes transformers ask for gradients of the tower's input, so that a
+    tower without a trained weight would be run again and passed through backward. A projector
+    inside the tower goes on recording its own, and so does what follows it there.
+    """
+    inner: Any = model.model
+    projectors = [inner.get_submodule(name) for name in family.projector]
+    inside = {id(parameter) for module in projectors for parameter in module.parameters()}
+    tower = inner.get_submodule(family.vision)
+    if any(p.requires_grad for p in tower.parameters() if id(p) not in inside):
+        return
+    kept = [m for m in projectors if any(p.requires_grad for p in m.parameters())]
+    for module in _outermost_without(tower, kept):
+        module.forward = torch.no_grad()(module.forward)
+
+
+def _outermost_without(module: nn.Module, kept: list[nn.Module]) -> Iterator[nn.Module]:
+    """`module` if it is called and holds none of `kept`, else the outermost such inside it."""
+    held = {id(inside) for inside in module.modules()}
+    if not isinstance(module, nn.ModuleList) and not any(id(one) in held for one in kept):
+        yield module
+        return
+    for child in module.children():
+        if not any(child is one for one in kept):
+            yield from _outermost_without(child, kept)
 
 
 def lora_config(model: PreTrainedModel, family: Family, lora: Lora) -> LoraConfig:

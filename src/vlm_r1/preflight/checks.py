@@ -16,6 +16,7 @@ from vlm_r1.config import Params, Task
 from vlm_r1.config.training import Grpo, Launch, Train
 from vlm_r1.errors import ConfigError, InputError
 from vlm_r1.models.families import Family, family_of
+from vlm_r1.preflight.requirements import unmet_requirements
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def machine_checks(params: Params) -> dict[str, Check]:
         "devices": lambda: check_devices(launch),
         "attention": lambda: check_attention(task, launch),
         "precision": lambda: check_precision(task, train.deepspeed, launch),
-        "liger": lambda: check_liger(train),
+        "kernels": lambda: check_kernels(train),
+        "optimizer": lambda: check_optimizer(train, launch),
     }
 
 
@@ -87,8 +89,16 @@ def check_versions(model_type: str) -> str:
 
 
 def check_devices(launch: Launch) -> str:
-    """Refuse `device: cuda` with fewer GPUs than processes on this node."""
+    """Refuse `device: cuda` with fewer GPUs than processes on this node, and one that sees more."""
     found = torch.cuda.device_count()
+    if launch.device != "cpu" and launch.processes == 1 and found > 1:
+        raise ConfigError(
+            got=f"one process that sees {found} CUDA devices",
+            need="one device",
+            because="transformers would wrap the model in DataParallel, which cannot train it",
+            do="start it by `vlm-r1 stage`, `vlm-r1 launch` or `dvc repro`, or set "
+            "CUDA_VISIBLE_DEVICES=0; for all GPUs raise launch.processes_per_node",
+        )
     if launch.device == "cuda" and found < launch.processes_per_node:
         raise ConfigError(
             got=f"{found} CUDA devices",
@@ -139,20 +149,40 @@ def check_precision(task: Task, deepspeed: str | None, launch: Launch) -> str:
     return dtype
 
 
-def check_liger(train: Train) -> str:
-    """Refuse Liger's kernels without their package or a GPU."""
-    if not train.liger:
+def check_kernels(train: Train) -> str:
+    """Refuse kernels of the hub without their package or a GPU."""
+    if not train.use_kernels:
         return "off"
-    is_installed = importlib.util.find_spec("liger_kernel") is not None
+    is_installed = importlib.util.find_spec("kernels") is not None
     if not is_installed or not torch.cuda.is_available():
-        missing = "a CUDA device" if is_installed else "the package liger-kernel"
+        missing = "a CUDA device" if is_installed else "the package kernels"
         raise ConfigError(
-            got=f"train.liger without {missing}",
-            need="liger-kernel>=0.8.2 (TRL 1.16's own bound) and a GPU",
-            because="its kernels are written in Triton, which needs a GPU",
-            do="pip install 'liger-kernel>=0.8.2', or set train.liger: false",
+            got=f"train.use_kernels without {missing}",
+            need="the package kernels and a GPU",
+            because="the hub's kernels are compiled for GPUs",
+            do="pip install kernels on a GPU machine, or set train.use_kernels: false",
         )
-    return f"liger-kernel {metadata.version('liger-kernel')}"
+    return f"kernels {metadata.version('kernels')}"
+
+
+def check_optimizer(train: Train, launch: Launch) -> str:
+    """Refuse 8-bit AdamW without its package or a GPU, and under ZeRO."""
+    if train.optimizer == "adamw":
+        return train.optimizer
+    faults = {
+        "without the package bitsandbytes": importlib.util.find_spec("bitsandbytes") is None,
+        "without a CUDA device": launch.device == "cpu" or not torch.cuda.is_available(),
+        f"with train.deepspeed {train.deepspeed}": train.deepspeed is not None,
+    }
+    found = [fault for fault, is_met in faults.items() if is_met]
+    if found:
+        raise ConfigError(
+            got=f"train.optimizer {train.optimizer} {' and '.join(found)}",
+            need="bitsandbytes and a GPU, and no ZeRO",
+            because="its moments are updated by CUDA kernels, and ZeRO shards moments of its own",
+            do="set train.optimizer: adamw; to save memory, train.deepspeed: zero3 or train.lora",
+        )
+    return f"bitsandbytes {metadata.version('bitsandbytes')}"
 
 
 def check_coordinate_space(task: Task, family: Family) -> str:
@@ -170,9 +200,11 @@ def check_coordinate_space(task: Task, family: Family) -> str:
 def check_rollouts(grpo: Grpo, processes: int) -> str:
     """Refuse rollouts that TRL rejects, or corrupts, only after the model is loaded.
 
-    A rollout that does not hold whole groups, vLLM that is not installed, and vLLM in TRL's own
-    process, which corrupts the image placeholders (TRL #6294, #6718).
+    A rollout that does not hold whole groups, a vLLM that does not fit what is installed, and vLLM
+    in TRL's own process, which corrupts the image placeholders (TRL #6294, #6718). Ends of
+    completions that another option does not know.
     """
+    _check_ends(grpo)
     rows = grpo.micro_batch * processes * (grpo.steps_per_generation or 0)
     if rows % grpo.num_generations:
         raise ConfigError(
@@ -190,11 +222,32 @@ def check_rollouts(grpo: Grpo, processes: int) -> str:
             "and vLLM expands them again: the model sees another prompt (TRL #6294)",
             do="use vllm_server, where TRL inserts the features itself, or transformers",
         )
-    if grpo.rollouts == "vllm_server" and importlib.util.find_spec("vllm") is None:
+    if grpo.rollouts == "vllm_server" and (unmet := unmet_requirements("trl[vllm]")):
         raise ConfigError(
-            got="grpo.rollouts: vllm_server without the package vllm",
-            need="vllm installed here, and a vLLM server at launch.vllm_server_url, on other GPUs",
-            because="TRL sends the server its weights through vllm's own communicator",
-            do="pip install 'trl[vllm]' and start the server, or rollouts: transformers",
+            got=f"grpo.rollouts: vllm_server, but TRL's extra vllm is not met: {'; '.join(unmet)}",
+            need="a vLLM in this environment that takes the torch and transformers installed here",
+            because="TRL sends the server its weights through vllm's own communicator, and each "
+            "vLLM pins the versions of torch and transformers that it works with",
+            do="rollouts: transformers. `pip install --dry-run 'trl[vllm]'` beside this project's "
+            "pins tells when a vLLM fits; to evaluate with vLLM see docs/vllm.md",
         )
     return grpo.rollouts
+
+
+def _check_ends(grpo: Grpo) -> None:
+    """Refuse `stop_at_answer` and `drop_finished` with what would ignore or spoil them."""
+    if grpo.stop_at_answer and grpo.mask_truncated_completions:
+        raise ConfigError(
+            got="grpo.stop_at_answer with grpo.mask_truncated_completions",
+            need="one of them",
+            because="TRL takes a completion without an end of turn for one that the limit cut off, "
+            "and would train on none that ends at </answer>",
+            do="set one of them to false",
+        )
+    if grpo.rollouts != "transformers" and (grpo.stop_at_answer or grpo.drop_finished):
+        raise ConfigError(
+            got=f"grpo.stop_at_answer or grpo.drop_finished with grpo.rollouts {grpo.rollouts}",
+            need="rollouts: transformers",
+            because="they change how transformers writes completions, not how a server does",
+            do="set both to false: vLLM drops finished completions by itself",
+        )

@@ -28,10 +28,11 @@ NOISE_PX = (400, 300)  # width, height of the image used where no data is prepar
 
 def diagnose(params: Params, root: Path) -> list[PreflightResult]:
     """The result of every check; those on the base run only if all earlier ones passed."""
-    base, task = base_path(params, root), params.task
+    task = params.task
     rollouts = {"rollouts": lambda: check_rollouts(params.grpo, params.launch.processes)}
     results = run_checks(machine_checks(params) | rollouts)
     try:
+        base = base_path(params, root)
         model_type = model_type_at(base)
         results += run_checks(family_checks(task, model_type))
         if any(result.fault for result in results):
@@ -40,7 +41,7 @@ def diagnose(params: Params, root: Path) -> list[PreflightResult]:
         model = load_model(base, task).eval()
         sample = sample_of(params, root)
     except InputError as fault:
-        return [*results, PreflightResult("base", str(base), fault)]
+        return [*results, PreflightResult("base", task.base_model, fault)]
     return results + run_checks(
         processor_checks(processor, family_of(model_type), task, sample)
         | model_checks(model, processor, task, sample)
@@ -49,10 +50,11 @@ def diagnose(params: Params, root: Path) -> list[PreflightResult]:
 
 def sample_of(params: Params, root: Path) -> Sample:
     """The first training record in GRPO's prompt; a noise image where no data is prepared yet."""
-    file = root / paths.records_file(params.train_dataset)
+    name = params.train_datasets[0]
+    file = root / paths.records_file(name)
     if file.exists():
         first = read_records(file).iloc[0]
-        images = root / params.datasets[params.train_dataset].images
+        images = root / params.datasets[name].images
         image, expression = open_image(images / first["image"]), first["expression"]
     else:
         pixels = np.random.default_rng(0).integers(0, 256, (*NOISE_PX[::-1], 3), dtype=np.uint8)

@@ -16,9 +16,10 @@ from peft import get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig
 
-from vlm_r1.config import Params
+from vlm_r1.config import Params, Task
 from vlm_r1.errors import ModelError
 from vlm_r1.models.families import Family, family_of
+from vlm_r1.models.hub import snapshot
 from vlm_r1.models.trainable import freeze, lora_config
 
 # public config.json files, see docs/training.md
@@ -46,7 +47,7 @@ class Footprint:
     """The params' model on the meta device, with its frozen parts and adapters."""
 
     def __init__(self, params: Params, root: Path) -> None:
-        self.config: Any = _model_config(params.task.base_model, root)
+        self.config: Any = _model_config(params.task, root)
         self.family = _grid_family(self.config.model_type)
         with torch.device("meta"):
             model: Any = AutoModelForImageTextToText.from_config(
@@ -79,8 +80,13 @@ class Footprint:
 
     @property
     def trains_vision(self) -> bool:
-        """Whether the backward pass reaches the vision tower, so that activations are kept."""
-        return any(p.requires_grad for p in self.vision.parameters())
+        """Whether the backward pass reaches the vision tower, so that activations are kept.
+
+        A tower without a trained weight runs without gradients; its projector does not count.
+        """
+        modules = [self.model.model.get_submodule(name) for name in self.family.projector]
+        inside = {id(p) for module in modules for p in module.parameters()}
+        return any(p.requires_grad for p in self.vision.parameters() if id(p) not in inside)
 
     def text_layer_bytes(self, work: Workload) -> int:
         """Bytes that one text layer keeps for its backward pass."""
@@ -145,18 +151,21 @@ def _count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _model_config(base_model: str, root: Path) -> PreTrainedConfig:
-    """The config in the base's folder, or for a hub name the public one in `CONFIGS`.
+def _model_config(task: Task, root: Path) -> PreTrainedConfig:
+    """The config in the base's folder, or for a name on the hub the public one in `CONFIGS`.
 
     Raises:
-        ModelError: neither exists.
+        ModelError: neither exists, and the model was not fetched.
     """
+    base_model = task.base_model
     public = CONFIGS / f"{base_model.rpartition('/')[2]}.json"
     if (root / base_model / "config.json").exists():
         return AutoConfig.from_pretrained(root / base_model)
     if public.exists():
         values = json.loads(public.read_text(encoding="utf-8"))
         return AutoConfig.for_model(values.pop("model_type"), **values)
+    if task.revision is not None:
+        return AutoConfig.from_pretrained(snapshot(base_model, task.revision))
     known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.json")))
     raise ModelError(
         got=f"{base_model}: no config.json in {root}, and none in {CONFIGS.name}/",

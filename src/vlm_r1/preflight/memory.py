@@ -7,6 +7,9 @@ tests/test_memory_plan.py compares the sum with measured peaks.
 """
 
 from dataclasses import dataclass
+from typing import Any
+
+import torch
 
 from vlm_r1.config import Method, Params
 from vlm_r1.config.deepspeed import deepspeed_config, is_offloaded, zero_stage
@@ -15,7 +18,7 @@ from vlm_r1.preflight.footprint import Footprint, Workload
 
 GIB = 2**30
 FLOAT32_BYTES = 4
-ADAM_BYTES = 8  # two moments in 32 bits
+ADAM_BYTES, ADAM_8BIT_BYTES = 8, 2  # two moments
 MASTER_BYTES = 4  # ZeRO's own 32-bit copy of a 16-bit weight
 LOSS_TOKENS, LOSS_COLUMNS = 4096, 32_768  # a tile of trl/kernels/chunked_logprob.py
 GPU_OVERHEAD = 2 * GIB  # CUDA context, NCCL's buffers, fragmentation
@@ -30,6 +33,7 @@ class MemoryPlan:
     gradients: int
     optimizer: int
     reference: int  # GRPO with beta > 0: the frozen reference model
+    copies: int  # autocast's 16-bit copies of trained 32-bit weights, held during a pass
     gathered: int  # ZeRO-3: whole layers, gathered during a step
     activations: int
     loss: int  # the current tile of logits, and its gradients
@@ -76,6 +80,7 @@ class _State:
     gradients: int
     optimizer: int
     reference: int
+    copies: int
     gathered: int
 
 
@@ -103,12 +108,13 @@ def plan_memory(
         backward = activations + loss + state.gradients
     else:
         backward = max(activations + loss, state.gradients)
-    persistent = state.weights + state.optimizer + state.reference
+    persistent = state.weights + state.optimizer + state.reference + state.copies
     return MemoryPlan(
         weights=state.weights,
         gradients=state.gradients,
         optimizer=state.optimizer,
         reference=state.reference,
+        copies=state.copies,
         gathered=state.gathered,
         activations=activations,
         loss=loss,
@@ -120,32 +126,43 @@ def plan_memory(
 
 def _state(params: Params, method: Method, footprint: Footprint, zero: _Sharding) -> _State:
     uses_adapters = params.train.lora is not None
-    weight_bytes = _weight_bytes(params.train, footprint)
-    trained_bytes = FLOAT32_BYTES if uses_adapters else weight_bytes
-    base_weights = footprint.total * weight_bytes
+    bytes_each = weight_bytes(params)
+    trained_bytes = FLOAT32_BYTES if uses_adapters else bytes_each
+    base_weights = footprint.total * bytes_each
     whole_weights = base_weights
     if uses_adapters:
         whole_weights += footprint.trainable * FLOAT32_BYTES
     needs_master = zero.keeps_master_weights and trained_bytes < FLOAT32_BYTES
-    optimizer_bytes = ADAM_BYTES + (MASTER_BYTES if needs_master else 0)
-    optimizer = zero.share(footprint.trainable * optimizer_bytes, from_stage=1)
+    master_bytes = footprint.trainable * MASTER_BYTES if needs_master else 0
+    optimizer = zero.share(_moment_bytes(params.train, footprint) + master_bytes, from_stage=1)
     # With adapters the base itself is the reference: they are switched off for its forward pass.
     has_reference = method == "grpo" and params.grpo.beta > 0 and not uses_adapters
-    gathered = min(footprint.total, zero.live_parameters) * weight_bytes if zero.stage == 3 else 0
+    gathered = min(footprint.total, zero.live_parameters) * bytes_each if zero.stage == 3 else 0
     return _State(
         whole_weights=whole_weights,
         weights=0 if zero.offloads_weights else zero.share(whole_weights, from_stage=3),
         gradients=zero.share(footprint.trainable * trained_bytes, from_stage=2),
         optimizer=0 if zero.offloads_optimizer else optimizer,
         reference=zero.share(base_weights, from_stage=3) if has_reference else 0,
+        copies=footprint.trainable * footprint.bytes if footprint.bytes < bytes_each else 0,
         gathered=gathered,
     )
 
 
-def _weight_bytes(train: Train, footprint: Footprint) -> int:
+def _moment_bytes(train: Train, footprint: Footprint) -> int:
+    """Bytes of AdamW's moments; transformers leaves those of embeddings in 32 bits."""
+    if train.optimizer == "adamw":
+        return footprint.trainable * ADAM_BYTES
+    embedding: Any = footprint.model.get_input_embeddings().weight
+    in_full = embedding.numel() if embedding.requires_grad else 0
+    return in_full * ADAM_BYTES + (footprint.trainable - in_full) * ADAM_8BIT_BYTES
+
+
+def weight_bytes(params: Params) -> int:
     """Bytes of one weight: 32 bits unless ZeRO or adapters keep the trained copy (training.run)."""
-    keeps_copy = train.deepspeed is not None or train.lora is not None
-    return footprint.bytes if keeps_copy else FLOAT32_BYTES
+    keeps_copy = params.train.deepspeed is not None or params.train.lora is not None
+    dtype: torch.dtype = getattr(torch, params.task.dtype)
+    return dtype.itemsize if keeps_copy else FLOAT32_BYTES
 
 
 def _activations(footprint: Footprint, work: Workload, checkpointing: bool) -> int:

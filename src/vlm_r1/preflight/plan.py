@@ -1,4 +1,4 @@
-"""`vlm-r1 plan`: memory of one device and FLOPs of a training, before it is paid for."""
+"""`vlm-r1 plan`: memory of device and host, FLOPs and disk, before they are paid for."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -15,7 +15,9 @@ from vlm_r1.models.flops import (
     training_flops,
     written_load,
 )
+from vlm_r1.preflight.disk import plan_disk
 from vlm_r1.preflight.footprint import Footprint, Workload
+from vlm_r1.preflight.host import plan_host
 from vlm_r1.preflight.memory import GIB, MemoryPlan, plan_memory
 
 PROMPT_TEXT_TOKENS = 96  # of an R1 prompt with a long expression, without its image
@@ -62,7 +64,7 @@ def plan_work(
 def plan_dict(
     params: Params, root: Path, gpu_memory_gib: float, image: tuple[int, int]
 ) -> dict[str, Any]:
-    """Both methods' plans as plain values; memory in GiB."""
+    """Both methods' plans as plain values, with host and disk; memory and disk in GiB."""
     footprint = Footprint(params, root)
     return {
         "model": params.task.base_model,
@@ -73,6 +75,8 @@ def plan_dict(
         "methods": {
             method: _method_dict(params, root, method, gpu_memory_gib, image) for method in PLANNED
         },
+        "host_gib": {method: _host_dict(params, method, footprint) for method in PLANNED},
+        "disk_gib": _disk_dict(params, root, footprint),
     }
 
 
@@ -96,7 +100,26 @@ def plan_text(plan: dict[str, Any]) -> str:
         if not found["fits"]:
             advice = ", then ".join(found["change_first"])
             lines.append(f"  change first: {advice}" if advice else "  no single change helps")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_host_lines(plan["host_gib"]), *_disk_lines(plan["disk_gib"])])
+
+
+def _host_lines(host: dict[str, dict[str, float]]) -> list[str]:
+    return [
+        f"host, {method}: {gib['peak']:.1f} GiB of memory a node: models while they are loaded "
+        f"{gib['models']:.1f}, offloaded {gib['offloaded']:.1f}, programs {gib['programs']:.1f}"
+        for method, gib in host.items()
+    ]
+
+
+def _disk_lines(disk: dict[str, Any]) -> list[str]:
+    copy = f"DVC's copy of them {disk['dvc']:.1f}" if disk["dvc"] else "linked by DVC"
+    known = disk["results"] is not None
+    results = f"{disk['results']:.1f} at most" if known else "known once data is prepared"
+    return [
+        f"disk: {disk['peak']:.1f} GiB at most: checkpoints {disk['models']:.1f} "
+        f"({disk['checkpoints']} of {disk['weights']:.1f}, {copy}), state of the optimizer "
+        f"{disk['states']:.1f} while a training saves, results {results}"
+    ]
 
 
 def advise(
@@ -156,6 +179,23 @@ def _method_dict(
         "flops_per_step": plan.flops_per_step,
         "flops_total": plan.flops_total,
     }
+
+
+def _host_dict(params: Params, method: Method, footprint: Footprint) -> dict[str, float]:
+    plan = plan_host(params, method, footprint.total, footprint.trainable)
+    return {k: round(size / GIB, 3) for k, size in {**asdict(plan), "peak": plan.peak}.items()}
+
+
+def _disk_dict(params: Params, root: Path, footprint: Footprint) -> dict[str, Any]:
+    plan = plan_disk(params, root, footprint.total, footprint.trainable)
+    sizes = {
+        "weights": plan.checkpoint.weights,
+        "state": plan.checkpoint.state,
+        **{name: getattr(plan, name) for name in ("models", "states", "dvc", "peak")},
+    }
+    results = None if plan.results is None else round(plan.results / GIB, 3)
+    gib = {name: round(size / GIB, 3) for name, size in sizes.items()}
+    return {**gib, "results": results, "checkpoints": plan.models // plan.checkpoint.weights}
 
 
 def _workload(

@@ -7,14 +7,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from vlm_r1.config import Method, Params
+from vlm_r1.config import EngineName, Method, Params
 from vlm_r1.errors import ContractError, ModelError
 
 # Raise them when `rec.parsing.parse_answer` or a score can give another result for the same text.
 # They stand here because SFT, which parses nothing, would otherwise depend on the parser.
 PARSER_VERSION = "2"
 SCORING_VERSION = "1"
-STOPS = "to </answer>"
+STOP = "</answer>"  # the parser reads nothing after it, so generation stops there
+STOPS = f"to {STOP}"
 
 
 class TrainingContract(BaseModel):
@@ -23,6 +24,7 @@ class TrainingContract(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     base_digest: str
+    base_revision: str | None  # commit of a base on the Hugging Face hub
     training_records_digest: str
     min_pixels: int
     max_pixels: int
@@ -49,6 +51,7 @@ class Contract(TrainingContract):
 
     max_new_tokens: int
     decoding: Literal["greedy, to </answer>"] = "greedy, to </answer>"
+    engine: str  # "vllm", or "transformers" with its attention
     repeats: str  # sampled answers besides the greedy one: "none", or "3 at temperature 1"
     parser_version: str = PARSER_VERSION
     scoring_version: str = SCORING_VERSION
@@ -65,6 +68,7 @@ def training_contract(
     trained = params.task if method is None else params.task_in_training(method)
     return TrainingContract(
         base_digest=base_digest,
+        base_revision=params.task.revision,
         training_records_digest=records_digest,
         min_pixels=params.task.min_pixels,
         max_pixels=params.task.max_pixels,
@@ -84,7 +88,16 @@ def evaluation_contract(training: TrainingContract, params: Params) -> Contract:
     """The terms of `training` and those of evaluation."""
     asked = params.evaluate
     repeats = f"{asked.repeats} at temperature {asked.temperature:g}" if asked.repeats else "none"
-    return Contract(**training.model_dump(), max_new_tokens=asked.max_new_tokens, repeats=repeats)
+    return Contract(
+        **training.model_dump(),
+        max_new_tokens=asked.max_new_tokens,
+        engine=_engine(asked.engine, params.task.attention),
+        repeats=repeats,
+    )
+
+
+def _engine(engine: EngineName, attention: str) -> str:
+    return f"{engine}, {attention} attention" if engine == "transformers" else engine
 
 
 def read_terms(root: Path, checkpoint: Path) -> dict[str, Any]:

@@ -5,7 +5,9 @@ reasons why published comparisons could not be trusted. VLM-R1's own parsers are
 to reproduce its numbers (vlm_r1_parsers.py).
 """
 
+import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +20,8 @@ Xyxy = tuple[float, float, float, float]
 # Four numbers in brackets. Possessive quantifiers (`++`) never backtrack, so time is linear.
 _NUMBER = r"\s*+(-?(?:\d{1,7}+(?:\.\d*+)?+|\.\d++))\s*+"
 _BOX = re.compile(r"\[" + ",".join([_NUMBER] * 4) + r"\]")
+_LABEL = re.compile(r'"label"\s*+:\s*+"((?:[^"\\]|\\.)*+)"')
+_NOTHING = "none"  # the answer where nothing of what is asked for is in the image (VLM-R1, OVD)
 _ANSWER_OPEN, _ANSWER_CLOSE = "<answer>", "</answer>"
 _THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
 
@@ -88,6 +92,46 @@ def parse_boxes(completion: str) -> list[Xyxy]:
     return [_numbers(box) for box in _BOX.findall(body or "")]
 
 
+def parse_labeled_boxes(completion: str) -> list[tuple[Xyxy, str]]:
+    """Every box of the answer with the label that stands in the same braces; "" if none does.
+
+    Boxes as `parse_boxes` gives them.
+
+    Example: '[{"bbox_2d": [1, 2, 3, 4], "label": "dog"}]' -> [((1, 2, 3, 4), "dog")]
+    """
+    body = _answer_body(completion)[0] or ""
+    found = list(_BOX.finditer(body))
+    ends = [0, *(box.end() for box in found)]
+    starts = [*(box.start() for box in found[1:]), len(body)]
+    return [
+        (_numbers(box.groups()), _label(body[end : box.start()], body[box.end() : start]))
+        for box, end, start in zip(found, ends, starts, strict=False)
+    ]
+
+
+def says_none(completion: str) -> bool:
+    """Whether the answer is the word None: nothing of what is asked for is in the image."""
+    body = _answer_body(completion)[0] or ""
+    return body.strip().rstrip(".").lower() == _NOTHING
+
+
+def _label(before: str, after: str) -> str:
+    """The label in the braces that open before a box and close after it.
+
+    Args:
+        before, after: the text between the box and the ones before and after it.
+    """
+    _, opened, left = before.rpartition("{")
+    right, closed, _ = after.partition("}")
+    found = _LABEL.search(left + right) if opened and closed else None
+    if found is None:
+        return ""
+    try:
+        return str(json.loads(f'"{found[1]}"')).strip()
+    except ValueError:  # an escape or a line break that is not JSON
+        return found[1].strip()
+
+
 def box_in_original(
     answer: Parsed | Unparsed,
     image_size: tuple[int, int] | None,
@@ -111,7 +155,7 @@ def box_in_original(
     return to_original(answer.box, answer.coordinate_space, image_size, input_size or image_size)
 
 
-def _numbers(found: tuple[str, str, str, str]) -> Xyxy:
+def _numbers(found: Sequence[str]) -> Xyxy:
     x1, y1, x2, y2 = map(float, found)
     return x1, y1, x2, y2
 

@@ -5,10 +5,20 @@ snapshot test freezes them, because even a changed space moves accuracy by point
 """
 
 import json
+from collections.abc import Sequence
 
 QUESTION = (
     "Please provide the bounding box coordinate of the region this sentence describes: "
     "{expression}."
+)
+
+# VLM-R1's question for open-vocabulary detection (OVD)
+DETECTION_QUESTION = (
+    "Please carefully check the image and detect the following objects: {targets}. Output each "
+    "detected target's bbox coordinates in JSON format. The format of the bbox coordinates is:\n"
+    '```json\n[{"bbox_2d": [x1, y1, x2, y2], "label": "target name"}, '
+    '{"bbox_2d": [x1, y1, x2, y2], "label": "target name"}]\n```. '
+    "If there are no such targets in the image, simply respond with None."
 )
 
 PLAIN = "{question}"
@@ -21,16 +31,32 @@ JSON_REQUEST = "{question} Please provide the bounding box coordinate in JSON fo
 TEMPLATES = {"plain": PLAIN, "r1": R1, "json": JSON_REQUEST}
 
 
-def question_for(expression: str) -> str:
-    """VLM-R1's `problem` sentence for an expression."""
+def question_for(expression: str, detects: bool = False) -> str:
+    """VLM-R1's `problem` sentence for an expression, or its question for a list of targets."""
+    if detects:
+        return DETECTION_QUESTION.replace("{targets}", expression)
     return QUESTION.replace("{expression}", expression)
 
 
 def expression_in(question: str) -> str | None:
-    """The expression in a `problem` sentence; None for any other sentence."""
-    before, after = QUESTION.split("{expression}")
-    if question.startswith(before) and question.endswith(after):
-        return question.removeprefix(before).removesuffix(after)
+    """The expression in a `problem` sentence, or the targets to detect; None for any other text."""
+    targets = targets_in(question)
+    return _between(question, *QUESTION.split("{expression}")) if targets is None else targets
+
+
+def targets_in(question: str) -> str | None:
+    """The list of targets in VLM-R1's question for detection; None for any other text.
+
+    How the format of the answer is described may differ.
+    """
+    asks, describes = DETECTION_QUESTION.split("{targets}")
+    targets, found, _ = question.partition(describes.partition(". The")[0])
+    return _between(targets, asks, "") if found else None
+
+
+def _between(text: str, before: str, after: str) -> str | None:
+    if text.startswith(before) and text.endswith(after):
+        return text.removeprefix(before).removesuffix(after)
     return None
 
 
@@ -41,8 +67,19 @@ def fill_template(template_name: str, question: str) -> str:
 
 def box_answer(box: tuple[int, int, int, int], label: str) -> str:
     """The answer SFT teaches: a fenced JSON list of one box, as in VLM-R1's mllm_rec_json.json."""
-    entry = json.dumps({"bbox_2d": list(box), "label": label}, ensure_ascii=False)
-    return f"```json\n[\n\t{entry}\n]\n```"
+    return boxes_answer([(box, label)])
+
+
+def boxes_answer(boxes: Sequence[tuple[Sequence[float], str]]) -> str:
+    """The same with a line for each (box, label); None, as the question asks, without any."""
+    if not boxes:
+        return "None"
+    entries = [
+        json.dumps({"bbox_2d": list(box), "label": label}, ensure_ascii=False)
+        for box, label in boxes
+    ]
+    lines = ",\n\t".join(entries)
+    return f"```json\n[\n\t{lines}\n]\n```"
 
 
 def r1_answer(thought: str, box: tuple[int, int, int, int]) -> str:

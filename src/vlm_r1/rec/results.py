@@ -6,8 +6,11 @@ One file holds one evaluation result, (training run, step, dataset):
 null if unparsed), correct (0 or 1), image, input_size and image_size (height, width), and may have
 a record_id and a split. Rows that this project wrote also have new_tokens (generated, an end of
 turn included), cut_off (whether evaluate.max_new_tokens ended the answer) and, with
-evaluate.repeats, sampled_correct (0 or 1 of each sampled answer). Logs of VLM-R1's authors have
-neither `meta` nor what follows `correct`.
+evaluate.repeats, sampled_correct (0 or 1 of each sampled answer). A row of object detection (OVD)
+also has true_objects and answered_objects (each box with its label), and is correct if all of them
+match (evaluation/detection.py); its ground_truth and extracted_answer are the smallest boxes around
+them, and ground_truth the whole image if there are none. Logs of VLM-R1's authors have neither
+`meta` nor what follows `correct`.
 Logs of other tools are converted to this form by evaluation/prediction_logs.py.
 """
 
@@ -21,6 +24,16 @@ from vlm_r1.files import write_json
 
 Box = tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]  # xyxy
 Size = tuple[PositiveInt, PositiveInt]  # height, width
+
+
+class ResultObject(BaseModel):
+    """A true or answered object of a detection row; xyxy in original pixels.
+
+    An answered box is as it was written, also with reversed corners; a label may be empty.
+    """
+
+    bbox_2d: Box
+    label: str
 
 
 class ResultRow(BaseModel):
@@ -40,6 +53,8 @@ class ResultRow(BaseModel):
     new_tokens: int | None = None
     cut_off: bool | None = None
     sampled_correct: list[int] | None = None
+    true_objects: list[ResultObject] | None = None
+    answered_objects: list[ResultObject] | None = None
 
 
 class ResultFile(BaseModel):

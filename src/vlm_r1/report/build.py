@@ -24,6 +24,7 @@ from vlm_r1.report.compute import compute_block
 from vlm_r1.report.coordinate_flags import coordinate_flags
 from vlm_r1.report.costs import cost_per_point
 from vlm_r1.report.curve_statistics import curve_statistics
+from vlm_r1.report.detection import detection_block
 from vlm_r1.report.fairness import check_fairness, checklist
 from vlm_r1.report.gains import at_the_end, course, gain_lines, pooled_lines
 from vlm_r1.report.published_curves import published_series
@@ -176,6 +177,7 @@ def _measure(
         reproduce=context.reproduce(table, bool(unfair)),
         lineage=context.lineage,
         unfair=unfair,
+        detection=detection_block(table),
     )
     return report, verdict_text
 

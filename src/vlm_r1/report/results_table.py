@@ -16,7 +16,7 @@ import numpy as np
 from vlm_r1 import paths
 from vlm_r1.config import METHODS, Method, Params
 from vlm_r1.errors import ResultError
-from vlm_r1.evaluation.coordinate_correction import Correction, correct_boxes
+from vlm_r1.evaluation.coordinate_correction import Correction, correction_of
 from vlm_r1.evaluation.pairing import pair_rows
 from vlm_r1.evaluation.row_table import RowTable, share, share_scores
 from vlm_r1.evaluation.scores import Scores
@@ -49,8 +49,7 @@ class EvalResult:
     @cached_property
     def correction(self) -> Correction:
         """The boxes with their coordinates corrected, two-fold cross-fitted over images."""
-        scores = self.scores
-        return correct_boxes(scores.boxes, scores.true_boxes, scores.images)
+        return correction_of(self.scores)
 
 
 @dataclass(frozen=True)

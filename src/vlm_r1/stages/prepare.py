@@ -31,12 +31,12 @@ def run(params: Params, root: Path) -> None:
     records.parquet is written only for datasets that pass.
 
     Raises:
-        ConfigError: a dataset spans several files, or names unknown published counts.
+        ConfigError: a dataset's format spans several files, or it names unknown published counts.
         DataError: a file cannot be read at all (nothing is written then), or a dataset fails.
     """
     datasets = [_read(name, dataset, root) for name, dataset in params.datasets.items()]
     cache = root / IMAGES
-    outcomes = validate_datasets(datasets, params.train_dataset, params.validation, cache)
+    outcomes = validate_datasets(datasets, params.train_datasets, params.validation, cache)
     with whole_folder(root / PREPARED) as folder:
         for name, outcome in outcomes.items():
             _write(folder / name, outcome)
@@ -62,6 +62,8 @@ def _read(name: str, dataset: Dataset, root: Path) -> DatasetUnderValidation:
         split=dataset.split,
         role=dataset.role,
         images=images,
+        sampling=dataset.sampling,
+        accuracy_reward=dataset.accuracy_reward or "",
     )
     rows = read(dataset.format, source)
     if dataset.exif == "ignored":
@@ -78,9 +80,10 @@ def _require_one_file(name: str, dataset: Dataset) -> None:
     if dataset.format in SEVERAL_FILES:
         raise ConfigError(
             got=f"datasets.{name}.format: {dataset.format}, which reads several files",
-            need="one file of records in the pipeline",
+            need="one file of records a dataset",
             because="a change in one of the other files would not run the stages again",
-            do=f"`vlm-r1 convert --from {dataset.format} {dataset.records} --to vlm-r1 --out FILE`"
+            do="name each file of rec.yaml as a dataset of its own with the role train; else "
+            f"`vlm-r1 convert --from {dataset.format} {dataset.records} --to vlm-r1 --out FILE`"
             " and name FILE, with format vlm-r1",
         )
 

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -46,16 +47,20 @@ def log_params(client: "MlflowClient", run_id: str, values: dict[str, Any]) -> N
     client.log_batch(run_id, params=[Param(str(key), str(value)) for key, value in row.items()])
 
 
-def dataset_input(name: str, digest: str, context: str) -> "DatasetInput":
-    """A dataset by name and digest; MLflow does not read it.
+def dataset_input(names: Sequence[str], digest: str, context: str) -> "DatasetInput":
+    """Datasets that are used as one, by name and digest; MLflow does not read them.
 
     Args:
+        digest: of the records of all of them.
         context: what it is used for, "training" or "evaluation".
     """
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    source = json.dumps({"uri": paths.records_file(name).as_posix()})
-    dataset = Dataset(name, digest[:DIGEST_CHARACTERS], source_type="local", source=source)
+    uri = ", ".join(paths.records_file(name).as_posix() for name in names)
+    source = json.dumps({"uri": uri})
+    dataset = Dataset(
+        "+".join(names), digest[:DIGEST_CHARACTERS], source_type="local", source=source
+    )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
 
 

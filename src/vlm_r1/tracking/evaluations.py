@@ -68,7 +68,7 @@ def _log_new_scores(context: RunContext, run_id: str, results: Results, models: 
     ]
     if new:
         digest_of = {dataset: _meta(result)["records_digest"] for dataset, result in results}
-        inputs = [dataset_input(name, digest, "evaluation") for name, digest in digest_of.items()]
+        inputs = [dataset_input([name], digest, "evaluation") for name, digest in digest_of.items()]
         context.client.log_inputs(run_id, inputs)
         context.client.log_batch(run_id, metrics=new)
 

@@ -156,4 +156,4 @@ def _log_settings(context: RunContext, run_id: str) -> None:
     client.log_text(run_id, as_yaml(params), "params.yaml")
     client.log_dict(run_id, contract.model_dump(), "contract.json")
     digest = contract.training_records_digest
-    client.log_inputs(run_id, [dataset_input(params.train_dataset, digest, "training")])
+    client.log_inputs(run_id, [dataset_input(params.train_datasets, digest, "training")])

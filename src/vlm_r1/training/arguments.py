@@ -13,6 +13,9 @@ from vlm_r1.config.deepspeed import deepspeed_config
 from vlm_r1.config.training import Launch, Optimizer
 from vlm_r1.errors import ConfigError
 
+# AdamW as transformers names it; torch's fused kernel, its default, or bitsandbytes' 8-bit moments
+OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit"}
+
 
 def shared_arguments(params: Params, optimizer: Optimizer, output: Path) -> dict[str, Any]:
     """Arguments that both trainers get.
@@ -42,7 +45,7 @@ def shared_arguments(params: Params, optimizer: Optimizer, output: Path) -> dict
         "bf16": params.task.dtype == "bfloat16",  # TRL's default is True, also on a CPU
         "fp16": params.task.dtype == "float16",
         "gradient_checkpointing": train.gradient_checkpointing,  # TRL's default is True
-        "use_liger_kernel": train.liger,
+        "optim": OPTIMIZERS[train.optimizer],
         "deepspeed": deepspeed_config(train.deepspeed),
         "report_to": "none",  # transformers' MLflow callback blocks while the server is down
         "disable_tqdm": True,  # callbacks.LogFile logs progress as lines
@@ -53,7 +56,10 @@ def shared_arguments(params: Params, optimizer: Optimizer, output: Path) -> dict
 def device_arguments(launch: Launch) -> dict[str, Any]:
     """Device and communication backend; a single process needs no backend."""
     cpu = is_cpu(launch)
-    backend = {"ddp_backend": "gloo" if cpu else "nccl"} if launch.processes > 1 else {}
+    backend: dict[str, Any] = {}
+    if launch.processes > 1:
+        backend["ddp_backend"] = "gloo" if cpu else "nccl"
+        backend["ddp_timeout"] = launch.collective_timeout_s
     return {"use_cpu": cpu, "dataloader_pin_memory": not cpu, **backend}
 
 

@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 
 from vlm_r1.files import write_text
 from vlm_r1.rec.contract import TrainingContract
-from vlm_r1.training.resume import read_log
+from vlm_r1.training.resume import keep_newest_state, read_log
 
 logger = logging.getLogger(__name__)
 
@@ -88,3 +88,19 @@ class WriteContract(TrainerCallback):
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             write_text(folder / "contract.json", self._text)
+
+
+class KeepNewestState(TrainerCallback):
+    """Removes the optimizer state of older checkpoints; called after `WriteContract`.
+
+    Args:
+        every: training resumes only at multiples of this many steps, see `arguments.rollout_steps`.
+    """
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+
+    def on_save(self, args, state, control, **kwargs) -> None:
+        """Called by the Trainer in every process, right after it has written its share."""
+        if state.is_world_process_zero:
+            keep_newest_state(Path(args.output_dir), self._every)

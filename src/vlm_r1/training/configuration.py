@@ -24,7 +24,8 @@ def configuration_of(
         own_files: name -> user-written code that shapes the result, as custom rewards.
     """
     settings = params.model_dump(include={"task", "train", method}, mode="json")
-    del settings["train"]["save_only_model"]  # changes what is kept, not what is learned
+    for key in ("save_only_model", "workers"):  # these change nothing of what is learned
+        del settings["train"][key]
     own = {name: sha256_of_file(file) for name, file in own_files.items()}
     return {
         **settings,

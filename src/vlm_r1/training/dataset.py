@@ -10,6 +10,7 @@ import pandas as pd
 
 from vlm_r1.config import Task
 from vlm_r1.data.images import open_image
+from vlm_r1.data.records import detects
 from vlm_r1.models.families import Family
 from vlm_r1.rec import prompts
 
@@ -33,7 +34,8 @@ def prompt_columns(records: pd.DataFrame, images: Path, template: str) -> Column
         images: the folder that the records' image paths are relative to.
         template: name of a prompt template in rec/prompts.py.
     """
-    questions = [prompts.question_for(expression) for expression in records["expression"]]
+    asked = zip(records["expression"], detects(records), strict=True)
+    questions = [prompts.question_for(expression, detected) for expression, detected in asked]
     return {
         "prompt": [
             [{"role": "user", "content": prompts.fill_template(template, q)}] for q in questions

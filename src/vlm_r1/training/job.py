@@ -7,7 +7,7 @@ import pandas as pd
 
 from vlm_r1 import paths
 from vlm_r1.config import Method, Params
-from vlm_r1.data.records import read_records
+from vlm_r1.data.training_set import read_training_set
 from vlm_r1.evaluation.search import with_choice
 from vlm_r1.experiment import base_path, contract_of
 from vlm_r1.files import part_of
@@ -22,7 +22,7 @@ class TrainingJob:
         params: with the seed of this run, what a search chose, and the task as the method is
             trained on it.
         base: folder or Hugging Face name of the model to start from.
-        records: the training records, in the order of their file; boxes in original pixels.
+        records: the training records, in the order of their files; boxes in original pixels.
         images: the folder that the records' image paths are relative to.
         output: the folder that a finished run leaves.
         root: the project's root, which file names in params are relative to.
@@ -54,13 +54,14 @@ def load_job(params: Params, root: Path, method: Method, seed: int | None = None
         ResultError: the score of a search's candidate is missing.
     """
     seeded = with_choice(params.with_seed(seed), root, method)
+    records, images = read_training_set(params, root)
     return TrainingJob(
         method=method,
         params=seeded.model_copy(update={"task": seeded.task_in_training(method)}),
         contract=contract_of(seeded, root, method),
         base=base_path(params, root),
-        records=read_records(root / paths.records_file(params.train_dataset)),
-        images=root / params.datasets[params.train_dataset].images,
+        records=records,
+        images=images,
         output=root / paths.run_dir(params.run_name(method, seed)),
         root=root,
     )

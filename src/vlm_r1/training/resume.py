@@ -2,16 +2,16 @@
 
 A training writes into a work folder, `models/<run>.part`, which survives a kill. The next attempt
 continues there from the newest complete checkpoint if the configuration is equal; log and samples
-are cut back to that checkpoint. Whatever is set aside or removed is named in the log.
+are cut back to that checkpoint. Whatever is set aside or removed is named in the log. Every
+checkpoint keeps its weights; only the newest keeps the optimizer's state, which is larger.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,30 +19,36 @@ from typing import Any
 import pandas as pd
 
 from vlm_r1.errors import ModelError
-from vlm_r1.files import whole_file, write_json
+from vlm_r1.files import put_in_place, whole_file, write_json
+from vlm_r1.locks import lock
 from vlm_r1.paths import step_of
 from vlm_r1.rec.contract import differences
 
 CONFIGURATION = "configuration.json"
 LOG, SAMPLES = "training_log.jsonl", "samples"
+LOCK = "lock"
 INCOMPLETE = ".incomplete"  # suffix of a half-written checkpoint that was set aside
+# What only resuming needs, in the order of its removal: the first two mark a checkpoint as one that
+# can be resumed from (torch's optimizer, DeepSpeed's pointer to its folder).
+MARKS = ("optimizer.pt", "latest")
+STATE = (*MARKS, "global_step*", "zero_to_fp32.py", "scheduler.pt", "scaler.pt", "rng_state*.pth")
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Lock a folder for one training; the OS releases the lock if the process dies.
+    """Lock a folder for one training, by a file in it; the OS releases it if the process dies.
 
     Raises:
         ModelError: another process holds the lock.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        _lock(descriptor, folder.name)
+    with (folder / LOCK).open("ab") as file:
+        try:
+            lock(file)
+        except BlockingIOError:
+            raise _held(folder.name) from None
         yield
-    finally:
-        os.close(descriptor)
 
 
 def enter(folder: Path, configuration: dict[str, Any], every: int) -> Path | None:
@@ -68,7 +74,7 @@ def enter(folder: Path, configuration: dict[str, Any], every: int) -> Path | Non
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / CONFIGURATION, configuration)
     for checkpoint in _checkpoints(folder):
-        if not (checkpoint / "contract.json").exists():
+        if not is_whole(checkpoint):
             _set_aside_incomplete(checkpoint)
     newest = newest_checkpoint(folder, every)
     if newest is not None:
@@ -78,15 +84,54 @@ def enter(folder: Path, configuration: dict[str, Any], every: int) -> Path | Non
 
 
 def newest_checkpoint(folder: Path, every: int) -> Path | None:
-    """The newest checkpoint with optimizer state, at a multiple of `every` steps."""
-    usable = [f for f in _checkpoints(folder) if step_of(f) % every == 0 and _has_state(f)]
+    """The newest whole checkpoint with optimizer state, at a multiple of `every` steps."""
+    usable = [
+        found
+        for found in _checkpoints(folder)
+        if step_of(found) % every == 0 and has_state(found) and is_whole(found)
+    ]
     return max(usable, key=step_of, default=None)
 
 
-def tidy(folder: Path) -> None:
-    """After the last step: remove the half-written checkpoints that were set aside."""
+def is_whole(checkpoint: Path) -> bool:
+    """True if every process has written its share: its contract is written after that."""
+    return (checkpoint / "contract.json").exists()
+
+
+def has_state(checkpoint: Path) -> bool:
+    """True if optimizer state is there: torch's file, or DeepSpeed's pointer to its folder."""
+    return any((checkpoint / name).exists() for name in MARKS)
+
+
+def keep_newest_state(folder: Path, every: int) -> None:
+    """Leave the state (optimizer, schedule, random) of the newest resumable checkpoint only.
+
+    The weights of all checkpoints stay. That one is on the disk before another loses its state, so
+    that a kill or a power cut at any moment leaves a checkpoint to resume from.
+    """
+    newest = newest_checkpoint(folder, every)
+    others = [found for found in _checkpoints(folder) if found != newest]
+    if newest is not None and any(map(_state_of, others)):
+        _sync(newest)
+        drop_state(others)
+
+
+def drop_state(checkpoints: Iterable[Path]) -> None:
+    """Remove what only resuming needs; what a kill has left of it, too."""
+    for file in (file for checkpoint in checkpoints for file in _state_of(checkpoint)):
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+
+
+def finish(folder: Path, output: Path) -> None:
+    """After the last step: give the folder its final name, then remove what only resuming needs.
+
+    In this order, or a kill in between would leave a training that is done and cannot be resumed.
+    """
     for incomplete in folder.glob(f"*{INCOMPLETE}"):
         shutil.rmtree(incomplete)
+    (folder / LOCK).unlink(missing_ok=True)
+    put_in_place(folder, output)
+    drop_state(_checkpoints(output))
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -97,16 +142,13 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in complete.splitlines()]
 
 
-def _lock(descriptor: int, name: str) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ModelError(
-            got=f"{name}: another process trains into it",
-            need="one training at a time in a folder",
-            because="two would write over each other's checkpoints",
-            do="wait for it, or end it: a launcher that was killed can leave its processes behind",
-        ) from None
+def _held(name: str) -> ModelError:
+    return ModelError(
+        got=f"{name}: another process trains into it",
+        need="one training at a time in a folder",
+        because="two would write over each other's checkpoints",
+        do="wait for it, or end it: a launcher that was killed can leave its processes behind",
+    )
 
 
 def _set_aside_other(folder: Path, configuration: dict[str, Any]) -> None:
@@ -160,9 +202,16 @@ def _checkpoints(folder: Path) -> list[Path]:
     return [f for f in folder.glob("checkpoint-*") if f.name.removeprefix("checkpoint-").isdigit()]
 
 
-def _has_state(checkpoint: Path) -> bool:
-    """True if optimizer state is there: torch's file, or DeepSpeed's pointer to its folder."""
-    return any((checkpoint / name).exists() for name in ("optimizer.pt", "latest"))
+def _state_of(checkpoint: Path) -> list[Path]:
+    """Files and folders of the state, the marks first."""
+    return [file for pattern in STATE for file in sorted(checkpoint.glob(pattern))]
+
+
+def _sync(folder: Path) -> None:
+    """Have the OS write a folder's files to the disk."""
+    for file in (path for path in folder.rglob("*") if path.is_file()):
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:

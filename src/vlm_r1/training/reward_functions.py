@@ -1,18 +1,19 @@
 """The rewards as TRL calls them: completions and columns in, one number per completion out."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate.utils import gather_object
 from transformers import TrainerState
 
 from vlm_r1.config.training import Grpo
 from vlm_r1.errors import ConfigError
 from vlm_r1.files import whole_file
-from vlm_r1.rec.rewards import REWARDS
+from vlm_r1.rec.rewards import REWARDS, only_named
 from vlm_r1.rec.rewards.batch import Batch
 from vlm_r1.rec.rewards.custom import Function, load_function, require_rewards
 
@@ -55,6 +56,21 @@ class RewardFunctions:
         }
         self._scored: _ScoredBatch | None = None
 
+    def require_known(self, accuracy_rewards: Iterable[str]) -> None:
+        """Refuse records whose accuracy reward is not among the rewards of this training.
+
+        Raises:
+            ConfigError: names it.
+        """
+        unknown = sorted(set(accuracy_rewards) - {"", *self._keys})
+        if unknown:
+            raise ConfigError(
+                got=f"training records with the accuracy reward {', '.join(unknown)}",
+                need=f"one of grpo.rewards: {', '.join(self._keys)}",
+                because="no reward would compare their answers with their boxes",
+                do="add it to grpo.rewards with a weight, or correct the records",
+            )
+
     def as_list(self) -> list[Callable[..., list[float | None]]]:
         """The functions in the order of params; TRL logs each as `rewards/<its name>/mean`."""
         return [self._as_trl_calls_it(name) for name in self._keys]
@@ -93,7 +109,7 @@ class RewardFunctions:
         if len(scored.values) == len(self._keys):
             sent["log_metric"]("parse_rate", scored.batch.parse_rate)
             state = sent["trainer_state"]
-            if state.global_step % self._sample_every == 0 and state.is_world_process_zero:
+            if state.global_step % self._sample_every == 0:
                 self._write_samples(scored, sent)
         return values
 
@@ -112,19 +128,23 @@ class RewardFunctions:
         if name in self._custom:
             returned = self._custom[name](**sent)
             return require_rewards(self._keys[name], returned, len(sent["completions"]))
-        return REWARDS[name](batch)
+        return only_named(name, REWARDS[name](batch), sent["accuracy_reward"])
 
     def _batch(self, sent: dict[str, Any]) -> Batch:
         return Batch(
             texts=[completion[-1]["content"] for completion in sent["completions"]],
-            true_boxes=[[box] for box in sent["true_box"]],
+            true_boxes=sent["true_boxes"],
             coordinate_space=self._coordinate_space,
             image_sizes=sent["image_size"],
             input_sizes=sent["input_size"],
+            true_labels=sent["true_labels"],
         )
 
     def _write_samples(self, scored: _ScoredBatch, sent: dict[str, Any]) -> None:
-        """Write every completion of the batch, the box read from it, and its rewards."""
+        """Write every completion of all processes, the box read from it, and its rewards.
+
+        Every process calls this, for they exchange their rows; the first one writes.
+        """
         batch, values = scored.batch, scored.values
         table = [
             {
@@ -139,6 +159,9 @@ class RewardFunctions:
             }
             for row, (text, box) in enumerate(zip(batch.texts, batch.answered, strict=True))
         ]
+        table = gather_object(table)
+        if not sent["trainer_state"].is_world_process_zero:
+            return
         with whole_file(self._samples / f"step-{scored.step}.json") as part:
             part.write_text(json.dumps(table, indent=1, ensure_ascii=False), encoding="utf-8")
 

@@ -1,13 +1,16 @@
 """The course of a training that SFT and GRPO share: the same base, rows, order and step grid."""
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
@@ -19,11 +22,13 @@ from transformers import (
 from vlm_r1.config import Params, Task
 from vlm_r1.config.training import Launch, Train
 from vlm_r1.data.images import open_image
-from vlm_r1.files import put_in_place, write_json
+from vlm_r1.files import write_json
 from vlm_r1.models.families import Family, family_of
 from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.models.trainable import freeze, lora_config
 from vlm_r1.preflight import checks, probes
+from vlm_r1.preflight.disk import check_disk, checkpoint_size, parameter_counts
+from vlm_r1.preflight.host import check_host
 from vlm_r1.rec import prompts
 from vlm_r1.training import resume
 from vlm_r1.training.arguments import (
@@ -32,7 +37,13 @@ from vlm_r1.training.arguments import (
     prompts_read,
     rollout_steps,
 )
-from vlm_r1.training.callbacks import Listener, LogFile, SaveAtSteps, WriteContract
+from vlm_r1.training.callbacks import (
+    KeepNewestState,
+    Listener,
+    LogFile,
+    SaveAtSteps,
+    WriteContract,
+)
 from vlm_r1.training.configuration import configuration_of
 from vlm_r1.training.cost import COST, CheckpointCost, read_cost, watch_models
 from vlm_r1.training.dataset import training_order
@@ -95,23 +106,26 @@ def train(job: TrainingJob, factory: TrainerFactory, listener: Listener) -> None
         listener: is given every line of the log as it is written.
 
     Raises:
-        ConfigError: a step does not split into micro-batches, or an option cannot be used here.
+        ConfigError: a step does not split into micro-batches, an option cannot be used here, or the
+            host's memory or the disk is too small.
         ModelError: the base cannot be used, or another process trains into the folder.
         HealthError: `health.on_alarm` is stop, and a check has alarmed.
     """
     started = time.monotonic()
     _join_processes(job.params.train, job.params.launch)
+    _share_cores(job.params.launch)
     checks.require_checks(checks.machine_checks(job.params))
+    check_host(job.params, job.method, Path(job.base))
     trainer = _build_trainer(job, factory)  # before any file is written: it can refuse the job
     _enter_work_folder(job, factory, trainer)
+    _require_disk(job, trainer)
     stopwatch, monitor = _add_callbacks(job, trainer, listener, started)
     _train_from_newest_checkpoint(job.work_folder, trainer)
     monitor.require_health()  # before cost.json and the rename: the training is not finished
     if trainer.is_world_process_zero():
         _write_cost(job, trainer, stopwatch.seconds)
         stopwatch.forget()
-        resume.tidy(job.work_folder)
-        put_in_place(job.work_folder, job.output)
+        resume.finish(job.work_folder, job.output)
     trainer.accelerator.wait_for_everyone()  # no process ends before the folder is complete
 
 
@@ -122,7 +136,21 @@ def _join_processes(train: Train, launch: Launch) -> None:
 
         # Use gloo; DeepSpeed would first compile its own shared-memory backend, for two minutes.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
+        deepspeed.init_distributed(
+            dist_backend="gloo",
+            auto_mpi_discovery=False,
+            timeout=timedelta(seconds=launch.collective_timeout_s),
+        )
+
+
+def _share_cores(launch: Launch) -> None:
+    """Give each process on a GPU its share of the machine's cores, to prepare images with.
+
+    On CPUs the number of threads stays: it sets the order of sums, and with it the last bits.
+    """
+    if not is_cpu(launch):
+        cores = len(os.sched_getaffinity(0))
+        torch.set_num_threads(max(1, cores // launch.processes_per_node))
 
 
 def _build_trainer(job: TrainingJob, factory: TrainerFactory) -> Trainer:
@@ -139,6 +167,8 @@ def _build_trainer(job: TrainingJob, factory: TrainerFactory) -> Trainer:
         probes.processor_checks(processor, family, params.task, _first_sample(job))
     )
     freeze(model, family, params.train)  # before TRL wraps the model with adapters
+    if params.train.use_kernels:
+        model.set_use_kernels(True)
     order = training_order(len(job.records), prompts_read(arguments), params.experiment.seed)
     records = job.records.iloc[order].reset_index(drop=True)
     return factory.make_trainer(Prepared(job, model, processor, family, arguments, records))
@@ -152,6 +182,14 @@ def _enter_work_folder(job: TrainingJob, factory: TrainerFactory, trainer: Train
     trainer.accelerator.wait_for_everyone()
 
 
+def _require_disk(job: TrainingJob, trainer: Trainer) -> None:
+    """Require space for the checkpoints that are yet to be written."""
+    assert isinstance(trainer.model, torch.nn.Module)
+    size = checkpoint_size(job.params, *parameter_counts(trainer.model))
+    has_state = resume.newest_checkpoint(job.work_folder, every=1) is not None
+    check_disk(job.params, job.method, job.root, job.work_folder, size, has_state)
+
+
 def _add_callbacks(
     job: TrainingJob, trainer: Trainer, listener: Listener, started: float
 ) -> tuple[Stopwatch, HealthMonitor]:
@@ -163,7 +201,7 @@ def _add_callbacks(
     trainer.remove_callback(PrinterCallback)  # LogFile shows the main quantities as one line
     cost = CheckpointCost(watch_models(trainer), stopwatch)
     writers = LogFile(log, listener), stopwatch, cost, WriteContract(job.contract)
-    for callback in (saver, monitor, *writers):
+    for callback in (saver, monitor, *writers, KeepNewestState(rollout_steps(trainer.args))):
         trainer.add_callback(callback)
     return stopwatch, monitor
 

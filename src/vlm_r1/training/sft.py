@@ -8,10 +8,11 @@ import pandas as pd
 from trl import SFTConfig
 
 from vlm_r1.config import Params, Task
-from vlm_r1.data.records import BOX
+from vlm_r1.data.records import true_objects
 from vlm_r1.models.families import QWEN2_5_VL, Family
 from vlm_r1.rec import prompts
 from vlm_r1.rec.boxes import from_original
+from vlm_r1.rec.objects import boxes_of
 from vlm_r1.training import run
 from vlm_r1.training.arguments import accumulation_steps, shared_arguments
 from vlm_r1.training.callbacks import Listener, ignore
@@ -36,6 +37,7 @@ def sft_arguments(params: Params, output: Path, processes: int = 1) -> SFTConfig
         gradient_accumulation_steps=accumulation_steps(
             params.train.prompts_per_step, params.sft.micro_batch, processes, "sft"
         ),
+        dataloader_num_workers=params.train.workers,  # processes that open and process rows ahead
         train_sampling_strategy="sequential",  # rows are shuffled already (training_order)
         max_length=None,  # truncation would cut image tokens
     )
@@ -44,35 +46,38 @@ def sft_arguments(params: Params, output: Path, processes: int = 1) -> SFTConfig
 def sft_rows(
     records: pd.DataFrame, images: Path, task: Task, family: Family = QWEN2_5_VL
 ) -> datasets.Dataset:
-    """Columns prompt, image, completion: the question, and VLM-R1's fenced JSON with the true box.
+    """Columns prompt, image, completion: the question, and VLM-R1's fenced JSON of true boxes.
 
     Args:
         records: in training order; boxes in original pixels.
         images: the folder that the records' image paths are relative to.
     """
     columns = prompt_columns(records, images, task.prompts.sft)
-    taught = _taught_boxes(records, task, family)
     columns["completion"] = [
-        [{"role": "assistant", "content": prompts.box_answer(box, expression)}]
-        for box, expression in zip(taught, records["expression"], strict=True)
+        [{"role": "assistant", "content": prompts.boxes_answer(boxes)}]
+        for boxes in _taught_boxes(records, task, family)
     ]
     return to_dataset(columns)
 
 
-def _taught_boxes(records: pd.DataFrame, task: Task, family: Family) -> list[tuple]:
-    """True boxes as the model should write them: in the task's coordinate space, rounded.
+def _taught_boxes(
+    records: pd.DataFrame, task: Task, family: Family
+) -> list[list[tuple[list[float], str]]]:
+    """Each record's true (box, label) as the model should write them, in the task's coordinates.
 
     Whole numbers, except in the 0-1 space, where boxes are rounded to thousandths.
     """
+    objects = true_objects(records)
+    sizes = records[["height", "width"]].to_numpy(), input_sizes(records, task, family)
+    record_of = np.repeat(np.arange(len(objects)), [len(own) for own in objects])
     boxes = from_original(
-        records[BOX].to_numpy(dtype=float),
+        np.concatenate([boxes_of(own) for own in objects]),
         task.coordinate_space,
-        records[["height", "width"]].to_numpy(),
-        input_sizes(records, task, family),
+        *(size[record_of] for size in sizes),
     )
-    if task.coordinate_space == "unit":
-        return [tuple(row) for row in np.round(boxes, 3).tolist()]
-    return [tuple(row) for row in np.round(boxes).astype(int).tolist()]
+    rounded = np.round(boxes, 3) if task.coordinate_space == "unit" else np.round(boxes).astype(int)
+    written = iter(rounded.tolist())
+    return [[(next(written), label) for _, label in own] for own in objects]
 
 
 def _make_trainer(prepared: run.Prepared) -> ResumableSFTTrainer:

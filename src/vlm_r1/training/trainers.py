@@ -1,14 +1,23 @@
-"""TRL's trainers, changed where this project needs more than they do: resuming, loss, base name."""
+"""TRL's trainers, changed where this project needs more than they do.
+
+Both: resuming, the base's name, a frozen vision tower. SFT: the loss. GRPO: images, how completions
+are written.
+"""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from peft import PeftModel
 from transformers import PreTrainedModel, Trainer, TrainerState
 from trl import GRPOTrainer, SFTTrainer
 
-from vlm_r1.config import Task
+from vlm_r1.config import Params, Task
+from vlm_r1.models.families import family_of
 from vlm_r1.models.loading import load_model
+from vlm_r1.models.trainable import stop_gradients_in_frozen_tower
+from vlm_r1.training.decoding import StopAtAnswer, generate_with, sample_unfinished
+from vlm_r1.training.rollout_images import RolloutImages, Row
 
 
 class _ResumableTrainer(Trainer):
@@ -24,7 +33,9 @@ class _ResumableTrainer(Trainer):
             # PEFT writes this name into adapter_config.json. After loading it is an absolute path,
             # which would no longer lead to the base once the project is moved.
             model.name_or_path = task.base_model
+            arguments["peft_config"].revision = task.revision
         super().__init__(model=model, **arguments)
+        stop_gradients_in_frozen_tower(model, family_of(model.config.model_type))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Called by the Trainer to read a checkpoint's weights.
@@ -63,15 +74,53 @@ class ResumableSFTTrainer(_ResumableTrainer, SFTTrainer):
 class ResumableGRPOTrainer(_ResumableTrainer, GRPOTrainer):
     """Group relative policy optimization (Shao et al. 2024).
 
+    Args:
+        params: of the training; the dataset's column `image` holds paths.
+
     Attributes:
         on_rollout: is given every rollout, as TRL holds it.
     """
 
     on_rollout: Callable[[dict[str, Any]], None] | None = None
 
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+    def __init__(self, task: Task, *, params: Params, **arguments: Any) -> None:
+        super().__init__(task, **arguments)
+        self._grpo = params.grpo
+        self._images = RolloutImages(self.processing_class.image_processor, params.train.workers)
+        self.data_collator = self._images.read_ahead  # in place of TRL's, which does nothing
+
+    def _generate_and_score_completions(self, inputs: list[Row]) -> dict[str, Any]:
         """Called by TRL for every rollout."""
-        rollout: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        rows = self._images.begin(inputs)
+        with self._images.processed_once(self.processing_class):
+            rollout: dict[str, Any] = super()._generate_and_score_completions(rows)
         if self.on_rollout is not None:
             self.on_rollout(rollout)
         return rollout
+
+    def _generate_single_turn(self, *prompts: Any, **options: Any) -> tuple[list[list[int]], Any]:
+        """Called by TRL to write a rollout's completions: lists of token ids."""
+        stop = StopAtAnswer(self._tokenizer) if self._grpo.stop_at_answer else None
+        with ExitStack() as stack:
+            # `generate` calls the vision tower by itself, outside of the model's own autocast, in
+            # the 32 bits of a full fine-tuning's weights, which flash-attention refuses
+            stack.enter_context(self.accelerator.autocast())
+            if arguments := self._generation_arguments(stop):
+                model = self.accelerator.unwrap_model(self.model)
+                whole = model.get_base_model() if isinstance(model, PeftModel) else model
+                stack.enter_context(generate_with(whole, arguments))
+            completions, logprobs = super()._generate_single_turn(*prompts, **options)
+        if stop is not None:
+            completions = stop.cut(completions)
+            stopped = self.accelerator.gather((stop.lengths > 0).float())
+            self._metrics["train"]["completions/stopped_at_answer"].append(stopped.mean().item())
+        return completions, logprobs
+
+    def _generation_arguments(self, stop: StopAtAnswer | None) -> dict[str, Any]:
+        """What `generate` is to be given besides what TRL gives it."""
+        arguments: dict[str, Any] = {}
+        if stop is not None:
+            arguments["stopping_criteria"] = [stop]
+        if self._grpo.drop_finished:
+            arguments["custom_generate"] = sample_unfinished
+        return arguments

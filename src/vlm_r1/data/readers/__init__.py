@@ -14,6 +14,7 @@ from vlm_r1.data.readers.base import InputFile, ReadResult, unusable
 from vlm_r1.data.readers.llama_factory import read_llama_factory
 from vlm_r1.data.readers.rec_yaml import read_rec_yaml
 from vlm_r1.data.readers.refer import read_refer
+from vlm_r1.data.readers.sampling import sample_rows
 from vlm_r1.data.readers.tables import read_csv, read_our_records, read_parquet
 from vlm_r1.data.readers.vlm_r1 import read_vlm_r1
 
@@ -44,13 +45,14 @@ MESSAGES_KEY = re.compile(rb'"messages"\s*:')
 
 
 def read(name: str, source: InputFile) -> ReadResult:
-    """Read a file of the format called `name`; only the split `source.split` if that is set.
+    """Read a file of the format called `name`: the rows of `source.split` that are sampled.
 
     Raises:
-        DataError: the file cannot be read, or has no such split.
+        DataError: the file cannot be read, or has no such split, or fewer rows than are sampled.
     """
     with _no_garbage_collection():
-        return _select_split(READERS[name](source), source)
+        rows = _select_split(READERS[name](source), source)
+        return sample_rows(rows, source.sampling, [source.seed], source.name)
 
 
 def guess_format(path: Path) -> str:

@@ -4,7 +4,7 @@ Readers neither drop nor repair rows: a row that cannot be read is returned with
 fault.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from vlm_r1.data.images import read_image_size
-from vlm_r1.data.records import BOX, COLUMNS, DTYPES
+from vlm_r1.data.records import BOX, DTYPES, OPTIONAL, columns_of, join_records
 from vlm_r1.errors import DataError, describe_fault
 
 PLACE = ["file", "row"]  # where a record comes from: the file's name, and its row counted from 1
@@ -34,6 +34,8 @@ class InputFile:
         images: folder of the images, to read missing sizes from.
         seed: of random samples.
         prefix: what record ids begin with; None: the dataset.
+        sampling: which rows of the split, a strategy of `readers.sampling`.
+        accuracy_reward: of rows that state none; "": none.
     """
 
     path: Path
@@ -44,6 +46,8 @@ class InputFile:
     images: Path | None = None
     seed: int = 0
     prefix: str | None = None
+    sampling: str = "all"
+    accuracy_reward: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class ReadResult:
     """Content of a file.
 
     Attributes:
-        records: the columns of `data.records`, then file and row; in the file's order.
+        records: the columns `records.columns_of`, then file and row; in the file's order.
         unread: file, row, id (None if unknown) and fault of every row that is not a record.
     """
 
@@ -65,7 +69,10 @@ class ReadResult:
 
 
 class ParsedRow(NamedTuple):
-    """One expression as a row states it; `box` is xyxy in pixels of the original image."""
+    """One expression as a row states it; `box` is xyxy in pixels of the original image.
+
+    Of a detection row, `objects` is what records hold, and `box` NaN if there are none.
+    """
 
     image: str
     expression: str
@@ -77,6 +84,8 @@ class ParsedRow(NamedTuple):
     split: str = ""
     dataset: str | None = None
     record_id: str | None = None
+    accuracy_reward: str = ""
+    objects: str = ""
 
 
 Parse = Callable[[Any], list[ParsedRow]]  # raises ValueError if the row is not a record
@@ -106,8 +115,16 @@ def collect(source: InputFile, rows: Iterable[tuple[int, Any]], parse: Parse) ->
     table, sizeless = _with_sizes(_table(source, parsed, numbers), source.images)
     faults = pd.DataFrame(unread, columns=UNREAD, dtype=object)
     return ReadResult(
-        records=table[COLUMNS + PLACE].astype(DTYPES).reset_index(drop=True),
+        records=table[columns_of(table) + PLACE].astype(DTYPES).reset_index(drop=True),
         unread=pd.concat([faults, sizeless], ignore_index=True)[UNREAD],
+    )
+
+
+def join_results(results: Sequence[ReadResult]) -> ReadResult:
+    """The rows of several files, one file after the other."""
+    return ReadResult(
+        join_records([result.records for result in results]),
+        pd.concat([result.unread for result in results], ignore_index=True),
     )
 
 
@@ -122,6 +139,8 @@ def _table(source: InputFile, parsed: list[ParsedRow], numbers: list[int]) -> pd
         for row, dataset, number in zip(parsed, datasets, numbers, strict=True)
     ]
     table["dataset"] = datasets
+    table["accuracy_reward"] = [row.accuracy_reward or source.accuracy_reward for row in parsed]
+    table[OPTIONAL] = table[OPTIONAL].astype("str")
     ids = [row.id if row.source_id is None else row.source_id for row in parsed]
     table["source_id"] = ["" if i is None else str(i) for i in ids]
     return table
@@ -149,6 +168,8 @@ def _with_sizes(table: pd.DataFrame, images: Path | None) -> tuple[pd.DataFrame,
         else:
             sizes[i] = size
     table["height"], table["width"] = sizes.T
+    empty = np.isnan(table[BOX].to_numpy()).all(axis=1)  # detection rows without objects
+    table.loc[empty, BOX] = np.stack([0 * sizes[empty], sizes[empty, ::-1]], 1).reshape(-1, 4)
     sizeless = table.iloc[list(faults)][[*PLACE, "record_id"]].rename(columns={"record_id": "id"})
     sizeless["fault"] = list(faults.values())
     return table.drop(index=sizeless.index), sizeless.astype(object)

@@ -6,13 +6,20 @@ from typing import Annotated, Any
 from pydantic import Field, FiniteFloat, TypeAdapter
 from pydantic_core import from_json
 
-from vlm_r1.rec.prompts import QUESTION, expression_in
+from vlm_r1.rec.objects import LabeledBox, objects_from
+from vlm_r1.rec.parsing import says_none
+from vlm_r1.rec.prompts import QUESTION, expression_in, targets_in
 
 Box = Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
 
 _BOX = TypeAdapter(Box)
 _FENCED = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 _IMAGE_TOKEN = "<image>"
+
+
+def targets_of(question: str) -> str | None:
+    """What a detection row asks for; None if the question is another one."""
+    return targets_in(question.replace(_IMAGE_TOKEN, "").strip())
 
 
 def bare_expression(problem: str) -> str:
@@ -25,6 +32,20 @@ def bare_expression(problem: str) -> str:
     if expression is None:
         raise ValueError(f"the question is not the sentence {QUESTION!r} (found {problem[:60]!r})")
     return expression
+
+
+def objects_in_answer(answer: Any) -> list[LabeledBox]:
+    """The objects in the answer of a detection row: a JSON list, perhaps fenced; none for None.
+
+    Raises:
+        ValueError: it is no list of objects with `bbox_2d` and `label`.
+    """
+    if isinstance(answer, str):
+        if says_none(answer):
+            return []
+        fenced = _FENCED.search(answer)
+        answer = from_json((fenced[1] if fenced else answer).encode())
+    return objects_from(answer)
 
 
 def box_in_answer(answer: Any) -> list[float]:

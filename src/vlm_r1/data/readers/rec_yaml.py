@@ -1,27 +1,21 @@
 """VLM-R1's rec.yaml: a list of JSON files, each with a strategy for sampling its rows."""
 
-import math
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, NotRequired
 
-import numpy as np
-import pandas as pd
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from vlm_r1.data.readers.base import InputFile, ReadResult, unusable
+from vlm_r1.data.readers.base import InputFile, ReadResult, join_results, unusable
 from vlm_r1.data.readers.json_rows import read_bytes
+from vlm_r1.data.readers.sampling import NEED as STRATEGIES
+from vlm_r1.data.readers.sampling import sample_rows
 from vlm_r1.data.readers.vlm_r1 import read_vlm_r1
 from vlm_r1.errors import describe_fault, one_line
 
-STRATEGY = re.compile(r"(?P<which>first|end|random):(?P<count>\d+)(?P<percent>%?)")
-NEED = (
-    "datasets: a list of {json_path, sampling_strategy}, the latter one of all, first:N, end:N or "
-    "random:N, N a number of rows or a percentage as 10%"
-)
+NEED = f"datasets: a list of {{json_path, sampling_strategy}}, the latter {STRATEGIES}"
 
 
 @with_config(ConfigDict(strict=True, extra="forbid"))
@@ -52,11 +46,8 @@ def read_rec_yaml(source: InputFile) -> ReadResult:
         file = replace(source, path=source.path.parent / path, name=str(path), prefix=path.stem)
         strategy = entry.get("sampling_strategy", "all")
         where = f"{source.name}: row {number}: {path}"
-        results.append(_sample(read_vlm_r1(file), strategy, [source.seed, number], where))
-    return ReadResult(
-        pd.concat([result.records for result in results], ignore_index=True),
-        pd.concat([result.unread for result in results], ignore_index=True),
-    )
+        results.append(sample_rows(read_vlm_r1(file), strategy, [source.seed, number], where))
+    return join_results(results)
 
 
 def _entries(source: InputFile) -> list[_Entry]:
@@ -68,32 +59,3 @@ def _entries(source: InputFile) -> list[_Entry]:
     except ValidationError as error:
         fault = describe_fault(error)
     raise unusable(source.name, fault, NEED)
-
-
-def _sample(result: ReadResult, strategy: str, seed: list[int], where: str) -> ReadResult:
-    """The rows that the strategy selects, in the file's order."""
-    if strategy == "all":
-        return result
-    records, unread = result.records, result.unread
-    rows = np.sort(np.concatenate([records["row"], unread["row"]])).astype(int)
-    which, count = _parse_strategy(strategy, len(rows), where)
-    if which == "first":
-        selected = rows[:count]
-    elif which == "end":
-        selected = rows[-count:]
-    else:
-        selected = np.random.default_rng(seed).choice(rows, count, replace=False)
-    return ReadResult(records[records["row"].isin(selected)], unread[unread["row"].isin(selected)])
-
-
-def _parse_strategy(strategy: str, rows: int, where: str) -> tuple[str, int]:
-    """(first, end or random; number of rows). Percentages are rounded up, as in VLM-R1."""
-    match = STRATEGY.fullmatch(strategy)
-    if match is None:
-        raise unusable(where, f"sampling_strategy {strategy!r}", NEED)
-    count = int(match["count"])
-    if match["percent"]:
-        count = math.ceil(rows * count / 100)
-    if not 1 <= count <= rows:
-        raise unusable(where, f"sampling_strategy {strategy!r} of {rows} rows", NEED)
-    return match["which"], count

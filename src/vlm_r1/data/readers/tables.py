@@ -17,7 +17,7 @@ from vlm_r1.data.readers.base import (
     unusable,
     xyxy_from_xywh,
 )
-from vlm_r1.data.records import read_records
+from vlm_r1.data.records import OPTIONAL, read_records
 from vlm_r1.errors import one_line
 
 CORNERS, SIDES = ("x1", "y1", "x2", "y2"), ("x", "y", "w", "h")
@@ -142,4 +142,5 @@ def _parse_row(row: dict[str, Any]) -> list[ParsedRow]:
 
 def _parse_record(row: dict[str, Any]) -> list[ParsedRow]:
     own = {key: row[key] for key in ("source_id", "dataset", "record_id")}
+    own |= {key: row[key] for key in OPTIONAL if key in row}
     return [parsed._replace(**own) for parsed in _parse_row(row)]

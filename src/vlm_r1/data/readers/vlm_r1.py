@@ -13,9 +13,19 @@ from vlm_r1.data.readers.base import (
     image_path,
     single_image,
 )
-from vlm_r1.data.readers.conversations import Box, bare_expression, box_in_answer
+from vlm_r1.data.readers.conversations import (
+    Box,
+    bare_expression,
+    box_in_answer,
+    objects_in_answer,
+    targets_of,
+)
 from vlm_r1.data.readers.json_rows import read_rows
+from vlm_r1.rec.objects import LabeledBox, boxes_of, hull, objects_text
 
+# VLM-R1's `accu_reward_method` -> our reward; the other methods judge answers that are no boxes
+OWN_REWARDS = ("iou", "iou_hard", "giou", "center", "map", "odlength")  # rec.rewards.BOX_REWARDS
+REWARD_METHODS = {None: "", "default": "", "odLength": "odlength"} | {n: n for n in OWN_REWARDS}
 Side = Annotated[int, Field(ge=1)]
 Id = int | str | None
 
@@ -34,6 +44,7 @@ class _Row(TypedDict):
     split: NotRequired[str | None]
     dataset_name: NotRequired[str | None]
     record_id: NotRequired[str]
+    accu_reward_method: NotRequired[str | None]
 
 
 _Turn = TypedDict("_Turn", {"from": str, "value": Any})
@@ -67,17 +78,26 @@ def _parse_row(row: Any) -> list[ParsedRow]:
     if isinstance(row, dict) and "conversations" in row:
         conversation = _CONVERSATION.validate_python(row)
         question, answer = conversation["conversations"]
+        targets = targets_of(str(question["value"]))
+        if targets is not None:
+            return [_detection(conversation, targets, objects_in_answer(answer["value"]))]
         box = box_in_answer(answer["value"])
         conversation.setdefault("problem", str(question["value"]))
-        return [_parsed(conversation, box)]
+        return [_parsed(conversation, _expression(conversation), box)]
     solution = _SOLUTION.validate_python(row)
-    return [_parsed(solution, solution["solution"])]
+    return [_parsed(solution, _expression(solution), solution["solution"])]
 
 
-def _parsed(row: _Row, box: list[float]) -> ParsedRow:
+def _detection(row: _Row, targets: str, objects: list[LabeledBox]) -> ParsedRow:
+    """A row of open-vocabulary detection."""
+    box = hull(boxes_of(objects)).tolist()
+    return _parsed(row, targets, box)._replace(objects=objects_text(objects))
+
+
+def _parsed(row: _Row, expression: str, box: list[float]) -> ParsedRow:
     return ParsedRow(
         image=image_path(row["image"]),
-        expression=_expression(row),
+        expression=expression,
         box=box,
         width=row.get("width"),
         height=row.get("height"),
@@ -86,7 +106,16 @@ def _parsed(row: _Row, box: list[float]) -> ParsedRow:
         split=row.get("split") or "",
         dataset=row.get("dataset_name"),
         record_id=row.get("record_id"),
+        accuracy_reward=_accuracy_reward(row.get("accu_reward_method")),
     )
+
+
+def _accuracy_reward(method: str | None) -> str:
+    """Our name of VLM-R1's `accu_reward_method`; "" for its default."""
+    if method not in REWARD_METHODS:
+        known = ", ".join(map(str, REWARD_METHODS))
+        raise ValueError(f"accu_reward_method: {method!r} is none of {known}")
+    return REWARD_METHODS[method]
 
 
 def _expression(row: _Row) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from vlm_r1.data.readers.base import ReadResult
-from vlm_r1.data.records import COLUMNS
+from vlm_r1.data.records import columns_of
 from vlm_r1.data.validation.great_expectations_runner import ExpectationResult
 from vlm_r1.data.validation.leakage import Leak
 
@@ -72,7 +72,7 @@ class ValidationOutcome:
                 "row": int(row["row"]),
                 "id": row["record_id"],
                 "reasons": names,
-                "record": {column: row[column] for column in COLUMNS},
+                "record": {column: row[column] for column in columns_of(records)},
             }
             for row, (_, names) in zip(records.loc[places].to_dict("records"), reasons, strict=True)
         ]

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from vlm_r1.data.readers.base import PLACE, ReadResult
-from vlm_r1.data.records import BOX
+from vlm_r1.data.records import BOX, optional_values
 from vlm_r1.data.validation.image_inspection import ImageFacts
 from vlm_r1.data.validation.leakage import Kind, Leak
 from vlm_r1.data.validation.published_counts import PUBLISHED
+from vlm_r1.rec.objects import boxes_of, read_objects
 
 _COLUMN_OF = {  # field of ImageFacts -> column
     "fault": "image_fault",
@@ -37,14 +38,14 @@ def record_table(
 ) -> pd.DataFrame:
     """The records with further columns that the checks need.
 
-    box_side_px: the shorter side of the box. overhang_px: how far the box leaves the image.
+    box_side_px: the shorter side of the box, or the shortest of the objects'.
+    overhang_px: how far the box leaves the image.
     boxes_of_id: see `_boxes_of_id`. image_*, suffix_fault, before_turn: facts of the image, unless
     `facts` is None. against_image, by: the first leak of the image between training and evaluation;
     tested_image, tested_by: the first between validation and a test set.
     """
     table = rows.records.copy()
-    sides = np.stack([table["x2"] - table["x1"], table["y2"] - table["y1"]])
-    table["box_side_px"] = sides.min(axis=0)
+    table["box_side_px"] = _shortest_sides(table)
     beyond = (
         -table["x1"],
         -table["y1"],
@@ -58,6 +59,17 @@ def record_table(
     table[["against_image", "by"]] = _first_leaks(table["image"], leaks, "training")
     table[["tested_image", "tested_by"]] = _first_leaks(table["image"], leaks, "choice")
     return table
+
+
+def _shortest_sides(records: pd.DataFrame) -> np.ndarray:
+    """The shortest side (n,) of each record's box, or of all boxes of its objects."""
+    corners = records[BOX].to_numpy(dtype=float)
+    sides = (corners[:, 2:] - corners[:, :2]).min(axis=1)
+    for i, text in enumerate(optional_values(records, "objects")):
+        if text:
+            boxes = boxes_of(read_objects(text))
+            sides[i] = min([sides[i], *(boxes[:, 2:] - boxes[:, :2]).min(axis=1)])
+    return sides
 
 
 def _first_leaks(images: pd.Series, leaks: list[Leak], kind: Kind) -> np.ndarray:

@@ -15,12 +15,12 @@ Facts = Mapping[Path, ImageFacts]
 
 
 def validate_datasets(
-    datasets: list[DatasetUnderValidation], training: str, bounds: Validation, cache: Path
+    datasets: list[DatasetUnderValidation], training: list[str], bounds: Validation, cache: Path
 ) -> dict[str, ValidationOutcome]:
     """The outcome for every dataset of an experiment, by name.
 
     Args:
-        training: name of the training set; the other datasets must not share its images, nor
+        training: names of the training sets; the other datasets must not share their images, nor
             validation sets those of test sets.
         cache: SQLite file with the facts of images that were inspected before.
     """
@@ -75,9 +75,9 @@ def leaks_between(
 
 
 def _leaks_by_dataset(
-    datasets: list[DatasetUnderValidation], training: str, bounds: Validation, facts: Facts
+    datasets: list[DatasetUnderValidation], training: list[str], bounds: Validation, facts: Facts
 ) -> dict[str, list[Leak]]:
-    """Dataset -> the images that it shares: all with the training set, validation with tests too.
+    """Dataset -> the images that it shares: all with training sets, validation with tests too.
 
     Each pair is listed on both sides.
     """
@@ -90,13 +90,14 @@ def _leaks_by_dataset(
 
 
 def _pairs(
-    datasets: list[DatasetUnderValidation], training: str
+    datasets: list[DatasetUnderValidation], training: list[str]
 ) -> Iterator[tuple[DatasetUnderValidation, DatasetUnderValidation, Kind]]:
     """Every two datasets that must not share an image, and why."""
-    trained = next(dataset for dataset in datasets if dataset.name == training)
-    evaluated = [dataset for dataset in datasets if dataset is not trained]
+    trained = [dataset for dataset in datasets if dataset.name in training]
+    evaluated = [dataset for dataset in datasets if dataset.name not in training]
     for dataset in evaluated:
-        yield dataset, trained, "training"
+        for other in trained:
+            yield dataset, other, "training"
     for chooser in evaluated:
         for tested in evaluated:
             if chooser.role == "validation" and tested.role in ("id", "ood"):

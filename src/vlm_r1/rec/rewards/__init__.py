@@ -8,7 +8,7 @@ docs/training.md has the formulas. The default, soft IoU and format, is VLM-R1's
 `iou_hard` is VLM-R1's of February 2025.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from vlm_r1.rec.rewards import multi_box, single_box, text
 from vlm_r1.rec.rewards.batch import Batch
@@ -26,3 +26,22 @@ REWARDS: dict[str, Reward] = {
     "map": multi_box.map_,
     "odlength": multi_box.odlength,
 }
+# Those that compare answered with true boxes: a row may name the one that judges it (`only_named`)
+BOX_REWARDS = ("iou", "iou_hard", "giou", "center", "map", "odlength")
+
+
+def only_named(
+    name: str, values: list[float | None], accuracy_rewards: Sequence[str]
+) -> list[float | None]:
+    """The values of the reward `name`, None for each row that names another one as its accuracy.
+
+    Rows are judged by every reward that compares no boxes, and "" names all that do.
+
+    Args:
+        accuracy_rewards: (n,) the name of each row's accuracy reward, or "".
+
+    Example: "iou", [0.5, 0.5], ["iou", "map"] -> [0.5, None]; "format", [1, 1] -> [1, 1]
+    """
+    named = zip(values, accuracy_rewards, strict=True)
+    compares = name in BOX_REWARDS
+    return [value if own in ("", name) or not compares else None for value, own in named]

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from vlm_r1.rec import boxes
-from vlm_r1.rec.parsing import Parsed, parse_answer, parse_boxes
+from vlm_r1.rec.parsing import Parsed, parse_answer, parse_labeled_boxes
 
 Size = tuple[int, int]  # (height, width)
 
@@ -22,6 +22,8 @@ class Batch:
             referring expression, any number elsewhere.
         coordinate_space: the space of the boxes in the completions, see rec/boxes.py.
         image_sizes, input_sizes: n times (height, width) before and after the processor's resize.
+        true_labels: for each completion the labels of its true boxes, or None where they have none:
+            a referring expression names one kind of thing. None: of all completions.
     """
 
     texts: Sequence[str]
@@ -29,6 +31,7 @@ class Batch:
     coordinate_space: str
     image_sizes: Sequence[Size]
     input_sizes: Sequence[Size]
+    true_labels: Sequence[Sequence[str] | None] | None = None
 
     @cached_property
     def answered(self) -> np.ndarray:
@@ -61,11 +64,17 @@ class Batch:
         """Share of completions with a box that can be read."""
         return float(np.mean(~np.isnan(self.answered[:, 0])))
 
-    def all_answered(self, row: int) -> np.ndarray:
-        """All boxes of one answer, (k, 4) xyxy in original pixels, in the order written."""
-        read = np.reshape(parse_boxes(self.texts[row]), (-1, 4))
+    def labels(self, row: int) -> Sequence[str] | None:
+        """The labels of one completion's true boxes; None where they have none."""
+        return None if self.true_labels is None else self.true_labels[row]
+
+    def all_answered(self, row: int) -> tuple[np.ndarray, list[str]]:
+        """All boxes of one answer, (k, 4) xyxy in original pixels, and their k labels, in order."""
+        read = parse_labeled_boxes(self.texts[row])
+        as_written = np.reshape([box for box, _ in read], (-1, 4))
         sizes = np.asarray(self.image_sizes[row]), np.asarray(self.input_sizes[row])
-        return boxes.to_original(read, self.coordinate_space, *sizes)
+        in_original = boxes.to_original(as_written, self.coordinate_space, *sizes)
+        return in_original, [label for _, label in read]
 
     def where_judgeable(self, values: np.ndarray) -> list[float | None]:
         """`values` (n,) as rewards: None where not `judgeable`."""

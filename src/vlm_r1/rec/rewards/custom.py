@@ -3,9 +3,9 @@
     def reward(prompts, completions, completion_ids, **columns) -> list[float | None]: ...
 
 `completions[i][0]["content"]` is a completion's text. `columns` has one list per column of the
-training rows (true_box, image_size, input_size, record_id, expression, image, image_path), and
-TRL's trainer_state, log_extra(column, values) and log_metric(name, value). The function returns
-one number per completion, None where it cannot judge.
+training rows (true_box, true_boxes, true_labels, image_size, input_size, record_id, expression,
+accuracy_reward, image, image_path), and TRL's trainer_state, log_extra(column, values) and
+log_metric(name, value). The function returns one number per completion, None where it cannot judge.
 """
 
 import importlib
@@ -24,7 +24,8 @@ Function = Callable[..., list[float | None]]
 # what TRL passes: its own arguments, and the columns of training/grpo.py
 SENT = (
     *("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric"),
-    *("true_box", "image_size", "input_size", "record_id", "expression", "image", "image_path"),
+    *("true_box", "true_boxes", "true_labels", "image_size", "input_size", "record_id"),
+    *("expression", "accuracy_reward", "image", "image_path"),
 )
 SIGNATURE = "a function (prompts, completions, completion_ids, **columns) -> list of float or None"
 

@@ -1,8 +1,11 @@
 """Rewards for answers with several boxes: average precision, alone and with a penalty for length.
 
-All boxes of an answer are of one class, as an expression names one kind of thing. A completion
-gives no scores, so boxes rank in the order they are written, as in VLM-R1 (every score 1).
+All boxes of an answer to an expression are of one class, as it names one kind of thing; in
+detection, a class is a label. A completion gives no scores, so boxes rank in the order they are
+written, as in VLM-R1 (every score 1).
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,11 +20,14 @@ RECALLS = np.linspace(0, 1, 101)  # COCO's
 def map_(batch: Batch) -> list[float | None]:
     """COCO's average precision of the answered boxes, 0 to 1; None where there are no true boxes.
 
+    With labels, the mean over the labels of the true boxes (mAP): answered boxes of other labels
+    count nowhere, as in COCO's evaluation of a class that an image lacks.
+
     Example: one true box, answered exactly -> 1; answered second of two -> precision 1/2 at every
     recall -> 0.5
     """
     return [
-        average_precision(batch.all_answered(row), true_boxes) if len(true_boxes) else None
+        _mean_average_precision(batch, row) if len(true_boxes) else None
         for row, true_boxes in enumerate(batch.true_boxes)
     ]
 
@@ -29,19 +35,43 @@ def map_(batch: Batch) -> list[float | None]:
 def odlength(batch: Batch) -> list[float | None]:
     """`map` x min(1, true boxes / answered boxes): penalizes long lists (VLM-R1, odLength).
 
-    Where there are no true boxes: 1 for an answer without boxes, else 0.
+    Answered boxes of any label count. Where there are no true boxes: 1 for an answer without
+    boxes, else 0.
 
     Example: one true box, answered first of two -> 1 x 1/2 = 0.5
     """
     values: list[float | None] = []
     for row, true_boxes in enumerate(batch.true_boxes):
-        answered = batch.all_answered(row)
+        answered, _ = batch.all_answered(row)
         if len(true_boxes) == 0:
             values.append(float(len(answered) == 0))
         else:
             share = min(1.0, len(true_boxes) / max(1, len(answered)))
-            values.append(average_precision(answered, true_boxes) * share)
+            values.append(_mean_average_precision(batch, row) * share)
     return values
+
+
+def _mean_average_precision(batch: Batch, row: int) -> float:
+    """Of one completion, over the labels of its true boxes, of which there is at least one."""
+    answered, labels = batch.all_answered(row)
+    true_boxes, true_labels = np.asarray(batch.true_boxes[row]), batch.labels(row)
+    if true_labels is None:
+        return average_precision(answered, true_boxes)
+    return float(
+        np.mean(
+            [
+                average_precision(
+                    answered[_are(labels, label)], true_boxes[_are(true_labels, label)]
+                )
+                for label in dict.fromkeys(true_labels)
+            ]
+        )
+    )
+
+
+def _are(labels: Sequence[str], label: str) -> np.ndarray:
+    """Bool (n,): which labels are that one."""
+    return np.array([own == label for own in labels], dtype=bool)
 
 
 def average_precision(answered: ArrayLike, true_boxes: ArrayLike) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from vlm_r1.rec import boxes
-from vlm_r1.rec.parsing import parse_boxes
+from vlm_r1.rec.parsing import parse_boxes, says_none
 from vlm_r1.rec.rewards.batch import Batch
 
 # A thought, then answer tags around a JSON object with four integers (VLM-R1, REC task).
@@ -21,9 +21,14 @@ RUN_WORDS = 6  # VLM-R1 counts repeated runs of six words
 def format_(batch: Batch) -> list[float | None]:
     """1 where a thought is followed by a JSON object with four integers in answer tags, else 0.
 
+    In detection, None in answer tags has the format too.
+
     Example: '<think>left</think><answer>{"bbox_2d": [1, 2, 3, 4]}</answer>' -> 1
     """
-    return [has_format(text) for text in batch.texts]
+    return [
+        max(has_format(text), 0.0 if batch.labels(row) is None else _says_none(text))
+        for row, text in enumerate(batch.texts)
+    ]
 
 
 def length(batch: Batch) -> list[float | None]:
@@ -56,6 +61,12 @@ def has_format(text: str) -> float:
     if len(text) > MAX_FORMAT_CHARACTERS:
         return 0.0
     return float(_R1_FORMAT.search(text) is not None)
+
+
+def _says_none(text: str) -> float:
+    """1.0 if a thought is followed by None in answer tags, else 0.0."""
+    thought, closed, rest = text[:MAX_FORMAT_CHARACTERS].partition("</think>")
+    return float("<think>" in thought and closed != "" and "<answer>" in rest and says_none(rest))
 
 
 def _runs(text: str) -> list[tuple[str, ...]]:

@@ -1,5 +1,6 @@
 """The gallery: chosen test rows, each image drawn with the true box and both answers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import chain, zip_longest
@@ -19,7 +20,7 @@ SMALL_PX, LARGE_PX = 420, 960  # longer side of an image in the gallery
 LINE_PX, HALO_PX, DASH_PX = 4, 1, 9
 TRUE_BOX_COLOR = "#FFFFFF"
 
-Box = tuple[float, ...]  # xyxy
+Box = Sequence[float]  # xyxy
 
 # Who was right, most informative first; a group is used up before the next begins.
 GROUPS = (("grpo", "sft"), ("neither",), ("both",))
@@ -35,10 +36,10 @@ class CaseRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """One method's answer; `box` is in original pixels, None if the parser found none."""
+    """One method's answer; `boxes` are in original pixels, empty if the parser found none."""
 
     completion: str
-    box: Box | None
+    boxes: list[Box]
     iou: float
     hit: bool
 
@@ -53,7 +54,7 @@ class GalleryCase:
     step: int
     right: str  # grpo, sft, neither or both
     expression: str
-    true_box: Box
+    true_boxes: list[Box]  # one, or those of all objects of a detection row
     answers: dict[str, Answer]
     png: bytes | None  # None where logs come without images
 
@@ -121,12 +122,12 @@ def _case(
     step = table.common_steps(row.dataset)[-1]
     results = {method: table[method, row.dataset, step].first for method in METHODS}
     shown = results["grpo"].rows[row.row]
+    true_boxes = results["grpo"].scores.true_boxes_of(row.row)
     answers: dict[str, Answer] = {m: _answer(result, row.row) for m, result in results.items()}
     png = None
     if images is not None and shown.image is not None:
         image = open_image(images[row.dataset] / shown.image)
-        boxes = {method: answer.box for method, answer in answers.items()}
-        png = draw_case(image, shown.ground_truth, boxes["sft"], boxes["grpo"])
+        png = draw_case(image, true_boxes, answers["sft"].boxes, answers["grpo"].boxes)
     return GalleryCase(
         name=f"case-{number:02d}",
         dataset=row.dataset,
@@ -134,41 +135,45 @@ def _case(
         step=step,
         right=row.right,
         expression=expression_of(shown.question),
-        true_box=shown.ground_truth,
+        true_boxes=true_boxes,
         answers=answers,
         png=png,
     )
 
 
 def _answer(result: EvalResult, row: int) -> Answer:
-    box = result.scores.boxes[row]
     return Answer(
         completion=result.rows[row].model_output,
-        box=None if np.isnan(box).any() else tuple(box.tolist()),
+        boxes=result.scores.boxes_of(row),
         iou=float(result.scores.overlap[row]),
         hit=bool(result.scores.hit[row]),
     )
 
 
-def draw_case(image: Image.Image, true_box: Box, sft: Box | None, grpo: Box | None) -> bytes:
+def draw_case(
+    image: Image.Image, true_boxes: Sequence[Box], sft: Sequence[Box], grpo: Sequence[Box]
+) -> bytes:
     """PNG of the image, scaled to a visible size, with its boxes (xyxy, original pixels).
 
-    The true box is white, grpo's is solid, sft's is dashed and on top, so that equal boxes show.
+    A true box is white, grpo's is solid, sft's is dashed and on top, so that equal boxes show.
     """
     longer = max(image.size)
     scale = max(1, round(SMALL_PX / longer)) if longer < SMALL_PX else min(1, LARGE_PX / longer)
     width, height = (max(1, round(side * scale)) for side in image.size)
     resample = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
     shown = image.resize((width, height), resample)
-    for box, color, halo in ((true_box, TRUE_BOX_COLOR, "black"), (grpo, COLORS["grpo"], "white")):
-        if box is not None:
+    for boxes, color, halo in (
+        (true_boxes, TRUE_BOX_COLOR, "black"),
+        (grpo, COLORS["grpo"], "white"),
+    ):
+        for box in boxes:
             line = np.multiply(box, scale)
             around = line + np.array((-1, -1, 1, 1)) * HALO_PX
             draw_boxes(shown, [(around.tolist(), halo)], LINE_PX + 2 * HALO_PX)
             draw_boxes(shown, [(line.tolist(), color)], LINE_PX)
-    if sft is not None:
-        solid = shown.copy()
-        draw_boxes(solid, [(np.multiply(sft, scale).tolist(), COLORS["sft"])], LINE_PX)
+    if sft:
+        solid, color = shown.copy(), COLORS["sft"]
+        draw_boxes(solid, [(np.multiply(box, scale).tolist(), color) for box in sft], LINE_PX)
         shown.paste(solid, mask=_stripes(width, height))  # diagonal stripes cut it into dashes
     buffer = BytesIO()
     shown.save(buffer, format="PNG", optimize=True)

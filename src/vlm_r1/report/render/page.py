@@ -217,7 +217,7 @@ def _environment(
         "three": lambda value: f"{value:.3f}",
         "count": lambda value: f"{value:,.0f}",
         "p": p_text,
-        "box": _box_text,
+        "boxes": _boxes_text,
         "value": _value_text,
         "zip": zip,
     }
@@ -234,8 +234,8 @@ def _two_digits(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _box_text(box: tuple[float, ...] | None) -> str:
-    return "no box" if box is None else f"({', '.join(f'{side:.0f}' for side in box)})"
+def _boxes_text(boxes: list[Sequence[float]]) -> str:
+    return ", ".join(f"({', '.join(f'{side:.0f}' for side in box)})" for box in boxes) or "no box"
 
 
 def _value_text(value: object) -> str:

@@ -31,6 +31,7 @@ def sections_of(report: Report, notes: bool, cases: bool) -> list[PageSection]:
         "compute": not report.compute.points,
         "cases": not cases,
         "repeats": report.repeats is None,
+        "detection": report.detection is None,
     }
     folded = _folded(report)
     return [

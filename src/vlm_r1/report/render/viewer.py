@@ -85,7 +85,7 @@ def _rows(result: EvalResult, names: list[str]) -> dict[str, Any]:
     return {
         "expressions": [expression_of(question) for question in result.rows.records.question],
         "images": [place.get(image) for image in result.rows.records.image],
-        "boxes": result.scores.true_boxes.round(1).tolist(),
+        "boxes": [_drawn(result.scores.true_boxes_of(i)) for i in range(result.scores.n)],
         "slices": [
             {"label": f"{DIMENSION_LABELS[s.dimension]}: {s.name}", "rows": s.rows.tolist()}
             for s in slices
@@ -95,17 +95,18 @@ def _rows(result: EvalResult, names: list[str]) -> dict[str, Any]:
 
 def _answers(result: EvalResult) -> dict[str, Any]:
     """One method's answers at one step; a box is null where none could be read."""
-    boxes = result.scores.boxes
-    readable = ~np.isnan(boxes).any(axis=1)
     return {
-        "boxes": [
-            box if read else None
-            for box, read in zip(boxes.round(1).tolist(), readable.tolist(), strict=True)
-        ],
+        "boxes": [_drawn(result.scores.boxes_of(i)) for i in range(result.scores.n)],
         "ious": result.scores.overlap.round(3).tolist(),
         "hits": result.scores.hit.astype(int).tolist(),
         "texts": list(result.rows.completion),
     }
+
+
+def _drawn(boxes: list[list[float]]) -> list[Any] | None:
+    """A row's box, rounded; a list of boxes if there are several, None if there is none."""
+    rounded = np.round(boxes, 1).tolist()
+    return rounded if len(rounded) > 1 else next(iter(rounded), None)
 
 
 def _image(file: Path) -> dict[str, Any]:

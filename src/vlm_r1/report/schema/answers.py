@@ -154,3 +154,38 @@ class Repeats(Part):
     sampling: str
     lines: list[RepeatLine]
     differences: list[RepeatDifference]
+
+
+class DetectionLine(Part):
+    """Rows with several boxes, at one step; percent, over all runs.
+
+    f1 is the mean over rows, with its interval; precision and recall are shares of all boxes;
+    all_right is the accuracy of `curves`.
+    """
+
+    method: str
+    dataset: str
+    step: int
+    n: int
+    f1: float
+    ci_low: float
+    ci_high: float
+    precision: float
+    recall: float
+    all_right: float
+
+
+class DetectionDifference(Part):
+    """Mean F1, grpo minus sft, in points; p_holm over the steps of the dataset."""
+
+    dataset: str
+    step: int
+    f1: Estimate
+    p_holm: float
+
+
+class Detection(Part):
+    """Datasets whose rows have several boxes (evaluation/detection.py)."""
+
+    lines: list[DetectionLine]
+    differences: list[DetectionDifference]

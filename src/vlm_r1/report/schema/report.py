@@ -5,7 +5,14 @@ from typing import Any
 
 from pydantic import Field
 
-from vlm_r1.report.schema.answers import Answers, CommonPrompts, PromptLine, Repeats, Slices
+from vlm_r1.report.schema.answers import (
+    Answers,
+    CommonPrompts,
+    Detection,
+    PromptLine,
+    Repeats,
+    Slices,
+)
 from vlm_r1.report.schema.base import Part
 from vlm_r1.report.schema.costs import Choices, Compute, Cost, CostPerPoint, FairnessTerm
 from vlm_r1.report.schema.curves import (
@@ -59,10 +66,13 @@ class Report(Part):
     unfair: list[str] = Field(
         default_factory=list
     )  # terms in which the contracts differ; not written if empty
+    detection: Detection | None = None  # not written if no row has several boxes
 
     def to_json(self) -> str:
         """The text of report.json."""
         values = self.model_dump(mode="json")
         if not self.unfair:
             del values["unfair"]
+        if self.detection is None:
+            del values["detection"]
         return json.dumps(values, indent=1, ensure_ascii=False) + "\n"

@@ -90,17 +90,23 @@ async function card(number, row, rows, answers) {
   }
   made.append(element("blockquote", "", `“${rows.expressions[row]}”`));
   const list = element("dl");
-  list.append(element("dt", "", "True box"), element("dd", "", `(${rows.boxes[row].join(", ")})`));
+  list.append(element("dt", "", "True box"), element("dd", "", inWords(rows.boxes[row])));
   for (const [method, label] of [["grpo", "GRPO"], ["sft", "SFT"]]) {
     const found = answers[method], right = found.hits[row] === 1;
-    const box = found.boxes[row] ? `(${found.boxes[row].join(", ")})` : "no box";
-    const told = element("dd", "", `${box}, IoU ${found.ious[row]} `);
+    const told = element("dd", "", `${inWords(found.boxes[row])}, IoU ${found.ious[row]} `);
     told.append(element("b", right ? "right" : "wrong", right ? "right" : "wrong"));
     told.append(element("span", "raw", found.texts[row]));
     list.append(element("dt", `${method}-ink`, label), told);
   }
   made.append(list);
   return made;
+}
+
+// A row has a box, several (a list of them), or none (null).
+function listed(boxes) { return !boxes ? [] : Array.isArray(boxes[0]) ? boxes : [boxes]; }
+
+function inWords(boxes) {
+  return listed(boxes).map(box => `(${box.join(", ")})`).join(", ") || "no box";
 }
 
 function picture({ size, url }, truth, answers, row) {
@@ -110,9 +116,9 @@ function picture({ size, url }, truth, answers, row) {
   const drawing = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   drawing.setAttribute("viewBox", `0 0 ${size[0]} ${size[1]}`);
   drawing.setAttribute("preserveAspectRatio", "none");
-  const boxes = [["halo", truth], ["truth", truth],
+  const drawn = [["halo", truth], ["truth", truth],
     ["grpo", answers.grpo.boxes[row]], ["sft", answers.sft.boxes[row]]];
-  for (const [name, box] of boxes.filter(([, one]) => one)) {
+  for (const [name, box] of drawn.flatMap(([name, boxes]) => listed(boxes).map(one => [name, one]))) {
     const shape = document.createElementNS("http://www.w3.org/2000/svg", "rect");
     shape.setAttribute("class", name);
     const [x, y] = [Math.min(box[0], box[2]), Math.min(box[1], box[3])];

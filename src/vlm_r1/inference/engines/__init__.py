@@ -1,0 +1,1 @@
+"""Engines of evaluation: what answers the questions with a checkpoint (`evaluate.engine`)."""
