@@ -43,7 +43,7 @@ class Row:
 
 
 def main() -> None:
-    """Run both variants and print the table; exit code 1 if a plan is off by more than a quarter."""
+    """Run both variants and print the table; exit code 1 if a plan is off by over a quarter."""
     options = _options()
     photos = sorted(f for f in options.photos.iterdir() if f.suffix.lower() in SUFFIXES)
     started = time.monotonic()
@@ -69,7 +69,12 @@ def rehearse(variant: str, root: Path, photos: list[Path], site: Path) -> Iterat
     planned = _planned_mib(root, site)
     for number, words in enumerate(pipeline()):
         seen = commands.run(words, root, site, root / f"notes/{number}")
-        yield Row(variant, " ".join(words[1:]), seen, planned.get(words[-1]) if words[1] in METHODS else None)
+        yield Row(
+            variant,
+            " ".join(words[1:]),
+            seen,
+            planned.get(words[-1]) if words[1] in METHODS else None,
+        )
 
 
 def pipeline() -> Iterator[list[str]]:
@@ -111,7 +116,10 @@ def table(rows: list[Row]) -> str:
         peaks = ", ".join(f"{peak:.0f}" for peak in seen.peaks_mib)
         planned = ratio = ""
         if row.planned_mib is not None:
-            planned, ratio = f"{row.planned_mib:.0f}", f"{max(seen.peaks_mib) / row.planned_mib:.2f}"
+            planned, ratio = (
+                f"{row.planned_mib:.0f}",
+                f"{max(seen.peaks_mib) / row.planned_mib:.2f}",
+            )
         opens = f"{sum(seen.opens.values())} / {len(seen.opens)}" if seen.opens else ""
         cells = [row.variant, f"`{row.command}`", f"{seen.seconds:.0f}", f"{seen.silence_s:.0f}"]
         lines.append(f"| {' | '.join([*cells, peaks, planned, ratio, opens])} |")

@@ -47,7 +47,8 @@ def run(words: list[str], root: Path, site: Path, notes: Path) -> Seen:
     notes.mkdir(parents=True)
     search_path = os.pathsep.join(map(str, (site, ROOT / "src", ROOT)))
     environment = os.environ | {"PYTHONPATH": search_path, probe.FOLDER: str(notes)}
-    environment |= {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+    # a warning is no progress, and torch and DeepSpeed print one at nearly every collective call
+    environment |= {"PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
     environment.pop("MLFLOW_TRACKING_URI", None)  # the project's own file, no server
     started = time.monotonic()
     with subprocess.Popen(
