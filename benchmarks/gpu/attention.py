@@ -12,20 +12,21 @@ from vlm_r1.models.loading import chat_text, load_model, load_processor
 from vlm_r1.training.job import load_job
 
 ROWS = 2
+IGNORED_LABEL = -100  # transformers' label of tokens without loss
 
 
 def errors_of(name: str, params: Params, root: Path) -> dict[str, tuple[float, float]]:
     """Relative errors in bfloat16 of logits and gradients: of `name`, and of eager attention."""
     task = params.task.model_copy(update={"dtype": "bfloat16"})
-    inputs = _inputs(task, root, params)
+    inputs = prompts_with_padding(task, root, params)
     true, eager, own = (
-        _passes(task.model_copy(update={"attention": kind, "dtype": dtype}), root, inputs, params)
+        passes(task.model_copy(update={"attention": kind, "dtype": dtype}), root, inputs, params)
         for kind, dtype in (("eager", "float32"), ("eager", "bfloat16"), (name, "bfloat16"))
     )
     return {what: (_off(own[what], true[what]), _off(eager[what], true[what])) for what in true}
 
 
-def _inputs(task: Task, root: Path, params: Params) -> dict[str, Tensor]:
+def prompts_with_padding(task: Task, root: Path, params: Params) -> dict[str, Tensor]:
     """Prompts of different lengths, so that there is padding, each with its image."""
     job = load_job(params, root, "sft")
     processor = load_processor(job.base, task)
@@ -35,15 +36,18 @@ def _inputs(task: Task, root: Path, params: Params) -> dict[str, Tensor]:
     return processor(text=texts, images=images, padding=True, return_tensors="pt")
 
 
-def _passes(task: Task, root: Path, inputs: dict[str, Tensor], params: Params) -> dict[str, Tensor]:
+def passes(task: Task, root: Path, inputs: dict[str, Tensor], params: Params) -> dict[str, Tensor]:
     """Logits of one forward pass, and gradients of a first text layer and of the vision tower."""
     device = params.launch.device
     model: Any = load_model(root / task.base_model, task).to(device)
     given = {name: tensor.to(device) for name, tensor in inputs.items()}
-    labels = given["input_ids"].masked_fill(given["attention_mask"] == 0, -100)
+    real = given["attention_mask"].bool()
+    # The first token is predicted from a padding's position, which attends to nothing: eager
+    # attention takes the mean there, others zero.
+    predicted = real & real.roll(1, dims=1)
+    labels = given["input_ids"].masked_fill(~predicted, IGNORED_LABEL)
     output = model(**given, labels=labels)
     output.loss.backward()
-    real = given["attention_mask"].bool()
     projections = {
         "text gradient": model.model.language_model.layers[0].self_attn.q_proj.weight,
         "vision gradient": model.model.visual.blocks[0].attn.qkv.weight,

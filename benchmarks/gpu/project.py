@@ -87,7 +87,7 @@ def make_params(device: str) -> Params:
 
 def _write_records(root: Path, params: Params, size: tuple[int, int]) -> None:
     """One record an image, in the training dataset's place."""
-    name = params.train_dataset
+    name = params.train_datasets[0]
     rng = np.random.default_rng(0)
     folder = root / params.datasets[name].images
     folder.mkdir(parents=True)

@@ -1,6 +1,6 @@
 """Rehearses a whole experiment on real photos: make rehearsal PHOTOS=folder
 
-A random Qwen2.5-VL of 55 million parameters, several hundred visual tokens an image, two processes
+A random Qwen2.5-VL of 53 million parameters, several hundred visual tokens an image, two processes
 with ZeRO-3: full fine-tuning, then adapters, each through the ordinary commands in a folder of its
 own. Prints measured memory of every process beside `vlm-r1 plan`'s, how often photos were opened,
 and the longest time without a line of output.
@@ -29,6 +29,11 @@ ADAPTERS = {
     "freeze_projector": True,
     "gradient_checkpointing": True,
 }
+HEADER = (
+    "| weights | command | seconds | CPU seconds | longest silence, s "
+    "| peak of each process, MiB | planned, MiB | measured / planned | opens / images |"
+)
+RULE = "|---|---|--:|--:|--:|--:|--:|--:|--:|"
 VARIANTS: dict[str, dict[str, Any]] = {"full": {}, "LoRA": ADAPTERS}
 
 
@@ -51,14 +56,14 @@ def main() -> None:
         work = Path(folder)
         parameters = project.make_base(work / "base")
         site = probe.site_folder(work / "site")
-        rows = [
-            row
-            for variant in options.variants
-            for row in rehearse(variant, work / variant, photos, site)
-        ]
+        rows = []
+        for variant in options.variants:
+            for row in rehearse(variant, work / variant, photos, site):
+                print(f"{HEADER}\n{table_line(row)}", flush=True)
+                rows.append(row)
     minutes = (time.monotonic() - started) / 60
     print(f"\n{parameters / 1e6:.0f} million parameters, {len(photos)} photos, {minutes:.0f} min\n")
-    print(table(rows))
+    print("\n".join([HEADER, RULE, *map(table_line, rows)]))
     if not all(plan_holds(row) for row in rows):
         raise SystemExit(1)
 
@@ -104,26 +109,19 @@ def plan_holds(row: Row) -> bool:
     return abs(max(row.seen.peaks_mib) / row.planned_mib - 1) <= TOLERANCE
 
 
-def table(rows: list[Row]) -> str:
-    """The rows as a Markdown table."""
-    lines = [
-        "| weights | command | seconds | longest silence, s | peak of each process, MiB "
-        "| planned, MiB | measured / planned | opens / images |",
-        "|---|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    for row in rows:
-        seen = row.seen
-        peaks = ", ".join(f"{peak:.0f}" for peak in seen.peaks_mib)
-        planned = ratio = ""
-        if row.planned_mib is not None:
-            planned, ratio = (
-                f"{row.planned_mib:.0f}",
-                f"{max(seen.peaks_mib) / row.planned_mib:.2f}",
-            )
-        opens = f"{sum(seen.opens.values())} / {len(seen.opens)}" if seen.opens else ""
-        cells = [row.variant, f"`{row.command}`", f"{seen.seconds:.0f}", f"{seen.silence_s:.0f}"]
-        lines.append(f"| {' | '.join([*cells, peaks, planned, ratio, opens])} |")
-    return "\n".join(lines)
+def table_line(row: Row) -> str:
+    """The row as a line of a Markdown table."""
+    seen = row.seen
+    peaks = ", ".join(f"{peak:.0f}" for peak in seen.peaks_mib)
+    planned = ratio = opens = ""
+    if row.planned_mib is not None:
+        planned = f"{row.planned_mib:.0f}"
+        ratio = f"{max(seen.peaks_mib) / row.planned_mib:.2f}"
+    if seen.opens:
+        opens = f"{sum(seen.opens.values())} / {len(seen.opens)}"
+    times = (f"{seconds:.0f}" for seconds in (seen.seconds, seen.cpu_s, seen.silence_s))
+    cells = [row.variant, f"`{row.command}`", *times, peaks, planned, ratio, opens]
+    return f"| {' | '.join(cells)} |"
 
 
 def _options() -> argparse.Namespace:

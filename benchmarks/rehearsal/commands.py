@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ class Seen:
     """What one command did.
 
     Attributes:
+        cpu_s: of all its processes together.
         peaks_mib: of every process that held a model: its highest resident memory, less what it
             held before the model.
         opens: photo -> how often it was opened, by all processes.
@@ -29,6 +31,7 @@ class Seen:
     """
 
     seconds: float
+    cpu_s: float
     silence_s: float
     peaks_mib: list[float]
     opens: dict[str, int]
@@ -50,7 +53,7 @@ def run(words: list[str], root: Path, site: Path, notes: Path) -> Seen:
     # a warning is no progress, and torch and DeepSpeed print one at nearly every collective call
     environment |= {"PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
     environment.pop("MLFLOW_TRACKING_URI", None)  # the project's own file, no server
-    started = time.monotonic()
+    started, cpu_before = time.monotonic(), _children_cpu_s()
     with subprocess.Popen(
         [*CLI, *words],
         cwd=root,
@@ -64,7 +67,14 @@ def run(words: list[str], root: Path, site: Path, notes: Path) -> Seen:
     if process.returncode:
         raise SystemExit(f"vlm-r1 {' '.join(words)} ended with {process.returncode}")
     peaks_mib, opens = read_notes(notes)
-    return Seen(time.monotonic() - started, silence_s, peaks_mib, opens, output)
+    cpu_s = _children_cpu_s() - cpu_before
+    return Seen(time.monotonic() - started, cpu_s, silence_s, peaks_mib, opens, output)
+
+
+def _children_cpu_s() -> float:
+    """CPU seconds of all processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _follow(stream: IO[str]) -> tuple[str, float]:

@@ -13,7 +13,7 @@ from typing import Any
 
 FOLDER = "REHEARSAL_PROBE"  # the environment's variable that names the folder of the lines
 PHOTO = ".jpg"
-MODEL_CODE = "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl"
+MODEL_CODE = "modeling_qwen2_5_vl.py"
 
 
 def site_folder(folder: Path) -> Path:
@@ -35,7 +35,7 @@ def start() -> None:
 def _on_event(file: Path, event: str, given: tuple[Any, ...]) -> None:
     if event == "open" and str(given[0]).endswith(PHOTO):
         _note(file, opened=Path(given[0]).name)
-    elif event == "import" and given[0] == MODEL_CODE:
+    elif event == "exec" and given[0].co_filename.endswith(MODEL_CODE):  # the module's import
         _note(file, before_model_kb=_status_kb("VmRSS"))
 
 
