@@ -26,6 +26,7 @@ REWARD = "benchmarks.gpu.rewards:even_tokens"
 IMAGES = 8
 SIZE_PX = {"cpu": (112, 112), "cuda": (640, 480)}
 COMPLETION_TOKENS = {"cpu": 16, "cuda": 128}
+COMPLETIONS_AT_ONCE = {"cpu": 16, "cuda": 4}  # of the 16 of a step
 STEPS = 3  # the first of which is not timed
 VISION_DEPTH, FULL_ATTENTION = 8, [3, 7]
 # Bytes that full fine-tuning takes for each parameter: 32-bit weights, gradients and AdamW, a
@@ -77,7 +78,7 @@ def make_params(device: str) -> Params:
     values["launch"]["device"] = device
     values["sft"]["micro_batch"] = 4
     values["grpo"] |= {
-        "micro_batch": 16,
+        "micro_batch": COMPLETIONS_AT_ONCE[device],
         "num_generations": 4,
         "max_completion_tokens": COMPLETION_TOKENS[device],
         "rewards": {REWARD: 1.0},

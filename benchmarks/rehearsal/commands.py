@@ -13,6 +13,7 @@ from typing import IO
 
 from benchmarks.rehearsal import probe
 from benchmarks.rehearsal.project import ROOT
+from vlm_r1.processes import end_with_parent, process_group
 
 CLI = [sys.executable, "-m", "vlm_r1.cli"]
 MIB = 1024  # kB
@@ -54,16 +55,18 @@ def run(words: list[str], root: Path, site: Path, notes: Path) -> Seen:
     environment |= {"PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
     environment.pop("MLFLOW_TRACKING_URI", None)  # the project's own file, no server
     started, cpu_before = time.monotonic(), _children_cpu_s()
-    with subprocess.Popen(
+    with process_group(
         [*CLI, *words],
         cwd=root,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=end_with_parent,
     ) as process:
         assert process.stdout is not None
         output, silence_s = _follow(process.stdout)
+        process.wait()
     if process.returncode:
         raise SystemExit(f"vlm-r1 {' '.join(words)} ended with {process.returncode}")
     peaks_mib, opens = read_notes(notes)

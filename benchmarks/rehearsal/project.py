@@ -25,8 +25,8 @@ THINGS = ("cup", "dog", "chair", "person", "car", "sign", "plate", "tree")
 PLACES = ("on the left", "on the right", "in the middle", "at the top", "at the bottom")
 # 53 million parameters, 21 of them the vocabulary's; 10 attention heads of width 64, whose rotary
 # sections add up to half of it
-VOCABULARY = 32_768
 TEXT: dict[str, Any] = {
+    "vocab_size": 32_768,
     "hidden_size": 640,
     "num_hidden_layers": 6,
     "num_attention_heads": 10,
@@ -49,21 +49,12 @@ INITIALIZER_RANGE = 0.02
 def make_base(folder: Path) -> int:
     """Write the random base with the tiny model's tokenizer; gives its number of parameters."""
     processor = AutoProcessor.from_pretrained(ROOT / "models/base")
-    add_tokens(processor.tokenizer, VOCABULARY)
     torch.manual_seed(SEED)
     config = base_config(processor.tokenizer)
     model = Qwen2_5_VLForConditionalGeneration(config).to(torch.bfloat16)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return model.num_parameters()
-
-
-def add_tokens(tokenizer: Any, size: int) -> None:
-    """Fill the vocabulary up to `size`, so that every token that random weights sample has a text.
-
-    Large vocabularies are where a language model's first and last layer take their memory.
-    """
-    tokenizer.add_tokens([f"<{number}>" for number in range(len(tokenizer), size)])
 
 
 def base_config(tokenizer: Any) -> Qwen2_5_VLConfig:
