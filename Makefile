@@ -1,5 +1,6 @@
 # Set-up, the experiment, checks and servers; `make help` lists them. Needs Python 3.11, git and make.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
+GPU_PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
@@ -15,10 +16,10 @@ export MLFLOW_PORT ?= 5000
 TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo figure repro test peers vllm lint server retrain stop mlflow base deps lock clean
+.PHONY: help install demo figure repro test peers vllm rehearsal gpu-check lint server retrain stop mlflow base deps lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' Makefile
 
 install: $(INSTALLED) ## the environment in .venv, from requirements.lock
 $(INSTALLED): requirements.lock pyproject.toml
@@ -53,6 +54,12 @@ vllm: install .venv-vllm/.installed ## tests of vLLM against transformers on a C
 	$(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/pip install --quiet --no-deps --extra-index-url $(TORCH_CPU) --requirement tests/peers/vllm.lock
 	@touch $@
+
+rehearsal: install ## both methods on real photos, two processes (PHOTOS=folder; docs/training.md)
+	@PYTHONPATH=src $(BIN)/python -m benchmarks.rehearsal "$(PHOTOS)"
+
+gpu-check: ## what only a GPU can show, with the machine's own Python and torch (GPU_PYTHON=...)
+	@PYTHONPATH=src $(GPU_PYTHON) -m benchmarks.gpu
 
 lint: install ## ruff (rules, format) and mypy (types; the first run takes two minutes)
 	@$(BIN)/ruff check .

@@ -121,9 +121,7 @@ def test_bare_expression_is_recovered_from_the_question(tmp_path):
 
 
 def test_drawn_records_come_back_in_order(tmp_path):
-    drawn = DrawnSplit(
-        world="street", images=5, phrases_per_image=2, detection=False, sizes=None
-    )
+    drawn = DrawnSplit(world="street", images=5, phrases_per_image=2, detection=False, sizes=None)
     scenes = sample_split("s", drawn, seed=1)
     rows = list(vlm_r1_records("s", scenes))
 

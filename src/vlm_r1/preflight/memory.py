@@ -21,6 +21,7 @@ FLOAT32_BYTES = 4
 ADAM_BYTES, ADAM_8BIT_BYTES = 8, 2  # two moments
 MASTER_BYTES = 4  # ZeRO's own 32-bit copy of a 16-bit weight
 LOSS_TOKENS, LOSS_COLUMNS = 4096, 32_768  # a tile of trl/kernels/chunked_logprob.py
+CPU_LOSS_COPIES = 7  # of the tile, in _backward_tile there: y, z, log_p, p, grad, two of one line
 GPU_OVERHEAD = 2 * GIB  # CUDA context, NCCL's buffers, fragmentation
 ZERO3_LIVE_PARAMETERS = 1e9  # DeepSpeed's default of stage3_max_live_parameters
 
@@ -190,11 +191,16 @@ def _loss(footprint: Footprint, work: Workload, on_cpu: bool) -> int:
     """Bytes of TRL's chunked loss in its backward pass.
 
     One tile of logits, whose size does not depend on the vocabulary, and 32-bit gradients of the
-    loss's inputs. On a CPU it also computes the loss of the prompts' tokens.
+    loss's inputs. On a CPU it also computes the loss of the prompts' tokens, and TRL's torch code,
+    in place of a kernel that works in the tile, makes 32-bit copies of tile and weight.
     """
     text, head = footprint.config.text_config, footprint.model.lm_head.weight
     tokens = work.rows * (work.tokens if on_cpu else work.predicted)
     tile = min(tokens, LOSS_TOKENS) * LOSS_COLUMNS * footprint.bytes
+    if on_cpu:
+        columns = min(text.vocab_size, LOSS_COLUMNS)
+        copied = CPU_LOSS_COPIES * min(tokens, LOSS_TOKENS) + text.hidden_size
+        tile += FLOAT32_BYTES * columns * copied
     head_numbers = head.numel() if head.requires_grad else 0
     return tile + FLOAT32_BYTES * (tokens * text.hidden_size + head_numbers)
 

@@ -1,0 +1,1 @@
+"""What only a GPU can show, as named checks, each with a figure and a verdict."""

@@ -1,0 +1,1 @@
+"""The mid-size rehearsal: the ordinary commands on real photos, watched from outside."""
