@@ -1,5 +1,6 @@
 """Which coordinate space boxes score best in, and when that stops a run."""
 
+from contextlib import nullcontext
 from unittest.mock import Mock
 
 import numpy as np
@@ -238,7 +239,7 @@ def asked(monkeypatch, tmp_path, small_params):
             completions = [Completion(str(text), INPUT) for text in texts]
             return Mock(read_all=lambda _: completions)
 
-        monkeypatch.setattr(evaluator, "Checkpoint", lambda *_: Mock(digest="digest"))
+        monkeypatch.setattr(evaluator, "Checkpoint", lambda *_: nullcontext(Mock(digest="digest")))
         monkeypatch.setattr(evaluator, "CompletionStore", store)
         eval_set = EvalSet("street_test", records, questions=[], questions_digest="", meta={})
         contract = Mock(seed=42, model_dump=dict)

@@ -99,7 +99,9 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
 
 def test_flash_attention_without_its_requirements_is_refused():
     params = params_with(task={"attention": "flash_attention_2"})
-    with pytest.raises(ConfigError, match=r"CUDA device and the package flash-attn and a 16-bit"):
+    with pytest.raises(
+        ConfigError, match=r"CUDA device and the package kernels or flash-attn and a 16-bit"
+    ):
         checks.check_attention(params.task, params.launch)
 
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlm_r1.errors import ConfigError
-from vlm_r1.rec.parsing import Parsed, Unparsed, Xyxy, parse_answer, parse_boxes
+from vlm_r1.rec.boxes import Xyxy
+from vlm_r1.rec.parsing import Parsed, Unparsed, parse_answer, parse_boxes
 from vlm_r1.rec.vlm_r1_parsers import STANDARD, Preset
 
 XYWH = "xywh"

@@ -11,6 +11,11 @@ from importlib import metadata
 
 import torch
 from packaging.version import Version
+from transformers.utils.import_utils import (
+    KERNELS_MAX_VERSION,
+    KERNELS_MIN_VERSION,
+    is_kernels_available,
+)
 
 from vlm_r1.config import Params, Task
 from vlm_r1.config.training import Grpo, Launch, Train
@@ -110,11 +115,16 @@ def check_devices(launch: Launch) -> str:
 
 
 def check_attention(task: Task, launch: Launch) -> str:
-    """Refuse flash_attention_2 without a GPU, its package and a 16-bit dtype."""
+    """Refuse flash_attention_2 without a GPU, code for it and a 16-bit dtype.
+
+    Where flash-attn is not installed transformers takes the hub's kernel of the same code, through
+    the package kernels (transformers/modeling_utils.py, FLASH_ATTN_KERNEL_FALLBACK).
+    """
     if task.attention == "flash_attention_2":
         requirements = {
             "a CUDA device": launch.device != "cpu" and torch.cuda.is_available(),
-            "the package flash-attn": importlib.util.find_spec("flash_attn") is not None,
+            "the package kernels or flash-attn": is_kernels_available()
+            or importlib.util.find_spec("flash_attn") is not None,
             "a 16-bit task.dtype": task.dtype != "float32",
         }
         missing = [name for name, is_met in requirements.items() if not is_met]
@@ -123,7 +133,8 @@ def check_attention(task: Task, launch: Launch) -> str:
                 got=f"task.attention flash_attention_2 without {' and '.join(missing)}",
                 need="an attention implementation that this machine can run",
                 because="loading the model would fail, possibly after minutes",
-                do="set task.attention: sdpa, or pip install 'vlm-r1[gpu]' on a GPU machine",
+                do="set task.attention: sdpa, or on a GPU machine pip install --no-build-isolation "
+                "'vlm-r1[flash-attn]'",
             )
     return task.attention
 
@@ -153,14 +164,15 @@ def check_kernels(train: Train) -> str:
     """Refuse kernels of the hub without their package or a GPU."""
     if not train.use_kernels:
         return "off"
-    is_installed = importlib.util.find_spec("kernels") is not None
+    is_installed = is_kernels_available()
     if not is_installed or not torch.cuda.is_available():
-        missing = "a CUDA device" if is_installed else "the package kernels"
+        version = f"kernels >= {KERNELS_MIN_VERSION}, < {KERNELS_MAX_VERSION}"
+        missing = "a CUDA device" if is_installed else f"the package {version}"
         raise ConfigError(
             got=f"train.use_kernels without {missing}",
-            need="the package kernels and a GPU",
+            need=f"{version} and a GPU",
             because="the hub's kernels are compiled for GPUs",
-            do="pip install kernels on a GPU machine, or set train.use_kernels: false",
+            do="install that version on a GPU machine, or set train.use_kernels: false",
         )
     return f"kernels {metadata.version('kernels')}"
 

@@ -30,7 +30,7 @@ ROWS = ("attention_mask", "position_ids", "token_type_ids", "mm_token_type_ids")
 def generate_with(model: PreTrainedModel, arguments: dict[str, Any]) -> Iterator[None]:
     """Within, `model.generate` is called with further `arguments`, whoever calls it."""
     own: Any = model
-    own.generate = partial(model.generate, **arguments)
+    own.generate = partial(own.generate, **arguments)
     try:
         yield
     finally:

@@ -65,7 +65,8 @@ def refill(rollout: Rollout, further: Rollout, places: Tensor, sources: Tensor) 
     """
     taken = torch.arange(len(rollout["prompt_ids"]))
     taken[places] = sources + len(taken)
-    one, two = (split_pixel_values_by_grid(dict(part)) for part in (rollout, further))
+    one: Rollout = split_pixel_values_by_grid(dict(rollout))
+    two: Rollout = split_pixel_values_by_grid(dict(further))
     widths = [(r["prompt_ids"].shape[1], r["completion_ids"].shape[1]) for r in (one, two)]
     width = tuple(map(max, zip(*widths, strict=True)))
     merged: Rollout = {}

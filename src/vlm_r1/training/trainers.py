@@ -93,8 +93,10 @@ class ResumableGRPOTrainer(_ResumableTrainer, GRPOTrainer):
         self._grpo = params.grpo
         self.further = further
         self._equal = torch.zeros(0, dtype=torch.bool)  # groups of all processes, last rollout's
-        self._images = RolloutImages(self.processing_class.image_processor, params.train.workers)
-        self.data_collator = self._images.read_ahead  # in place of TRL's, which does nothing
+        processor: Any = self.processing_class  # a vision-language model's, with both of its parts
+        self._images = RolloutImages(processor.image_processor, params.train.workers)
+        collator: Any = self._images.read_ahead  # in place of TRL's, which does nothing
+        self.data_collator = collator
 
     def _generate_and_score_completions(self, inputs: list[Row]) -> Rollout:
         """Called by TRL for every rollout."""
@@ -116,7 +118,7 @@ class ResumableGRPOTrainer(_ResumableTrainer, GRPOTrainer):
         Each process replaces its own, and each asks as many prompts as the one that needs most.
         """
         process, processes = self.accelerator.process_index, self.accelerator.num_processes
-        size = self.num_generations
+        size = self._grpo.num_generations
         empty = self._equal.view(processes, -1)
         for _ in range(self._grpo.max_resamples):
             prompts = further.take(int(empty.sum(1).max()), process, processes)
@@ -138,7 +140,7 @@ class ResumableGRPOTrainer(_ResumableTrainer, GRPOTrainer):
         """Called by TRL for every rollout: rewards of all processes, (completions, rewards)."""
         rewards: torch.Tensor = super()._calculate_rewards(*rollout)
         weights = self.reward_weights.to(rewards.device)
-        self._equal = equal_groups(rewards, weights, self.num_generations).cpu()
+        self._equal = equal_groups(rewards, weights, self._grpo.num_generations).cpu()
         return rewards
 
     def _generate_single_turn(self, *prompts: Any, **options: Any) -> tuple[list[list[int]], Any]:
@@ -149,8 +151,8 @@ class ResumableGRPOTrainer(_ResumableTrainer, GRPOTrainer):
             # the 32 bits of a full fine-tuning's weights, which flash-attention refuses
             stack.enter_context(self.accelerator.autocast())
             if arguments := self._generation_arguments(stop):
-                model = self.accelerator.unwrap_model(self.model)
-                whole = model.get_base_model() if isinstance(model, PeftModel) else model
+                model: Any = self.accelerator.unwrap_model(self.model)
+                whole: Any = model.get_base_model() if isinstance(model, PeftModel) else model
                 stack.enter_context(generate_with(whole, arguments))
             completions, logprobs = super()._generate_single_turn(*prompts, **options)
         if stop is not None:
