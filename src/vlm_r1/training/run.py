@@ -113,8 +113,8 @@ def train(job: TrainingJob, factory: TrainerFactory, listener: Listener) -> None
     """
     started = time.monotonic()
     _join_processes(job.params.train, job.params.launch)
-    _share_cores(job.params.launch)
     checks.require_checks(checks.machine_checks(job.params))
+    _share_cores(job.params.launch)  # only once the checks have found that there are GPUs
     check_host(job.params, job.method, Path(job.base))
     trainer = _build_trainer(job, factory)  # before any file is written: it can refuse the job
     _enter_work_folder(job, factory, trainer)
