@@ -4,8 +4,8 @@ A key of answers.json is a question's text and its image's data URL.
 
 FAKE_VLLM/mode says how it fails: exit (at its start), mute (never ready), die:N (at answer N),
 tokens (one token too many), texts (another answer). Each start appends its arguments and the
-processes it consists of to starts.jsonl, each request its body to requests.jsonl. Only the standard
-library, so that it starts at once.
+processes it consists of to starts.jsonl, each request its body to requests.jsonl and its header
+Connection to connections.jsonl. Only the standard library, so that it starts at once.
 """
 
 import json
@@ -37,6 +37,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         note("requests.jsonl", body)
+        note("connections.jsonl", self.headers["Connection"])
         answered.append(body)
         if MODE == "die" and len(answered) > int(NUMBER):
             print("out of memory", flush=True)

@@ -198,6 +198,11 @@ def test_each_checkpoint_has_a_server_of_its_own_that_ends_with_it(evaluator, pr
     wait_until_gone(fake.pids())
 
 
+def test_each_request_has_a_connection_of_its_own(evaluator, project, fake):
+    evaluator.evaluate_checkpoint(0, project / "models/base")
+    assert set(fake.noted("connections")) == {"close"}
+
+
 def test_a_second_evaluation_starts_no_server(evaluator, project, fake):
     evaluator.evaluate_checkpoint(0, project / "models/base")
     before = len(fake.noted("starts"))
