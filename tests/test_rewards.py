@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from vlm_r1 import config
-from vlm_r1.data.readers.vlm_r1 import OWN_REWARDS
+from vlm_r1.data.readers.vlm_r1 import REWARD_METHODS
 from vlm_r1.errors import ConfigError
-from vlm_r1.rec.rewards import BOX_REWARDS, REWARDS, only_named
+from vlm_r1.rec.reward_names import BOX_REWARDS
+from vlm_r1.rec.rewards import REWARDS, only_named
 from vlm_r1.rec.rewards.batch import Batch
 from vlm_r1.rec.rewards.custom import load_function, require_rewards
 from vlm_r1.rec.rewards.multi_box import average_precision
@@ -40,7 +41,7 @@ def test_a_row_is_judged_by_the_accuracy_reward_that_it_names_and_by_those_of_fo
     assert only_named("iou", [0.5, 0.5, 0.5], named) == [0.5, 0.5, None]
     assert only_named("format", [1.0, 1.0, None], named) == [1.0, 1.0, None]
     assert set(BOX_REWARDS) == set(REWARDS) - {"format", "length", "repetition"}
-    assert OWN_REWARDS == BOX_REWARDS  # what a row of VLM-R1's may name
+    assert set(REWARD_METHODS.values()) == {"", *BOX_REWARDS}  # what a row of VLM-R1's may name
 
 
 @pytest.mark.parametrize(

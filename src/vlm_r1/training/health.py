@@ -16,10 +16,10 @@ from transformers import TrainerCallback
 
 from vlm_r1.config.training import Health
 from vlm_r1.errors import HealthError
+from vlm_r1.rec.reward_names import BOX_REWARDS
 
 Line = dict[str, Any]
 Check = Callable[[Health, Line, Line], str | None]  # (thresholds, first line, line) -> fault
-BOX_REWARDS = ("iou", "iou_hard", "giou", "center", "map", "odlength")
 
 logger = logging.getLogger(__name__)
 

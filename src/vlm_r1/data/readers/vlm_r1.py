@@ -22,10 +22,10 @@ from vlm_r1.data.readers.conversations import (
 )
 from vlm_r1.data.readers.json_rows import read_rows
 from vlm_r1.rec.objects import LabeledBox, boxes_of, hull, objects_text
+from vlm_r1.rec.reward_names import BOX_REWARDS
 
 # VLM-R1's `accu_reward_method` -> our reward; the other methods judge answers that are no boxes
-OWN_REWARDS = ("iou", "iou_hard", "giou", "center", "map", "odlength")  # rec.rewards.BOX_REWARDS
-REWARD_METHODS = {None: "", "default": "", "odLength": "odlength"} | {n: n for n in OWN_REWARDS}
+REWARD_METHODS = {None: "", "default": "", "odLength": "odlength"} | {n: n for n in BOX_REWARDS}
 Side = Annotated[int, Field(ge=1)]
 Id = int | str | None
 

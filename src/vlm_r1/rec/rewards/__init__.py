@@ -10,6 +10,7 @@ docs/training.md has the formulas. The default, soft IoU and format, is VLM-R1's
 
 from collections.abc import Callable, Sequence
 
+from vlm_r1.rec.reward_names import BOX_REWARDS
 from vlm_r1.rec.rewards import multi_box, single_box, text
 from vlm_r1.rec.rewards.batch import Batch
 
@@ -26,8 +27,6 @@ REWARDS: dict[str, Reward] = {
     "map": multi_box.map_,
     "odlength": multi_box.odlength,
 }
-# Those that compare answered with true boxes: a row may name the one that judges it (`only_named`)
-BOX_REWARDS = ("iou", "iou_hard", "giou", "center", "map", "odlength")
 
 
 def only_named(
