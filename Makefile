@@ -1,5 +1,5 @@
-# Set-up, the experiment, checks and servers; `make help` lists them. Needs Python 3.11, git and make.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Set-up, the experiment, checks and servers; `make help` lists them. Needs Python 3.11 to 3.13, git and make.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 GPU_PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -23,7 +23,7 @@ help: ## this list
 
 install: $(INSTALLED) ## the environment in .venv, from requirements.lock
 $(INSTALLED): requirements.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "need Python 3.11: make PYTHON=...")'
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "need Python 3.11, 3.12 or 3.13: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --editable .
