@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -196,7 +197,7 @@ def written(trained, **arguments):
     rows = []
     hook = model.lm_head.register_forward_hook(lambda *passed: rows.append(len(passed[-1])))
     torch.manual_seed(1)
-    with generate_with(model, arguments):
+    with generate_with(model, partial(model.generate, **arguments)):
         tokens = model.generate(
             **inputs, do_sample=True, top_k=0, max_new_tokens=72, disable_compile=True
         )

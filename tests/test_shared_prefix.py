@@ -12,14 +12,11 @@ from transformers.generation import RepetitionPenaltyLogitsProcessor
 
 from tests.conftest import ROOT
 from vlm_r1.inference import generate as generation
-from vlm_r1.inference import shared_prefix
 from vlm_r1.inference.generate import generate_completions
 from vlm_r1.inference.questions import Question, question_about
-from vlm_r1.inference.shared_prefix import (
-    PreallocatedLayer,
-    prefix_lengths,
-    supports_shared_prefix,
-)
+from vlm_r1.inference.shared_prefix import prefix_lengths
+from vlm_r1.models import decoding
+from vlm_r1.models.decoding import PreallocatedLayer, supports_shared_prefix
 from vlm_r1.models.loading import load_model, load_processor
 
 SIZES = {"low": (140, 56), "tall": (56, 112), "square": (84, 84)}  # px; 10, 8 and 9 image tokens
@@ -145,7 +142,7 @@ def test_rows_looked_at_every_few_tokens_give_the_same_completions(
     expected = generate_completions(*able, questions, 100_000, limit)
     assert len({answer.new_tokens for answer in expected}) > 1 or limit == 6
     for tokens in (4, 64):
-        monkeypatch.setitem(shared_prefix.TOKENS_PER_CHECK, "cpu", tokens)
+        monkeypatch.setitem(decoding.TOKENS_PER_CHECK, "cpu", tokens)
         assert generate_completions(*able, questions, 100_000, limit) == expected
 
 
@@ -156,7 +153,7 @@ def test_padding_after_the_last_row_is_cut_off_even_if_it_ends_a_turn(able, imag
     questions = asked(images, "r1")
     expected = generate_completions(*able, questions, 100_000, 6)
     assert all(answer.cut_off for answer in expected)
-    monkeypatch.setitem(shared_prefix.TOKENS_PER_CHECK, "cpu", 4)
+    monkeypatch.setitem(decoding.TOKENS_PER_CHECK, "cpu", 4)
     assert generate_completions(*able, questions, 100_000, 6) == expected
 
 

@@ -153,6 +153,7 @@ class Grpo(Optimizer):
     max_completion_tokens: Count
     stop_at_answer: bool  # end completions at </answer>, as evaluation does
     drop_finished: bool  # completions that have ended leave the batch that is being written
+    share_prompts: bool  # a prompt is read once for all completions of its group
     mask_truncated_completions: bool  # no loss for completions that the limit cut off (DAPO)
     scale_rewards: Literal["group", "batch", "none"]  # by whose deviation advantages are divided
     max_resamples: Annotated[int, Field(ge=0)]  # of further prompts for groups of equal rewards

@@ -21,13 +21,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from vlm_r1.data.images import open_image
 from vlm_r1.inference.chat_prompts import Prompt, batch_prompts, make_prompts
 from vlm_r1.inference.questions import Completion, Question
-from vlm_r1.inference.shared_prefix import (
-    greedy_decode,
-    prefill_prefixes,
-    prefix_lengths,
-    supports_shared_prefix,
-)
+from vlm_r1.inference.shared_prefix import prefill_prefixes, prefix_lengths
 from vlm_r1.inference.whole_prompt import encodes_images_separately, prepare_whole_prompts
+from vlm_r1.models.decoding import decode, supports_shared_prefix
 from vlm_r1.rec.contract import STOP
 
 logger = logging.getLogger(__name__)
@@ -204,7 +200,7 @@ def _shared_prefix_inputs(
     return whole | {
         "position_ids": position + (suffixes["attention_mask"].cumsum(1) - 1).clamp(min=0),
         "past_key_values": past,
-        "custom_generate": greedy_decode,
+        "custom_generate": decode,
     }
 
 

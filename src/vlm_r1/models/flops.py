@@ -141,15 +141,17 @@ def image_load(config: Any, patches: Iterable[tuple[int, int]]) -> Load:
     return Load(rows, share * whole + (1 - share) * windowed)
 
 
-def written_load(prompt: int, completion: int) -> Load:
-    """The language model's load for writing one completion, with a cache of keys and values.
+def written_load(prompt: int, completion: int, sharing: int = 1) -> Load:
+    """The language model's load for writing completions, with a cache of keys and values.
 
-    The prompt is read at once and yields the first token; each further token is read alone.
+    The prompt is read at once and yields the first token; each further token is read alone. Where
+    several completions share the prompt, it is read without its last token, which each reads alone.
 
     Example: 3 tokens after 10 -> 12 rows, 10 x 10 + 11 + 12 = 123 pairs
     """
-    lengths = range(prompt + 1, prompt + completion)
-    return Load(prompt + len(lengths), float(prompt**2 + sum(lengths)))
+    read = prompt if sharing == 1 else prompt - 1
+    lengths = range(read + 1, prompt + completion)
+    return Load(read + sharing * len(lengths), float(read**2 + sharing * sum(lengths)))
 
 
 class _Count(NamedTuple):

@@ -6,6 +6,7 @@ transformers.
 """
 
 import json
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from peft import get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig
 
-from vlm_r1.config import Params, Task
+from vlm_r1.config import Method, Params, Task
 from vlm_r1.errors import ModelError
 from vlm_r1.models.families import Family, family_of
 from vlm_r1.models.hub import snapshot
@@ -41,6 +42,25 @@ class Workload:
     tokens: int
     patches: int
     predicted: int
+
+    @property
+    def prompt(self) -> int:
+        """Tokens per row without a loss."""
+        return self.tokens - self.predicted
+
+    def packed(self, size: int) -> "Workload":
+        """The same with `size` rows, which share their prompt, in each (training/packed_groups)."""
+        size = min(size, self.rows)
+        predicted = size * self.predicted
+        tokens = self.prompt - 1 + predicted
+        return Workload(math.ceil(self.rows / size), tokens, self.patches, predicted)
+
+
+def shared_by(params: Params, method: Method) -> int:
+    """How many rows share a prompt that is read once: a group's with `grpo.share_prompts`."""
+    grpo, has_mask = params.grpo, params.task.attention != "flash_attention_2"
+    shares = method == "grpo" and grpo.share_prompts and grpo.rollouts == "transformers"
+    return grpo.num_generations if shares and has_mask else 1
 
 
 class Footprint:

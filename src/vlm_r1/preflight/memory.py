@@ -6,6 +6,7 @@ Activations are measured on the modelling code (preflight/footprint.py).
 tests/test_memory_plan.py compares the sum with measured peaks.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from vlm_r1.config import Method, Params
 from vlm_r1.config.deepspeed import deepspeed_config, is_offloaded, zero_stage
 from vlm_r1.config.training import Train
-from vlm_r1.preflight.footprint import Footprint, Workload
+from vlm_r1.preflight.footprint import Footprint, Workload, shared_by
 
 GIB = 2**30
 FLOAT32_BYTES = 4
@@ -96,11 +97,13 @@ def plan_memory(
     zero = _Sharding.of(params.train.deepspeed, params.launch.processes)
     state = _state(params, method, footprint, zero)
     on_cpu = params.launch.device == "cpu"
-    activations = _activations(footprint, work, params.train.gradient_checkpointing)
-    loss = _loss(footprint, work, on_cpu)
+    sharing = shared_by(params, method)
+    read = work.packed(sharing) if sharing > 1 else work
+    activations = _activations(footprint, read, params.train.gradient_checkpointing)
+    loss = _loss(footprint, read, on_cpu)
     rollout = 0
     if method == "grpo":
-        rollout = _rollout(footprint, work, accumulation)
+        rollout = _rollout(footprint, work, accumulation, sharing)
         rollout += state.whole_weights if zero.stage == 3 else 0
     overhead = 0 if on_cpu else GPU_OVERHEAD
     # Gradients replace the activations during the backward pass. Only when they accumulate over
@@ -205,12 +208,16 @@ def _loss(footprint: Footprint, work: Workload, on_cpu: bool) -> int:
     return tile + FLOAT32_BYTES * (tokens * text.hidden_size + head_numbers)
 
 
-def _rollout(footprint: Footprint, work: Workload, accumulation: int) -> int:
-    """Bytes of KV cache and prefill: a device samples all completions of a step at once."""
+def _rollout(footprint: Footprint, work: Workload, accumulation: int, sharing: int) -> int:
+    """Bytes of KV cache and prefill: a device samples all completions of a step at once.
+
+    Args:
+        sharing: rows whose prompt is prefilled once.
+    """
     text = footprint.config.text_config
     rows = work.rows * accumulation
     head_width = text.hidden_size // text.num_attention_heads
     cache_numbers = 2 * text.num_hidden_layers * text.num_key_value_heads * head_width  # per token
-    prompt = Workload(rows, work.tokens - work.predicted, work.patches, 0)
+    prompt = Workload(math.ceil(rows / sharing), work.prompt, work.patches, 0)
     prefill = max(footprint.text_layer_bytes(prompt), footprint.vision_block_bytes(prompt))
     return rows * work.tokens * cache_numbers * footprint.bytes + prefill

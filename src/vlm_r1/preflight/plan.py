@@ -1,7 +1,7 @@
 """`vlm-r1 plan`: memory of device and host, FLOPs and disk, before they are paid for."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from vlm_r1.models.flops import (
     written_load,
 )
 from vlm_r1.preflight.disk import plan_disk
-from vlm_r1.preflight.footprint import Footprint, Workload
+from vlm_r1.preflight.footprint import Footprint, Workload, shared_by
 from vlm_r1.preflight.host import plan_host
 from vlm_r1.preflight.memory import GIB, MemoryPlan, plan_memory
 
@@ -220,25 +220,32 @@ def _row_flops(params: Params, method: Method, footprint: Footprint, work: Workl
 
     A row of GRPO is written, read by the reference and, where a rollout outlasts a step, by the old
     policy: once in `num_iterations` steps. TRL's loss computes logits of answers alone, and once
-    more in the backward pass.
+    more in the backward pass. Rows that share a prompt are counted together.
     """
-    config = footprint.config
     parts = parts_of(footprint.model, footprint.family)
-    side = math.isqrt(work.patches)
-    images = image_load(config, [(side, work.patches // side)])._replace(rows=work.patches)
-    seen = Loads(
-        patches=Load(work.patches),
-        vision=images,
-        projector=Load(work.patches // config.vision_config.spatial_merge_size**2),
-        language=Load(work.tokens, float(work.tokens**2)),
-        head=Load(work.predicted),
-    )
+    sharing = min(shared_by(params, method), work.rows)
+    one = replace(work, rows=1)
+    read = replace(work, rows=sharing).packed(sharing) if sharing > 1 else one
+    seen = _loads(footprint, read)
     step = training_flops(parts, seen, params.train.gradient_checkpointing)
     step += parts.head.forward(seen.head)
     if method == "sft":
         return step
     grpo = params.grpo
     reads = (grpo.beta > 0) + (grpo.num_iterations > 1 or grpo.rollouts != "transformers")
-    language = written_load(work.tokens - work.predicted, work.predicted)
+    language = written_load(one.prompt, one.predicted, sharing)
     written = forward_flops(parts, seen._replace(language=language))
-    return step + (written + reads * forward_flops(parts, seen)) / grpo.num_iterations
+    return (step + (written + reads * forward_flops(parts, seen)) / grpo.num_iterations) / sharing
+
+
+def _loads(footprint: Footprint, row: Workload) -> Loads:
+    """What one row sends through the parts of the model."""
+    side = math.isqrt(row.patches)
+    images = image_load(footprint.config, [(side, row.patches // side)])
+    return Loads(
+        patches=Load(row.patches),
+        vision=images._replace(rows=row.patches),
+        projector=Load(row.patches // footprint.config.vision_config.spatial_merge_size**2),
+        language=Load(row.tokens, float(row.tokens**2)),
+        head=Load(row.predicted),
+    )

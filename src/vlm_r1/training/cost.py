@@ -6,7 +6,8 @@ the old policy, the reference model. So it counts what TRL does, padding include
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +79,14 @@ class FlopMeter:
         """`forward`, counting the head where TRL fuses it with the loss (`add_fused_lm_head`).
 
         With gradients its logits are computed again in the backward pass. On GPUs only rows with a
-        label are computed, else all but the last of each sequence.
+        label are computed, else all; of labels that are still to be shifted, not the last.
         """
 
         @functools.wraps(forward)
         def counted(*args: Any, **kwargs: Any) -> Any:
             if kwargs.get("fused_lm_head"):
-                labels = kwargs["labels"][:, 1:]
+                shifted = kwargs.get("shift_labels")
+                labels = kwargs["labels"][:, 1:] if shifted is None else shifted
                 on_gpu = labels.device.type in ("cuda", "xpu")
                 load = Load(int((labels != -100).sum()) if on_gpu else labels.numel())
                 self._count(parts, Loads(head=load))
@@ -111,6 +113,13 @@ class FlopMeter:
             Load(images.rows), images, Load(merged), language, Load(int(sum(completions)))
         )
         self.total += forward_flops(parts, loads)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within, nothing is counted."""
+        before = self.total
+        yield
+        self.total = before
 
     def of_all_processes(self) -> float:
         """The sum over processes; every one of them must ask."""
@@ -173,6 +182,8 @@ def watch_models(trainer: Trainer) -> FlopMeter:
     reference = getattr(trainer, "ref_model", None)
     if reference is not None:
         meter.watch(trainer.accelerator.unwrap_model(reference), family)
+    if isinstance(trainer, ResumableGRPOTrainer):
+        trainer.uncounted = meter.paused
     if isinstance(trainer, ResumableGRPOTrainer) and arguments.use_vllm:
         trainer.on_rollout = lambda rollout: meter.count_served(model.config, parts, rollout)
     return meter

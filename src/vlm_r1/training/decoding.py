@@ -1,12 +1,11 @@
 """How completions of a rollout end: at `</answer>`, and by leaving the batch that is being written.
 
 Both reach `generate` through its own arguments (`stopping_criteria`, `custom_generate`), which TRL
-1.16 does not pass on: `generate_with` adds them to the calls that TRL makes.
+1.16 does not pass on: `generate_with` puts a `generate` with them in the place of the model's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -27,14 +26,17 @@ ROWS = ("attention_mask", "position_ids", "token_type_ids", "mm_token_type_ids")
 
 
 @contextmanager
-def generate_with(model: PreTrainedModel, arguments: dict[str, Any]) -> Iterator[None]:
-    """Within, `model.generate` is called with further `arguments`, whoever calls it."""
+def generate_with(model: PreTrainedModel, generate: Callable[..., Tensor]) -> Iterator[None]:
+    """Within, `model.generate` is `generate`, whoever calls it."""
     own: Any = model
-    own.generate = partial(own.generate, **arguments)
+    before = vars(own).get("generate")
+    own.generate = generate
     try:
         yield
     finally:
         del own.generate
+        if before is not None:
+            own.generate = before
 
 
 class StopAtAnswer(StoppingCriteria):

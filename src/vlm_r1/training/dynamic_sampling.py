@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from trl.trainer.utils import split_pixel_values_by_grid, unsplit_pixel_values_by_grid
 
+from vlm_r1.training.group_rows import ROW
 from vlm_r1.training.rollout_images import Row
 
 EQUAL = 1e-6  # rewards closer than this are equal
@@ -74,7 +75,7 @@ def refill(rollout: Rollout, further: Rollout, places: Tensor, sources: Tensor) 
         if isinstance(value, list):
             both = [*value, *two[name]]
             merged[name] = [both[row] for row in taken.tolist()]
-        elif isinstance(value, Tensor) and value.dim():
+        elif isinstance(value, Tensor) and value.dim() and name != ROW:
             sides = [
                 _widened(name, r[name], w, width) for r, w in zip((one, two), widths, strict=True)
             ]

@@ -6,12 +6,13 @@ are written.
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, Trainer, TrainerState
-from trl import GRPOTrainer, SFTTrainer
+from trl import SFTTrainer
 
 from vlm_r1.config import Params, Task
 from vlm_r1.models.families import family_of
@@ -20,6 +21,7 @@ from vlm_r1.models.trainable import stop_gradients_in_frozen_tower
 from vlm_r1.training.decoding import StopAtAnswer, generate_with, sample_unfinished
 from vlm_r1.training.dynamic_sampling import FurtherPrompts, Rollout, equal_groups, refill
 from vlm_r1.training.rollout_images import RolloutImages, Row
+from vlm_r1.training.shared_prompts import SharedPromptTrainer
 
 
 class _ResumableTrainer(Trainer):
@@ -73,7 +75,7 @@ class ResumableSFTTrainer(_ResumableTrainer, SFTTrainer):
         return super().train(resume_from_checkpoint=resume_from_checkpoint)
 
 
-class ResumableGRPOTrainer(_ResumableTrainer, GRPOTrainer):
+class ResumableGRPOTrainer(_ResumableTrainer, SharedPromptTrainer):
     """Group relative policy optimization (Shao et al. 2024).
 
     Args:
@@ -91,6 +93,7 @@ class ResumableGRPOTrainer(_ResumableTrainer, GRPOTrainer):
     ) -> None:
         super().__init__(task, **arguments)
         self._grpo = params.grpo
+        self.share_prompts(params.grpo.share_prompts)
         self.further = further
         self._equal = torch.zeros(0, dtype=torch.bool)  # groups of all processes, last rollout's
         processor: Any = self.processing_class  # a vision-language model's, with both of its parts
@@ -151,9 +154,8 @@ class ResumableGRPOTrainer(_ResumableTrainer, GRPOTrainer):
             # the 32 bits of a full fine-tuning's weights, which flash-attention refuses
             stack.enter_context(self.accelerator.autocast())
             if arguments := self._generation_arguments(stop):
-                model: Any = self.accelerator.unwrap_model(self.model)
-                whole: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-                stack.enter_context(generate_with(whole, arguments))
+                whole: Any = self.whole_model
+                stack.enter_context(generate_with(whole, partial(whole.generate, **arguments)))
             completions, logprobs = super()._generate_single_turn(*prompts, **options)
         if stop is not None:
             completions = stop.cut(completions)

@@ -85,6 +85,7 @@ CHOICE_LABELS = {
     "top_k": "tokens sampled from (top_k; 0: all)",
     "stop_at_answer": "completions end at </answer>",
     "drop_finished": "ended completions leave the batch",
+    "share_prompts": "a prompt is read once a group",
     "mask_truncated_completions": "no loss for completions cut off",
     "scale_rewards": "advantages divided by the deviation of",
     "max_resamples": "times that groups of equal rewards are replaced",
