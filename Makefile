@@ -16,7 +16,7 @@ export MLFLOW_PORT ?= 5000
 TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo figure repro test peers vllm rehearsal gpu-check lint server retrain stop mlflow base deps lock clean
+.PHONY: help install demo figure repro test peers vllm rehearsal bench gpu-check lint server retrain stop mlflow base deps lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' Makefile
@@ -57,6 +57,9 @@ vllm: install .venv-vllm/.installed ## tests of vLLM against transformers on a C
 
 rehearsal: install ## both methods on real photos, two processes (PHOTOS=folder; docs/training.md)
 	@PYTHONPATH=src $(BIN)/python -m benchmarks.rehearsal "$(PHOTOS)"
+
+bench: install ## every benchmark, and the table in docs/performance.md; 20 minutes on an idle machine
+	@PYTHONPATH=src $(BIN)/python -m benchmarks
 
 gpu-check: ## what only a GPU can show, with the machine's own Python and torch (GPU_PYTHON=...)
 	@PYTHONPATH=src $(GPU_PYTHON) -m benchmarks.gpu

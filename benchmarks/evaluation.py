@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
+from benchmarks.compare import figure
 from vlm_r1 import environment
 from vlm_r1.config import DrawnSplit, load_params
 from vlm_r1.data.images import open_image
@@ -32,6 +33,7 @@ from vlm_r1.rec import prompts
 
 MAX_NEW_TOKENS = 256
 WARM_UP = 4  # rows
+SIDE_PX = 84  # of the drawn images
 
 
 class Speed(NamedTuple):
@@ -75,6 +77,10 @@ def main() -> None:
     )
     for name in loops:
         show(name, rounds)
+    side = options.enlarge * SIDE_PX
+    for name in (name for name in loops if name.startswith("VLM-R1")):
+        seconds = ([one[way].cpu_s for one in rounds] for way in (name, "ours"))
+        print(figure(f"evaluation at {side} px: speed-up over {name}", *seconds).line())
 
 
 def fixed_batches(

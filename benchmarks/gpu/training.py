@@ -50,21 +50,25 @@ class Steps:
 
 def ours(params: Params, root: Path, method: Method) -> Steps:
     """Train as `vlm-r1 stage METHOD` does, without its files."""
+    return _measured(make_trainer(params, root, method))
+
+
+def make_trainer(params: Params, root: Path, method: Method) -> Trainer:
+    """The trainer of `vlm-r1 stage METHOD` on the project in `root`."""
     job = load_job(params, root, method)
     make_arguments = sft_arguments if method == "sft" else grpo_arguments
     prepared = _prepared(job, make_arguments(params, root / "trained"))
     task, images = params.task, job.images
     if method == "sft":
         rows = sft_rows(job.records, images, task, prepared.family)
-        return _measured(ResumableSFTTrainer(train_dataset=rows, **prepared.trainer_options()))
+        return ResumableSFTTrainer(train_dataset=rows, **prepared.trainer_options())
     rewards = RewardFunctions(params.grpo, task.coordinate_space, root / "samples", root)
-    trainer = ResumableGRPOTrainer(
+    return ResumableGRPOTrainer(
         params=params,
         train_dataset=grpo_rows(job.records, images, root, task, prepared.family),
         reward_funcs=rewards.as_list(),
         **prepared.trainer_options(),
     )
-    return _measured(trainer)
 
 
 def stock_grpo(params: Params, root: Path) -> Steps:

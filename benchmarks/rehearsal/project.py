@@ -9,9 +9,9 @@ import yaml
 from PIL import Image
 from transformers import AutoProcessor, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from benchmarks.middle import wider_config
 from vlm_r1.config import parse_params
 from vlm_r1.files import write_json
-from vlm_r1.models.tiny.model import tiny_config
 from vlm_r1.rec.prompts import question_for
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,6 @@ TEXT: dict[str, Any] = {
     "intermediate_size": 1792,
     "max_position_embeddings": 4096,
 }
-MROPE = [8, 12, 12]
 VISION: dict[str, Any] = {
     "hidden_size": 256,
     "depth": 4,
@@ -59,14 +58,7 @@ def make_base(folder: Path) -> int:
 
 def base_config(tokenizer: Any) -> Qwen2_5_VLConfig:
     """The tiny model's config, wider and deeper."""
-    values = tiny_config(tokenizer).to_dict()
-    values["initializer_range"] = INITIALIZER_RANGE
-    values["text_config"] |= TEXT | {"initializer_range": INITIALIZER_RANGE}
-    values["text_config"]["rope_parameters"]["mrope_section"] = MROPE
-    values["vision_config"] |= VISION | {"initializer_range": INITIALIZER_RANGE}
-    for derived in ("layer_types", "head_dim"):
-        values["text_config"].pop(derived, None)
-    return Qwen2_5_VLConfig(**values)
+    return wider_config(tokenizer, TEXT, VISION, INITIALIZER_RANGE)
 
 
 def make_project(root: Path, photos: list[Path], base: Path, train: dict[str, Any]) -> None:
