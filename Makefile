@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 GPU_PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+LOCK = $$($(BIN)/python -c 'import sys; print("requirements%s.lock" % ("-3.13" * (sys.version_info >= (3, 13))))')
 
 # Telemetry off, for the tools started here and their children (see vlm_r1/environment.py).
 export DO_NOT_TRACK ?= 1
@@ -21,11 +22,11 @@ TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' Makefile
 
-install: $(INSTALLED) ## the environment in .venv, from requirements.lock
-$(INSTALLED): requirements.lock pyproject.toml
+install: $(INSTALLED) ## the environment in .venv, from requirements.lock (requirements-3.13.lock)
+$(INSTALLED): requirements.lock requirements-3.13.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "need Python 3.11, 3.12 or 3.13: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --requirement "$(LOCK)"
 	$(BIN)/pip install --quiet --no-deps --editable .
 	@touch $@
 
@@ -89,9 +90,9 @@ deps: install ## after a change of imports: rewrites code deps of dvc.yaml, docs
 	@$(BIN)/python -m tasks.dvc_deps
 	@$(BIN)/python docs/architecture.py
 
-lock: install ## rewrite requirements.lock from pyproject.toml; keeps the pins that still fit
+lock: install ## rewrite this Python's lock from pyproject.toml (3.13 has its own); keeps the pins that still fit
 	@CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --extra dev --strip-extras \
-		--no-emit-options --annotation-style line --output-file requirements.lock pyproject.toml
+		--no-emit-options --annotation-style line --output-file "$(LOCK)" pyproject.toml
 
 clean: ## remove what the pipeline made: data, models, results, reports, runs, caches; keeps .venv
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m tasks.servers stop; fi

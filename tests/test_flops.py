@@ -132,9 +132,12 @@ def test_another_familys_training_counts_the_same(small_root, tmp_path):
     assert cost["flops"] == pytest.approx(counter.get_total_flops(), rel=0.01)
 
 
-def test_a_plan_counts_what_its_training_does(committed):
-    """Within a fifth: a plan knows neither the lengths of texts nor when answers end."""
-    params = parse_params(small_values(), "planned")
+@pytest.mark.parametrize("share", [True, False])
+def test_a_plan_counts_what_its_training_does(committed, share):
+    """A plan knows neither the lengths of texts nor when answers end."""
+    values = small_values()
+    values["grpo"]["share_prompts"] = share
+    params = parse_params(values, "planned")
     for method in ("sft", "grpo"):
         untracked_training(params, committed, method)
         cost = json.loads((committed / f"models/{method}/cost.json").read_text())
