@@ -58,8 +58,12 @@ def main() -> None:
     for command in (command for command in COMMANDS if only in command):
         print(f"\npython -m {command}", flush=True)
         figures[command] = run(command)
-    ordered = [{"command": c, "figures": figures[c]} for c in COMMANDS if c in figures]
-    results = {"machine": machine(), "benchmarks": ordered}
+        write([{"command": c, "figures": figures[c]} for c in COMMANDS if c in figures])
+
+
+def write(benchmarks: list[dict[str, Any]]) -> None:
+    """Write the figures so far, and the page's table."""
+    results = {"machine": machine(), "benchmarks": benchmarks}
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     page = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(with_table(page, results), encoding="utf-8")
