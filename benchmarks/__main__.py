@@ -23,7 +23,8 @@ STEP = "benchmarks.grpo_step"
 COMMANDS = [
     f"{STEP} --model laptop",
     f"{STEP} --model laptop --generations 2 16 --rounds 3",
-    f"{STEP} --model middle --rounds 3 --memory",
+    f"{STEP} --model middle --rounds 3",
+    f"{STEP} --model middle --memory",
     "benchmarks.attention",
     "benchmarks.evaluation",
     "benchmarks.evaluation --images 10 --phrases 7 --enlarge 4 --rounds 3",

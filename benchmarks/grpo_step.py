@@ -11,7 +11,6 @@ their own, each with one of the two ways.
 
 import argparse
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -54,6 +53,9 @@ def main() -> None:
     if options.way is not None:
         train_in_one_way(options)
         return
+    if options.memory:
+        print("\n".join(_memory(options.model, one).line() for one in options.generations))
+        return
     figures, passes = [], []
     for generations in options.generations:
         with TemporaryDirectory(prefix="grpo-step-") as folder:
@@ -67,8 +69,6 @@ def main() -> None:
             figure(f"{name}: {part}", shared, plain) for part, (plain, shared) in seconds.items()
         ]
         passes.append(seconds[BOTH])
-        if options.memory:
-            figures.append(_memory(name, options.model, generations))
     if len(passes) == 2:
         figures.append(_one_more(options.model, *passes))
     print("\n".join(one.line() for one in figures))
@@ -168,10 +168,14 @@ def train_in_one_way(options: argparse.Namespace) -> None:
         trainer._is_compared = True
         trainer.shares_prompts = options.way == "shared"
         trainer.train()
-    print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+    # not ru_maxrss, which a process takes over from the one that started it
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+    print(json.dumps({"peak": int(kib) * 1024}))
 
 
-def _memory(name: str, model: str, generations: int) -> Figure:
+def _memory(model: str, generations: int) -> Figure:
+    """The highest memory of a process that trains in one way, of one for each way."""
     peaks = {}
     for way in ("plain", "shared"):
         command = [sys.executable, "-m", "benchmarks.grpo_step", "--model", model]
@@ -179,7 +183,8 @@ def _memory(name: str, model: str, generations: int) -> Figure:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         peaks[way] = json.loads(done.stdout.splitlines()[-1])["peak"]
         print(f"{way}: at most {peaks[way] / 2**20:.0f} MiB")
-    return figure(f"{name}: peak memory", [peaks["shared"]], [peaks["plain"]])
+    name = f"GRPO, {model}, {generations} completions: peak memory"
+    return figure(name, [peaks["shared"]], [peaks["plain"]])
 
 
 def _one_more(
@@ -200,7 +205,7 @@ def _options() -> argparse.Namespace:
         "--generations", type=int, nargs="+", default=[8], help="one or two numbers"
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--memory", action="store_true", help="peak memory of each way, too")
+    parser.add_argument("--memory", action="store_true", help="peak memory of each way instead")
     parser.add_argument("--way", choices=["plain", "shared"], help=argparse.SUPPRESS)
     return parser.parse_args()
 

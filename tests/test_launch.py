@@ -204,7 +204,8 @@ if mood == "crash" and os.environ["RANK"] == "1":
 time.sleep(600)
 """
 LAUNCHER = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's children ignore it
 from vlm_r1.config.training import Launch
 from vlm_r1.launch import launch_plan, run_plan
 one_node = {"nodes": 1, "endpoint": None, "id": "test", "vllm_server_url": ""}

@@ -90,6 +90,16 @@ def test_a_training_is_that_of_plain_trl(small_root, tmp_path, case):
     assert 0 < apart <= 0.1 * moved  # Adam's first steps follow the sign of the smallest gradients
 
 
+def test_weights_stay_together_over_eight_steps(small_root, tmp_path):
+    steps = {"train": {"steps": 8, "checkpoints": 8}}
+    _, found, _ = trained(True, small_root, tmp_path / "shared", **steps)
+    _, plain, _ = trained(False, small_root, tmp_path / "plain", **steps)
+    base = load_file(ROOT / "models/base/model.safetensors")
+    apart = max(float((found[n] - plain[n]).abs().max()) for n in plain)
+    moved = max(float((plain[n] - base[n]).abs().max()) for n in plain)
+    assert 0 < apart <= 0.05 * moved
+
+
 def test_equal_rewards_move_nothing_where_policy_and_reference_are_one(small_root, tmp_path):
     """Groups of 4 cut into 2 and 2: a last bit that differs would be a whole step of Adam."""
     untrained = small_root / "models/base"
