@@ -180,7 +180,7 @@ def test_results_of_two_engines_are_not_compared(fake, project, small_params):
     ours = make_evaluator(small_params, project, "sft", device="cpu")
     theirs = make_evaluator(params_with(fake), project, "sft", device="cpu")
     terms = {"a": ours.contract.model_dump(), "b": theirs.contract.model_dump()}
-    with pytest.raises(ContractError, match="engine: 'transformers, eager attention' != 'vllm'"):
+    with pytest.raises(ContractError, match="engine: 'transformers, sdpa attention' != 'vllm'"):
         require_equal(terms)
 
 
