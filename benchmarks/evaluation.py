@@ -84,7 +84,11 @@ def main() -> None:
 
 
 def fixed_batches(
-    model: PreTrainedModel, processor: ProcessorMixin, questions: list[Question], size: int
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    questions: list[Question],
+    size: int,
+    max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> list[str]:
     """VLM-R1's loop; returns the completions."""
     texts = []
@@ -97,7 +101,9 @@ def fixed_batches(
             return_tensors="pt",
         )
         with torch.inference_mode():
-            output = model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
+            output = model.generate(
+                **inputs.to(model.device), max_new_tokens=max_new_tokens, do_sample=False
+            )
         new = output[:, inputs["input_ids"].shape[1] :]
         texts += processor.batch_decode(new, skip_special_tokens=True)
     return texts

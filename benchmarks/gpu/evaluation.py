@@ -3,14 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from benchmarks.evaluation import fixed_batches
 from benchmarks.gpu.training import now
 from vlm_r1.config import Params
-from vlm_r1.data.images import open_image
 from vlm_r1.inference.generate import generate_completions
-from vlm_r1.inference.questions import Question, question_about
-from vlm_r1.models.loading import chat_text, load_model, load_processor
+from vlm_r1.inference.questions import question_about
+from vlm_r1.models.loading import load_model, load_processor
 from vlm_r1.training.job import load_job
 
 PLAIN_BATCH = 4  # rows, as VLM-R1's loop had at first
@@ -29,24 +27,9 @@ def seconds(params: Params, root: Path) -> tuple[float, float]:
         for expression, image in zip(job.records["expression"], job.records["image"], strict=True)
         for number in range(QUESTIONS_PER_IMAGE)
     ]
-    _plain(model, processor, questions[:PLAIN_BATCH], tokens)  # warm-up
+    fixed_batches(model, processor, questions[:PLAIN_BATCH], PLAIN_BATCH, tokens)  # warm-up
     began = now()
     generate_completions(model, processor, questions, BATCH_TOKENS, tokens)
     middle = now()
-    _plain(model, processor, questions, tokens)
+    fixed_batches(model, processor, questions, PLAIN_BATCH, tokens)
     return middle - began, now() - middle
-
-
-@torch.inference_mode()
-def _plain(model: Any, processor: Any, questions: list[Question], tokens: int) -> None:
-    """Rows in input order, in batches of a fixed size, an image for each row."""
-    for start in range(0, len(questions), PLAIN_BATCH):
-        batch = questions[start : start + PLAIN_BATCH]
-        inputs = processor(
-            text=[chat_text(processor, question.text) for question in batch],
-            images=[open_image(question.image) for question in batch],
-            padding=True,
-            return_tensors="pt",
-        )
-        output = model.generate(**inputs.to(model.device), max_new_tokens=tokens, do_sample=False)
-        processor.batch_decode(output, skip_special_tokens=True)

@@ -106,11 +106,8 @@ def decode(
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]
-            # Logits processors expect one row for each prompt, as `generate` calls them.
-            scores = logits.new_zeros(len(input_ids), logits.shape[1], dtype=torch.float32)
-            scores[live] = logits.float()
-            scores = process_logits(input_ids, scores)
-            chosen = _drawn(scores) if samples else scores.argmax(-1)
+            scores = process_logits(input_ids, scores_of_all(logits, live, len(input_ids)))
+            chosen = draw(scores) if samples else scores.argmax(-1)
             tokens = torch.where(done, generation_config.pad_token_id, chosen)
             columns += ~done.all()
             input_ids = torch.cat([input_ids, tokens[:, None]], dim=1)
@@ -127,6 +124,16 @@ def decode(
     return input_ids[:, : int(columns)]
 
 
-def _drawn(scores: Tensor) -> Tensor:
+def scores_of_all(logits: Tensor, live: Tensor, rows: int) -> Tensor:
+    """32-bit scores (rows, tokens) from the logits of the rows `live`, 0 for those that have left.
+
+    Logits processors expect one row for each prompt, as `generate` calls them.
+    """
+    scores = logits.new_zeros(rows, logits.shape[1], dtype=torch.float32)
+    scores[live] = logits.float()
+    return scores
+
+
+def draw(scores: Tensor) -> Tensor:
     """A token of each row (rows,), drawn as `generate` draws it from scores (rows, tokens)."""
     return torch.multinomial(scores.softmax(-1), num_samples=1).squeeze(1)

@@ -50,6 +50,8 @@ class Workload:
 
     def packed(self, size: int) -> "Workload":
         """The same with `size` rows, which share their prompt, in each (training/packed_groups)."""
+        if size == 1:
+            return self
         size = min(size, self.rows)
         predicted = size * self.predicted
         tokens = self.prompt - 1 + predicted

@@ -98,7 +98,7 @@ def plan_memory(
     state = _state(params, method, footprint, zero)
     on_cpu = params.launch.device == "cpu"
     sharing = shared_by(params, method)
-    read = work.packed(sharing) if sharing > 1 else work
+    read = work.packed(sharing)
     activations = _activations(footprint, read, params.train.gradient_checkpointing)
     loss = _loss(footprint, read, on_cpu)
     rollout = 0

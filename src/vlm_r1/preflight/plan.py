@@ -224,16 +224,14 @@ def _row_flops(params: Params, method: Method, footprint: Footprint, work: Workl
     """
     parts = parts_of(footprint.model, footprint.family)
     sharing = min(shared_by(params, method), work.rows)
-    one = replace(work, rows=1)
-    read = replace(work, rows=sharing).packed(sharing) if sharing > 1 else one
-    seen = _loads(footprint, read)
+    seen = _loads(footprint, replace(work, rows=sharing).packed(sharing))
     step = training_flops(parts, seen, params.train.gradient_checkpointing)
     step += parts.head.forward(seen.head)
     if method == "sft":
         return step
     grpo = params.grpo
     reads = (grpo.beta > 0) + (grpo.num_iterations > 1 or grpo.rollouts != "transformers")
-    language = written_load(one.prompt, one.predicted, sharing)
+    language = written_load(work.prompt, work.predicted, sharing)
     written = forward_flops(parts, seen._replace(language=language))
     return (step + (written + reads * forward_flops(parts, seen)) / grpo.num_iterations) / sharing
 

@@ -19,6 +19,7 @@ from transformers.generation import (
     StopStringCriteria,
 )
 
+from vlm_r1.models.decoding import draw, scores_of_all
 from vlm_r1.rec.contract import STOP
 
 # what `generate` keeps a row of for each sequence, besides the cache
@@ -97,11 +98,8 @@ def sample_unfinished(
     outputs = own._prefill(input_ids, generation_config, kwargs)
     while True:
         kwargs = own._update_model_kwargs_for_generation(outputs, kwargs)
-        logits = outputs.logits[:, -1].float()
-        scores = logits.new_zeros(len(input_ids), logits.shape[-1])
-        scores[live] = logits
-        chances = torch.softmax(process_logits(input_ids, scores), dim=-1)
-        drawn = torch.multinomial(chances, num_samples=1).squeeze(1)
+        scores = scores_of_all(outputs.logits[:, -1], live, len(input_ids))
+        drawn = draw(process_logits(input_ids, scores))
         tokens = torch.full_like(drawn, int(pad))
         tokens[live] = drawn[live]
         input_ids = torch.cat([input_ids, tokens[:, None]], dim=1)

@@ -75,7 +75,7 @@ def refill(rollout: Rollout, further: Rollout, places: Tensor, sources: Tensor) 
         if isinstance(value, list):
             both = [*value, *two[name]]
             merged[name] = [both[row] for row in taken.tolist()]
-        elif isinstance(value, Tensor) and value.dim() and name != ROW:
+        elif isinstance(value, Tensor) and value.dim() and name != ROW:  # a place keeps its number
             sides = [
                 _widened(name, r[name], w, width) for r, w in zip((one, two), widths, strict=True)
             ]

@@ -10,7 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import BatchFeature
-from trl.trainer.utils import split_pixel_values_by_grid, unsplit_pixel_values_by_grid
+from trl.trainer.utils import (
+    split_pixel_values_by_grid,
+    split_tensor_dict,
+    unsplit_pixel_values_by_grid,
+)
 
 Rows = dict[str, Any]  # as TRL holds a rollout or a micro-batch
 PER_IMAGE = ("pixel_values", "image_grid_thw")
@@ -73,15 +77,13 @@ class OncePerGroup:
 
 def in_rollout_order(batches: Sequence[Rows]) -> list[Rows]:
     """The micro-batches of a rollout with its rows in order; each part of a group has its image."""
-    rows = _joined([split_pixel_values_by_grid(dict(batch)) for batch in batches])
-    rows = _taken(rows, rows[ROW].argsort().tolist())
+    shuffled = _joined([split_pixel_values_by_grid(dict(batch)) for batch in batches])
+    rows = _taken(shuffled, shuffled[ROW].argsort().tolist())
     size = len(batches[0][ROW])
-    cut = []
     for start in range(0, size * len(batches), size):
         _give_image(rows, start)
-        batch = _taken(rows, list(range(start, start + size)))
-        cut.append(dict(unsplit_pixel_values_by_grid(batch)))
-    return cut
+    cuts: list[Rows] = split_tensor_dict(rows, len(batches))
+    return [unsplit_pixel_values_by_grid(cut) for cut in cuts]
 
 
 def _give_image(rows: Rows, row: int) -> None:
