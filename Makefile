@@ -1,5 +1,6 @@
 # Set-up, the experiment, checks and servers; `make help` lists them. Needs Python 3.11 to 3.13, git and make.
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+# the first that starts: pyenv has commands also of versions that are not active
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do $$name -c '' 2>/dev/null && echo $$name && break; done)
 GPU_PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed

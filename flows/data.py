@@ -8,13 +8,16 @@ import sys
 
 from prefect import flow
 
+from tasks.lifetime import ends_as_told, start_guardian
 from tasks.source import SourceFailedError, fetch_source
 from tasks.stage import StageFailedError, run_stage
 from tasks.validation import publish_validation
 from vlm_r1.config import load_params
+from vlm_r1.errors import ConfigError
 
 
 @flow(name="data")
+@ends_as_told
 def data(sources: list[str] | None = None) -> None:
     """Fetch sources one after the other, then bring the data stages up to date.
 
@@ -33,9 +36,10 @@ def data(sources: list[str] | None = None) -> None:
 
 def main() -> None:
     """Run the flow for the sources on the command line; failures come without a traceback."""
+    start_guardian()  # before Prefect's temporary server, which is to end with this process
     try:
         data(sys.argv[1:] or None)
-    except (SourceFailedError, StageFailedError) as error:
+    except (ConfigError, SourceFailedError, StageFailedError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -11,9 +11,11 @@ import typer
 from prefect import flow, get_run_logger
 
 from tasks.artifact import publish_report
+from tasks.lifetime import ends_as_told, start_guardian
 from tasks.stage import StageFailedError, is_up_to_date, run_stage
 from tasks.validation import publish_validation
 from vlm_r1.config import METHODS, Params, load_params
+from vlm_r1.errors import ConfigError
 from vlm_r1.paths import REPORT
 
 STAGES = (  # without those of experiment.seeds and of search
@@ -37,6 +39,7 @@ runs:   make mlflow, then http://127.0.0.1:5000"""
 
 
 @flow(name="generalization")
+@ends_as_told
 def generalization() -> None:
     """Bring every stage up to date in turn, and publish the report."""
     seconds = {}
@@ -78,9 +81,10 @@ def main() -> None:
     if is_up_to_date():
         typer.echo(f"Nothing has changed since the last run.\n{WHERE}")
         return
+    start_guardian()  # before Prefect's temporary server, which is to end with this process
     try:
         generalization()
-    except StageFailedError as error:
+    except (ConfigError, StageFailedError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -21,10 +21,11 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed, StateType
 
+from tasks.lifetime import WORKER_MARK
 from tasks.stage import BIN
 from vlm_r1.environment import DEFAULTS
 from vlm_r1.errors import ConfigError
-from vlm_r1.processes import end_group
+from vlm_r1.processes import end_all, end_group, with_variable
 
 HOST = "127.0.0.1"
 POOL = "laptop"
@@ -70,6 +71,8 @@ def stop() -> None:
             end_group(process.pid)
             typer.echo(f"ended {name} ({process.pid})")
         _pid_file(name).unlink(missing_ok=True)
+        if name == "worker":
+            end_all(_flow_processes())  # of a worker that was killed before
     PROFILES.unlink(missing_ok=True)
 
 
@@ -163,7 +166,8 @@ def _prefect(environment: dict[str, str], *arguments: str) -> None:
 
 
 def _crash_orphans(api: str) -> None:
-    """Mark runs of a dead worker as crashed: they would block their deployment's only slot."""
+    """End what a dead worker has left, then mark its runs as crashed."""
+    end_all(_flow_processes())
     unfinished = {"any_": [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]}
     orphans = FlowRunFilter.model_validate(
         {"state": {"type": unfinished}, "deployment_id": {"is_null_": False}}
@@ -171,6 +175,12 @@ def _crash_orphans(api: str) -> None:
     with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
         for run in client.read_flow_runs(flow_run_filter=orphans):
             client.set_flow_run_state(run.id, Crashed(message="its worker is gone"), force=True)
+
+
+def _flow_processes() -> list[psutil.Process]:
+    """Flow runs of this project's workers; their stages end with them."""
+    home = _environment()["PREFECT_HOME"]
+    return [one for one in with_variable("PREFECT_HOME", home) if WORKER_MARK in one.environ()]
 
 
 def _environment() -> dict[str, str]:

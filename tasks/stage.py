@@ -9,11 +9,13 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.lifetime import current
 from vlm_r1.environment import DEFAULTS
 from vlm_r1.errors import ConfigError
 from vlm_r1.processes import process_group
@@ -55,9 +57,17 @@ def run_logged(program: str, *arguments: str) -> tuple[int, str]:
     logger = get_run_logger()
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     command = [str(BIN / program), *arguments]
-    with process_group(
-        command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as process:
+    run = current()
+    with (
+        process_group(
+            command,
+            env=_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[run.held.fileno()] if run else [],
+        ) as process,
+        run.stage(process.pid) if run else nullcontext(),
+    ):
         for line in _lines(process):
             logger.info(line)
             tail.append(line)

@@ -1,4 +1,8 @@
-"""Process groups: a command started in its own session and ended with all its descendants."""
+"""Process groups: a command started in its own session and ended with all its descendants.
+
+`python -m vlm_r1.processes NAME VALUE` is a guardian: once its stdin closes, because the process
+that started it is gone, it ends all processes with that environment variable.
+"""
 
 import ctypes
 import os
@@ -41,12 +45,27 @@ def end_group(leader_pid: int, grace_s: float = GRACE_S) -> None:
     signalled first: DVC would otherwise see its command die, and be ended while it writes its lock
     file.
     """
-    members = _members(leader_pid)
-    for member in members:
-        _send(member.terminate)
-    _, left = psutil.wait_procs(members, timeout=grace_s)
-    for member in {*left, *_members(leader_pid)}:
-        _send(member.kill)
+    end_all(_members(leader_pid), grace_s)
+    for late in _members(leader_pid):
+        _send(late.kill)
+
+
+def end_all(processes: list[psutil.Process], grace_s: float = GRACE_S) -> None:
+    """Send each SIGTERM, in this order, and SIGKILL to those that still run after `grace_s`."""
+    for process in processes:
+        _send(process.terminate)
+    _, left = psutil.wait_procs(processes, timeout=grace_s)
+    for process in left:
+        _send(process.kill)
+
+
+def with_variable(name: str, value: str | None = None) -> list[psutil.Process]:
+    """Running processes of this user that have the environment variable, with any or this value."""
+    return [
+        process
+        for process in psutil.process_iter()
+        if (found := _environment(process).get(name)) is not None and value in (None, found)
+    ]
 
 
 def end_with_parent() -> None:
@@ -77,6 +96,13 @@ def _group_of(process: psutil.Process) -> int | None:
         return None
 
 
+def _environment(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ()
+    except psutil.Error:  # it has ended, or is another user's
+        return {}
+
+
 def _with_children(process: psutil.Process) -> list[psutil.Process]:
     try:
         return [process, *process.children(recursive=True)]
@@ -94,3 +120,12 @@ def _is_running(process: psutil.Process) -> bool:
 def _send(signal_member: Callable[[], None]) -> None:
     with suppress(psutil.NoSuchProcess):  # it ended first
         signal_member()
+
+
+def _guard(name: str, value: str) -> None:
+    sys.stdin.read()
+    end_all(with_variable(name, value))
+
+
+if __name__ == "__main__":
+    _guard(*sys.argv[1:])
