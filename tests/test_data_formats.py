@@ -336,7 +336,12 @@ def test_bad_cell_is_named_by_its_row(tmp_path, old, new, message):
         (CSV.replace("expression", "phrase").encode(), "columns image, phrase, x, y, w, h"),
         (CSV.replace(",w,", ",x2,").encode(), "columns image, expression, x, y, x2, h"),
         (CSV.replace("dog", "café").encode("latin-1"), "not UTF-8: byte 0xe9"),
-        ((CSV + "a.jpg" + ",1" * 12).encode(), "Expected 10 fields in line 4, saw 13"),
+        ((CSV + "a.jpg" + ",1" * 12).encode(), "row 3 with 13 fields, header with 10"),
+        (
+            (CSV.rstrip("\n").replace("\n", ",\n").replace(",\n", "\n", 1) + ",").encode(),
+            "row 1 with 11",
+        ),
+        ((CSV + "a.jpg,cup").encode(), "row 3 with 2 fields, header with 10"),
         (CSV.splitlines()[0].encode(), "no rows"),
     ],
 )

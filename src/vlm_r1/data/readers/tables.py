@@ -1,6 +1,8 @@
 """Tables: a user's CSV or Parquet, and this project's records.parquet."""
 
+import csv
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
@@ -69,20 +71,39 @@ def read_csv(source: InputFile) -> ReadResult:
     """A user's table in UTF-8 with a header line; rows are numbered from the line below it.
 
     Raises:
-        DataError: the file is missing, not UTF-8, not a table, or lacks a column.
+        DataError: the file is missing, not UTF-8, not a table, lacks a column, or has a row with
+            another number of fields than the header.
     """
     try:
+        uneven = _uneven_row(source.path)
+        if uneven:
+            raise unusable(source.name, uneven, "as many fields in every row as in the header")
         # All cells as text: a cell that is not a number is then reported with its row.
         table = pd.read_csv(source.path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError:
         fault = "no such file"
     except UnicodeDecodeError as error:
         fault = f"not UTF-8: byte 0x{error.object[error.start]:02x}"
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         fault = one_line(error)
     else:
         return _read_table(source, list(table.columns), table.to_dict("records"))
     raise unusable(source.name, fault, NEED)
+
+
+def _uneven_row(path: Path) -> str | None:
+    """The first row whose number of fields is not the header's; None if all are even.
+
+    pandas takes the first column as an index if every row ends with a comma, which shifts all
+    values by one column, and fills rows that are too short.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = (row for row in csv.reader(file) if row)  # pandas skips blank lines too
+        header = next(rows, [])
+        for number, row in enumerate(rows, start=1):
+            if len(row) != len(header):
+                return f"row {number} with {len(row)} fields, header with {len(header)}"
+    return None
 
 
 def read_parquet(source: InputFile) -> ReadResult:
