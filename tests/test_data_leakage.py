@@ -166,3 +166,26 @@ def test_images_of_one_layout_in_other_colors_are_no_copies():
 
 def test_an_image_of_one_tone_has_no_perceptual_hash():
     assert perceptual_hash(Image.new("RGB", (84, 84), (100, 101, 102))) is None
+
+
+def test_near_pairs_are_those_of_a_plain_comparison_across_blocks_and_in_order():
+    rng = np.random.default_rng(0)
+    theirs = rng.integers(0, 256, (4200, 224), dtype=np.uint8)
+    ours = theirs[rng.integers(0, 4200, 150)]  # more than two blocks of rows and one of columns
+    ours[:, 0] ^= 0b111  # in the first 64 bits
+    ours[::2, 31] ^= 0b11  # in the last
+    ours[-1] = theirs[-1]
+    ours[-2, 8:16] ^= 0xFF  # equal in the first 64 bits only
+    expected = [
+        (i, int(j), int(distance[j]))
+        for i, one in enumerate(ours)
+        for distance in [np.bitwise_count(one[:32] ^ theirs[:, :32]).sum(axis=1, dtype=int)]
+        for j in np.flatnonzero(distance <= 5)
+    ]
+
+    found = list(near_pairs([o.tobytes() for o in ours], [t.tobytes() for t in theirs], 5))
+
+    assert found == expected
+    assert len(found) == 149
+    assert found[-1] == (149, 4199, 0)
+    assert list(near_pairs([ours[0].tobytes()], [], 5)) == []

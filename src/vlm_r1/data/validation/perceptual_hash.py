@@ -7,7 +7,9 @@ background may share them; so two copies must also agree in every pixel of their
 synthetic datasets contain no false pair (tests/test_data_leakage.py).
 """
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
@@ -19,7 +21,7 @@ MAX_COLOR_DIFFERENCE = 64  # of 255; a copy that is a quarter brighter differs b
 MIN_SPREAD = 2.0  # standard deviation of gray, of 255; below it the bits would be noise
 _SIDE_PX, _KEPT = 64, 16  # coefficients kept per axis: the lowest
 _THUMBNAIL_PX = 8
-_BYTES_PER_BLOCK = 2**26
+_ROWS_PER_BLOCK, _COLUMNS_PER_BLOCK = 64, 4096  # of pairs: a block stays in a core's cache
 
 
 def perceptual_hash(image: Image.Image) -> bytes | None:
@@ -45,18 +47,41 @@ def _low_cosines() -> np.ndarray:
 
 
 def near_pairs(a: list[bytes], b: list[bytes], bits: int) -> Iterator[tuple[int, int, int]]:
-    """All pairs of copies: (index in a, index in b, number of differing bits, at most `bits`)."""
+    """All pairs of copies: (index in a, index in b, number of differing bits, at most `bits`).
+
+    Every pair is compared, on all cores, in the order of a. Evenly spread hashes, 82,000 x 82,000,
+    took 29 s on two cores (benchmarks/near_duplicates.py); the more pairs agree in their first 64
+    bits, the longer it takes.
+    """
     if not a or not b:
         return
     (ours, our_colors), (theirs, their_colors) = _parts(a), _parts(b)
-    block = max(1, _BYTES_PER_BLOCK // theirs.nbytes)
-    for start in range(0, len(ours), block):
-        differing = ours[start : start + block, None, :] ^ theirs[None, :, :]
-        distance = np.bitwise_count(differing).sum(axis=-1, dtype=np.int64)
-        for i, j in np.argwhere(distance <= bits):
-            apart = np.abs(our_colors[start + i] - their_colors[j]).max()
-            if apart <= MAX_COLOR_DIFFERENCE:
-                yield start + int(i), int(j), int(distance[i, j])
+    starts = range(0, len(ours), _ROWS_PER_BLOCK)
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        found = pool.map(
+            lambda start: _close(ours[start : start + _ROWS_PER_BLOCK], theirs, bits), starts
+        )
+        for start, (rows, columns, distances) in zip(starts, found, strict=True):
+            for i, j, distance in zip(rows + start, columns, distances, strict=True):
+                apart = np.abs(our_colors[i] - their_colors[j]).max()
+                if apart <= MAX_COLOR_DIFFERENCE:
+                    yield int(i), int(j), int(distance)
+
+
+def _close(ours: np.ndarray, theirs: np.ndarray, bits: int) -> tuple[np.ndarray, ...]:
+    """Rows, columns and distances of the pairs of hashes with at most `bits` differing bits."""
+    parts = []
+    for start in range(0, len(theirs), _COLUMNS_PER_BLOCK):
+        block = theirs[start : start + _COLUMNS_PER_BLOCK]
+        # Few pairs are within the bound in their first 64 bits; only these are compared further.
+        distance = np.bitwise_count(ours[:, None, 0] ^ block[None, :, 0])
+        rows, columns = np.divmod(np.flatnonzero(distance <= bits), len(block))
+        whole = np.bitwise_count(ours[rows] ^ block[columns]).sum(axis=-1, dtype=np.int64)
+        near = whole <= bits
+        parts.append((rows[near], columns[near] + start, whole[near]))
+    rows, columns, distances = (np.concatenate(one) for one in zip(*parts, strict=True))
+    order = np.lexsort((columns, rows))
+    return rows[order], columns[order], distances[order]
 
 
 def _parts(phashes: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
