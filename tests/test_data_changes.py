@@ -47,6 +47,7 @@ for file, text in made.items():
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
 """
+SOURCES = ["photos_a", "photos_b", "rows"]
 EVALUATIONS = {"evaluate@sft", "evaluate@grpo"}
 THE_REST = {"prompts", "report", "register"}
 
@@ -56,12 +57,13 @@ def server():
     with serve() as archives:
         archives.files["photos_a.zip"] = zip_of({"records.json": b"[1]", "in/1.jpg": b"one"})
         archives.files["photos_b.zip"] = zip_of({"in/2.jpg": b"two"})
+        archives.files["rows.zip"] = zip_of({"in/id.json": b"[1]"})
         yield archives
 
 
 @pytest.fixture
 def project(server, tmp_path) -> Path:
-    """Two fetched archives and an image folder not from an archive; every stage has run."""
+    """Three fetched archives and an image folder not from an archive; every stage has run."""
     root = tmp_path / "project"
     root.mkdir()
     for name in (".dvcignore", ".gitignore"):
@@ -78,10 +80,10 @@ def project(server, tmp_path) -> Path:
     subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
     dvc(root, "init", "--quiet")
     shutil.copy(ROOT / ".dvc/config", root / ".dvc/config")
-    for name in ("photos_a", "photos_b"):
+    for name in SOURCES:
         facts = {"path": f"{name}.zip", "license": "", "note": ""}
         fetch(Archive(name=name, base=server.address, **facts), root)
-    assert len(repro(root)) == 2 + 5 + 9 + 2  # unpack, version, the rest, search
+    assert len(repro(root)) == 3 + 5 + 9 + 2  # unpack, version, the rest, search
     return root
 
 
@@ -102,14 +104,14 @@ def params() -> dict:
         "a_train": ("train", "data/unpacked/photos_a/records.json", "data/unpacked/photos_a"),
         "own_train": ("train", "data/own/train.json", "data/own/images"),
         "a_val": ("validation", "data/own/id.json", "data/unpacked/photos_a"),
-        "b_id": ("id", "data/own/id.json", "data/unpacked/photos_b/in"),
+        "b_id": ("id", "data/unpacked/rows/in/id.json", "data/unpacked/photos_b/in"),
         "own_ood": ("ood", "data/own/ood.json", "data/own/images"),
     }
     keys = ("role", "records", "images")
     rest = {"format": "vlm-r1", "split": None, "sampling": "all", "published": None}
     rest |= {"exif": "applied", "accuracy_reward": None}
     return small_values() | {
-        "sources": ["photos_a", "photos_b"],
+        "sources": SOURCES,
         "datasets": {
             name: dict(zip(keys, row, strict=True)) | rest for name, row in datasets.items()
         },
@@ -141,10 +143,18 @@ def test_a_change_of_data_runs_exactly_what_depends_on_it(project, server):
     changed = [name for name, version in read_versions(project).items() if version != before[name]]
     assert changed == ["b_id", "own_ood"]
 
-    # the training set's record file, in the unpacked archive
+    # an archive with records alone, whose images come from another archive
+    server.files["rows.zip"] = zip_of({"in/id.json": b"[2]"})
+    dvc(project, "update", "data/raw/rows.zip.dvc")
+    changed = {"unpack@rows", "version@b_id"}
+    assert repro(project) == changed | {"prepare"} | EVALUATIONS | THE_REST
+    assert (project / "data/unpacked/rows/in/id.json").read_bytes() == b"[2]"
+
+    # the training set's record file, edited in the unpacked folder, where the edit stays
     (project / "data/unpacked/photos_a/records.json").write_text("[2]")
-    changed = {"version@a_train", "version@a_val"}  # both read that folder
+    changed = {"unpack@photos_a", "version@a_train", "version@a_val"}  # both read that folder
     assert repro(project) == changed | {"prepare", "sft", "grpo"} | EVALUATIONS | THE_REST
+    assert (project / "data/unpacked/photos_a/records.json").read_text() == "[2]"
 
     # another file of the training set, with images of its own
     (project / "data/own/train.json").write_text("[2]")
