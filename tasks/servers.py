@@ -179,8 +179,8 @@ def _crash_orphans(api: str) -> None:
 
 def _flow_processes() -> list[psutil.Process]:
     """Flow runs of this project's workers; their stages end with them."""
-    home = _environment()["PREFECT_HOME"]
-    return [one for one in with_variable("PREFECT_HOME", home) if WORKER_MARK in one.environ()]
+    ours = with_variable("PREFECT_HOME", _environment()["PREFECT_HOME"])
+    return [one for one in with_variable(WORKER_MARK) if one in ours]
 
 
 def _environment() -> dict[str, str]:
