@@ -126,7 +126,8 @@ def test_near_pairs_of_many_blocks_are_those_of_one(monkeypatch):
     rng = np.random.default_rng(0)
     hashes = [rng.bytes(32) + bytes(192) for _ in range(60)]
     whole = list(near_pairs(hashes, hashes, 110))
-    monkeypatch.setattr("vlm_r1.data.validation.perceptual_hash._BYTES_PER_BLOCK", 1)
+    monkeypatch.setattr("vlm_r1.data.validation.perceptual_hash._ROWS_PER_BLOCK", 7)
+    monkeypatch.setattr("vlm_r1.data.validation.perceptual_hash._COLUMNS_PER_BLOCK", 11)
 
     assert list(near_pairs(hashes, hashes, 110)) == whole
     assert len(whole) > 60
